@@ -1,0 +1,2 @@
+//! The `fewbit` command.
+fn main() {}

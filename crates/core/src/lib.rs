@@ -1,0 +1,1 @@
+//! Tensors, data types, quantization schemes and the graph of fewbit.

@@ -1,0 +1,1 @@
+//! The operator table and executor of fewbit: one graph, three ways to run it.

@@ -1,0 +1,1 @@
+//! Readers and writers of model files and data sets for fewbit.

@@ -1,0 +1,1 @@
+//! Hot loops of fewbit: GEMM, convolution, elementwise, on slices, for every instruction set.

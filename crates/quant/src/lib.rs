@@ -1,0 +1,1 @@
+//! Plan, calibrate, quantize, search, evaluate, explain: the product inside fewbit.
