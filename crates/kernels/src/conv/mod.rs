@@ -1,0 +1,1 @@
+//! Convolutions over NHWC images, float and int8.

@@ -1,0 +1,1 @@
+//! Matrix products, float and int8.

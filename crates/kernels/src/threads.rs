@@ -1,0 +1,165 @@
+//! The threads that all kernels share, and the ways to split work over them.
+//!
+//! Splitting never changes a result: each task computes its own outputs completely.
+
+use std::fmt;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+/// A fixed number of threads. With one thread everything runs on the caller, without overhead.
+pub struct Pool {
+    threads: usize,
+    workers: Option<rayon::ThreadPool>,
+}
+
+impl Pool {
+    /// A pool of `threads` threads; 0 means one per core that this process may use.
+    ///
+    /// Where the system refuses to start them, everything runs on the caller.
+    pub fn new(threads: usize) -> Pool {
+        let threads = if threads == 0 { all_cores() } else { threads };
+        if threads == 1 {
+            return Pool::single();
+        }
+        let workers = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("fewbit-{i}"))
+            .build();
+        match workers {
+            Ok(workers) => Pool {
+                threads,
+                workers: Some(workers),
+            },
+            Err(_) => Pool::single(),
+        }
+    }
+
+    /// The calling thread only.
+    pub fn single() -> Pool {
+        Pool {
+            threads: 1,
+            workers: None,
+        }
+    }
+
+    /// How many threads work at once.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Runs `body` inside the pool, so that the parallel loops in it start without a hand-over.
+    ///
+    /// Worth it around a whole inference: each loop then saves the wake-up from outside.
+    pub fn install<R: Send>(&self, body: impl FnOnce() -> R + Send) -> R {
+        match &self.workers {
+            Some(workers) => workers.install(body),
+            None => body(),
+        }
+    }
+
+    /// Calls `body` with consecutive ranges of at most `grain` items that cover `0..items`.
+    pub fn for_each_range(&self, items: usize, grain: usize, body: impl Fn(Range<usize>) + Sync) {
+        let grain = grain.max(1);
+        let tasks = items.div_ceil(grain);
+        let range = |task: usize| task * grain..items.min((task + 1) * grain);
+        match &self.workers {
+            Some(workers) if tasks > 1 => workers.install(|| {
+                (0..tasks)
+                    .into_par_iter()
+                    .with_max_len(1)
+                    .for_each(|task| body(range(task)));
+            }),
+            _ => (0..tasks).for_each(|task| body(range(task))),
+        }
+    }
+
+    /// Calls `body(i, chunk)` with the `i`-th chunk of `chunk_len` elements of `out`; the last
+    /// chunk may be shorter.
+    pub fn for_each_chunk<T: Send>(
+        &self,
+        out: &mut [T],
+        chunk_len: usize,
+        body: impl Fn(usize, &mut [T]) + Sync,
+    ) {
+        let chunk_len = chunk_len.max(1);
+        match &self.workers {
+            Some(workers) if out.len() > chunk_len => workers.install(|| {
+                let chunks = out.par_chunks_mut(chunk_len).enumerate();
+                chunks.with_max_len(1).for_each(|(i, chunk)| body(i, chunk));
+            }),
+            _ => out
+                .chunks_mut(chunk_len)
+                .enumerate()
+                .for_each(|(i, chunk)| body(i, chunk)),
+        }
+    }
+
+    /// A grain for [`Pool::for_each_range`]: a few tasks per thread, and no task below `least`
+    /// items, so that small loops stay on one thread.
+    pub fn grain(&self, items: usize, least: usize) -> usize {
+        let tasks = if self.threads == 1 {
+            1
+        } else {
+            self.threads * 4
+        };
+        items.div_ceil(tasks).max(least).max(1)
+    }
+}
+
+impl Default for Pool {
+    fn default() -> Pool {
+        Pool::new(0)
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("threads", &self.threads)
+            .finish()
+    }
+}
+
+fn all_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn ranges_cover_each_item_once() {
+        for threads in [1, 2, 3] {
+            let pool = Pool::new(threads);
+            assert_eq!(pool.threads(), threads);
+            for (items, grain) in [(0, 1), (1, 4), (17, 4), (16, 4), (5, 0)] {
+                let seen: Vec<AtomicUsize> = (0..items).map(|_| AtomicUsize::new(0)).collect();
+                pool.for_each_range(items, grain, |range| {
+                    assert!(range.len() <= grain.max(1));
+                    range.for_each(|i| _ = seen[i].fetch_add(1, Ordering::Relaxed));
+                });
+                assert!(seen.iter().all(|n| n.load(Ordering::Relaxed) == 1));
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_are_numbered_in_order() {
+        for threads in [1, 2, 3] {
+            let mut out = vec![0; 10];
+            Pool::new(threads).for_each_chunk(&mut out, 4, |i, chunk| chunk.fill(i));
+            assert_eq!(out, [0, 0, 0, 0, 1, 1, 1, 1, 2, 2]);
+        }
+    }
+
+    #[test]
+    fn grain_keeps_small_loops_whole() {
+        let pool = Pool::new(2);
+        assert_eq!(pool.grain(100, 1000), 1000);
+        assert_eq!(pool.grain(8000, 100), 1000);
+        assert_eq!(Pool::single().grain(8000, 100), 8000);
+    }
+}
