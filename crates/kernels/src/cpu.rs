@@ -195,11 +195,7 @@ impl fmt::Display for IsaError {
             }
         }
         let names: Vec<&str> = Isa::available().iter().map(|i| i.0.name()).collect();
-        write!(
-            f,
-            "; set {ISA_VARIABLE} to one of: {}, or unset it",
-            names.join(", ")
-        )
+        write!(f, "; set {ISA_VARIABLE} to one of: {}, or unset it", names.join(", "))
     }
 }
 
@@ -225,10 +221,7 @@ mod tests {
     #[test]
     fn unknown_name_is_refused_with_the_choices() {
         let message = Isa::named("neon").unwrap_err().to_string();
-        assert!(
-            message.contains("'neon'") && message.contains("scalar"),
-            "{message}"
-        );
+        assert!(message.contains("'neon'") && message.contains("scalar"), "{message}");
     }
 
     #[test]

@@ -27,20 +27,14 @@ impl Pool {
             .thread_name(|i| format!("fewbit-{i}"))
             .build();
         match workers {
-            Ok(workers) => Pool {
-                threads,
-                workers: Some(workers),
-            },
+            Ok(workers) => Pool { threads, workers: Some(workers) },
             Err(_) => Pool::single(),
         }
     }
 
     /// The calling thread only.
     pub fn single() -> Pool {
-        Pool {
-            threads: 1,
-            workers: None,
-        }
+        Pool { threads: 1, workers: None }
     }
 
     /// How many threads work at once.
@@ -65,10 +59,7 @@ impl Pool {
         let range = |task: usize| task * grain..items.min((task + 1) * grain);
         match &self.workers {
             Some(workers) if tasks > 1 => workers.install(|| {
-                (0..tasks)
-                    .into_par_iter()
-                    .with_max_len(1)
-                    .for_each(|task| body(range(task)));
+                (0..tasks).into_par_iter().with_max_len(1).for_each(|task| body(range(task)));
             }),
             _ => (0..tasks).for_each(|task| body(range(task))),
         }
@@ -88,21 +79,14 @@ impl Pool {
                 let chunks = out.par_chunks_mut(chunk_len).enumerate();
                 chunks.with_max_len(1).for_each(|(i, chunk)| body(i, chunk));
             }),
-            _ => out
-                .chunks_mut(chunk_len)
-                .enumerate()
-                .for_each(|(i, chunk)| body(i, chunk)),
+            _ => out.chunks_mut(chunk_len).enumerate().for_each(|(i, chunk)| body(i, chunk)),
         }
     }
 
     /// A grain for [`Pool::for_each_range`]: a few tasks per thread, and no task below `least`
     /// items, so that small loops stay on one thread.
     pub fn grain(&self, items: usize, least: usize) -> usize {
-        let tasks = if self.threads == 1 {
-            1
-        } else {
-            self.threads * 4
-        };
+        let tasks = if self.threads == 1 { 1 } else { self.threads * 4 };
         items.div_ceil(tasks).max(least).max(1)
     }
 }
@@ -115,9 +99,7 @@ impl Default for Pool {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool")
-            .field("threads", &self.threads)
-            .finish()
+        f.debug_struct("Pool").field("threads", &self.threads).finish()
     }
 }
 

@@ -1,0 +1,188 @@
+//! Shared, immutable bytes of a tensor: owned and 64-byte aligned, or a view into someone else's memory.
+
+use crate::error::{Error, Result};
+use bytemuck::{Pod, Zeroable};
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Largest tensor that may be allocated; a hundred-byte file can ask for terabytes.
+static MAX_TENSOR_BYTES: AtomicUsize = AtomicUsize::new(4 << 30);
+
+/// The limit on one allocated tensor, 4 GiB unless set. Mapped tensors are not bound by it.
+pub fn max_tensor_bytes() -> usize {
+    MAX_TENSOR_BYTES.load(Ordering::Relaxed)
+}
+
+/// Sets the limit on one allocated tensor for the whole process.
+pub fn set_max_tensor_bytes(bytes: usize) {
+    MAX_TENSOR_BYTES.store(bytes, Ordering::Relaxed);
+}
+
+fn too_large(len: usize) -> Error {
+    let limit = max_tensor_bytes();
+    Error::resource(format!("a tensor needs {len} bytes; the limit for one tensor is {limit}"))
+        .code("FB-5101")
+        .hint("check the shapes in the model; raise the limit with --max-memory if they are right")
+}
+
+/// One cache line; a vector of these is aligned for every SIMD load.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// Owned bytes aligned to 64, with an exact length.
+#[derive(Clone)]
+pub struct AlignedBytes {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+impl AlignedBytes {
+    /// `len` zero bytes.
+    ///
+    /// # Errors
+    /// When `len` exceeds [`max_tensor_bytes`] or the allocator has no memory left.
+    pub fn try_zeroed(len: usize) -> Result<Self> {
+        if len > max_tensor_bytes() {
+            return Err(too_large(len));
+        }
+        let count = len.div_ceil(64);
+        let mut lines = Vec::new();
+        lines.try_reserve_exact(count).map_err(|_| too_large(len))?;
+        lines.resize(count, Line::zeroed());
+        Ok(AlignedBytes { lines, len })
+    }
+
+    /// `len` zero bytes, for sizes that are known to be small.
+    pub fn zeroed(len: usize) -> Self {
+        AlignedBytes { lines: vec![Line::zeroed(); len.div_ceil(64)], len }
+    }
+
+    /// Gives the allocation a new length, zeroed where it grows; keeps its capacity.
+    pub fn resize(&mut self, len: usize) {
+        self.lines.resize(len.div_ceil(64), Line::zeroed());
+        self.len = len;
+    }
+
+    /// Bytes that fit without allocating again.
+    pub fn capacity(&self) -> usize {
+        self.lines.capacity() * 64
+    }
+
+    /// A copy of `bytes`.
+    pub fn copy_of(bytes: &[u8]) -> Self {
+        let mut out = Self::zeroed(bytes.len());
+        out.as_mut().copy_from_slice(bytes);
+        out
+    }
+}
+
+impl AsRef<[u8]> for AlignedBytes {
+    fn as_ref(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.lines)[..self.len]
+    }
+}
+
+impl AsMut<[u8]> for AlignedBytes {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+    }
+}
+
+/// Memory that a tensor may view: a mapped file, a decoded message.
+pub type Owner = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// Cheaply cloned, immutable bytes.
+#[derive(Clone)]
+pub struct SharedBytes(Storage);
+
+#[derive(Clone)]
+enum Storage {
+    Owned(Arc<AlignedBytes>),
+    View { owner: Owner, range: Range<usize> },
+}
+
+impl SharedBytes {
+    /// Views `range` of `owner` without copying; `None` when the range leaves the owner's bytes.
+    pub fn view(owner: Owner, range: Range<usize>) -> Option<Self> {
+        let len = (*owner).as_ref().len();
+        (range.start <= range.end && range.end <= len)
+            .then_some(SharedBytes(Storage::View { owner, range }))
+    }
+
+    /// Mutable access to owned bytes; views and shared bytes are copied first.
+    pub fn make_mut(&mut self) -> &mut [u8] {
+        if let Storage::View { .. } = self.0 {
+            self.0 = Storage::Owned(Arc::new(AlignedBytes::copy_of(self.as_ref())));
+        }
+        match &mut self.0 {
+            Storage::Owned(bytes) => Arc::make_mut(bytes).as_mut(),
+            Storage::View { .. } => unreachable!("replaced above"),
+        }
+    }
+
+    /// Takes the allocation back for reuse, if nobody else holds it.
+    pub fn into_unique(self) -> Option<AlignedBytes> {
+        match self.0 {
+            Storage::Owned(bytes) => Arc::try_unwrap(bytes).ok(),
+            Storage::View { .. } => None,
+        }
+    }
+
+    /// Whether the bytes live in someone else's memory, such as a mapped file.
+    pub fn is_view(&self) -> bool {
+        matches!(self.0, Storage::View { .. })
+    }
+}
+
+impl From<AlignedBytes> for SharedBytes {
+    fn from(bytes: AlignedBytes) -> Self {
+        SharedBytes(Storage::Owned(Arc::new(bytes)))
+    }
+}
+
+impl AsRef<[u8]> for SharedBytes {
+    fn as_ref(&self) -> &[u8] {
+        match &self.0 {
+            Storage::Owned(bytes) => (**bytes).as_ref(),
+            Storage::View { owner, range } => &(**owner).as_ref()[range.clone()],
+        }
+    }
+}
+
+impl fmt::Debug for SharedBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.is_view() { "view" } else { "owned" };
+        write!(f, "{} bytes, {kind}", self.as_ref().len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owned_bytes_are_aligned_and_exact() {
+        let bytes = AlignedBytes::copy_of(&[1, 2, 3]);
+        assert_eq!(bytes.as_ref(), &[1, 2, 3]);
+        assert_eq!(bytes.as_ref().as_ptr() as usize % 64, 0);
+    }
+
+    #[test]
+    fn a_view_outside_its_owner_is_refused() {
+        let owner: Owner = Arc::new(vec![0u8; 4]);
+        assert!(SharedBytes::view(owner.clone(), 2..5).is_none());
+        assert!(SharedBytes::view(owner, 1..4).is_some());
+    }
+
+    #[test]
+    fn writing_to_a_view_copies_it() {
+        let owner: Owner = Arc::new(vec![7u8; 4]);
+        let mut bytes = SharedBytes::view(owner.clone(), 0..4).unwrap();
+        bytes.make_mut()[0] = 1;
+        assert_eq!(bytes.as_ref(), &[1, 7, 7, 7]);
+        assert_eq!((*owner).as_ref(), &[7; 4]);
+    }
+}
