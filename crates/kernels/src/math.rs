@@ -1,1 +1,0 @@
-//! `exp`, `tanh`, `erf` as polynomials of our own, the same bits on every instruction set.
