@@ -10,11 +10,7 @@ pub(crate) fn dense(low: f32, high: f32) -> impl Iterator<Item = f32> {
     let logarithmic = same_side && !(1e-3..1e3).contains(&ratio);
     (0..=STEPS).map(move |i| {
         let t = f64::from(i) / f64::from(STEPS);
-        let x = if logarithmic {
-            low * ratio.powf(t)
-        } else {
-            low + (high - low) * t
-        };
+        let x = if logarithmic { low * ratio.powf(t) } else { low + (high - low) * t };
         x as f32
     })
 }
@@ -81,9 +77,7 @@ pub(crate) fn erf_exact(x: f64) -> f64 {
         }
         sum * std::f64::consts::FRAC_2_SQRT_PI
     } else {
-        let fraction = (1..60)
-            .rev()
-            .fold(t, |tail, k| t + f64::from(k) / 2.0 / tail);
+        let fraction = (1..60).rev().fold(t, |tail, k| t + f64::from(k) / 2.0 / tail);
         1.0 - (-z).exp() / fraction / std::f64::consts::PI.sqrt()
     };
     y.copysign(x)

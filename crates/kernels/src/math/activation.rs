@@ -89,22 +89,12 @@ mod tests {
         let points = || dense(-20.0, 20.0);
         let half = std::f64::consts::FRAC_1_SQRT_2;
         let root = std::f64::consts::FRAC_2_PI.sqrt();
-        assert_close(
-            "gelu",
-            gelu,
-            |x| 0.5 * x * (1.0 + erf_exact(x * half)),
-            points(),
-        );
+        assert_close("gelu", gelu, |x| 0.5 * x * (1.0 + erf_exact(x * half)), points());
         let tanh_form = |x: f64| 0.5 * x * (1.0 + (root * (x + 0.044715 * x * x * x)).tanh());
         assert_close("gelu_tanh", gelu_tanh, tanh_form, points());
         assert_close("softplus", softplus, |x| x.exp().ln_1p(), points());
         assert_close("mish", mish, mish_exact, points());
-        assert_close(
-            "silu",
-            |x| silu(x, 1.0),
-            |x| x / (1.0 + (-x).exp()),
-            points(),
-        );
+        assert_close("silu", |x| silu(x, 1.0), |x| x / (1.0 + (-x).exp()), points());
         let elu_exact = |x: f64| if x > 0.0 { x } else { 0.5 * x.exp_m1() };
         assert_close("elu", |x| elu(x, 0.5), elu_exact, points());
         let celu_exact = |x: f64| if x > 0.0 { x } else { 2.0 * (x / 2.0).exp_m1() };

@@ -4,13 +4,8 @@ use super::{clip, horner};
 
 /// `(e^r - 1 - r) / r^2` on `|r| <= ln(2) / 2`, minimax for the relative error of `e^r`
 /// (3.1e-9, 0.03 ULP).
-const TAIL: [f32; 5] = [
-    4.999_999_4e-1,
-    1.666_652_1e-1,
-    4.166_838_5e-2,
-    8.368_71e-3,
-    1.381_464_3e-3,
-];
+const TAIL: [f32; 5] =
+    [4.999_999_4e-1, 1.666_652_1e-1, 4.166_838_5e-2, 8.368_71e-3, 1.381_464_3e-3];
 
 /// ln(2) in two parts; the first has trailing zero bits (Cody and Waite's reduction).
 const LN2_HIGH: f32 = 0.693_359_4;

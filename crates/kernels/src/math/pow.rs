@@ -113,9 +113,7 @@ mod tests {
 
     #[test]
     fn pow_is_within_one_ulp() {
-        for y in [
-            0.1_f32, 0.333, 0.5, 1.5, 2.0, 2.2, 3.0, 7.7, -0.5, -1.0, -3.3,
-        ] {
+        for y in [0.1_f32, 0.333, 0.5, 1.5, 2.0, 2.2, 3.0, 7.7, -0.5, -1.0, -3.3] {
             let exact = |x: f64| x.powf(f64::from(y));
             assert_ulp("pow", 0.51, |x| pow(x, y), exact, dense(0.05, 100.0));
         }

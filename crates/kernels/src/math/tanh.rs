@@ -4,13 +4,8 @@ use super::{exp, horner};
 
 /// `(tanh(x) / x - 1) / x^2` in powers of `x^2` for `|x| <= 0.625`, minimax for the relative
 /// error of `tanh` (4.4e-9, 0.04 ULP).
-const SMALL: [f32; 5] = [
-    -3.333_328e-1,
-    1.333_144_2e-1,
-    -5.373_971_5e-2,
-    2.063_908_6e-2,
-    -5.704_988e-3,
-];
+const SMALL: [f32; 5] =
+    [-3.333_328e-1, 1.333_144_2e-1, -5.373_971_5e-2, 2.063_908_6e-2, -5.704_988e-3];
 
 /// `tanh(x)`, within 2 ULP.
 #[inline(always)]

@@ -6,15 +6,8 @@ use std::f64::consts::{FRAC_2_PI, FRAC_PI_2};
 const FRAC_PI_2_LOW: f64 = 6.123_233_995_736_766e-17;
 
 /// 2 / pi as a binary fraction, in words of 32 bits from the top.
-const TWO_OVER_PI: [u32; 7] = [
-    0xa2f9_836e,
-    0x4e44_1529,
-    0xfc27_57d1,
-    0xf534_ddc0,
-    0xdb62_9599,
-    0x3c43_9041,
-    0xfe51_63ab,
-];
+const TWO_OVER_PI: [u32; 7] =
+    [0xa2f9_836e, 0x4e44_1529, 0xfc27_57d1, 0xf534_ddc0, 0xdb62_9599, 0x3c43_9041, 0xfe51_63ab];
 
 /// Below this the quotient by pi / 2 is exact enough in `f64`.
 const LARGE: f32 = 268_435_456.0;
@@ -43,9 +36,7 @@ fn reduce_large(x: f32) -> (u32, f64) {
     let shift = ((bits >> 23) & 0xff) as usize - 150;
     let (word, bit) = ((shift - 2) / 32, (shift - 2) % 32);
     let words = &TWO_OVER_PI[word..word + 4];
-    let window = words
-        .iter()
-        .fold(0_u128, |sum, &w| sum << 32 | u128::from(w));
+    let window = words.iter().fold(0_u128, |sum, &w| sum << 32 | u128::from(w));
     let product = ((window << bit) >> 32) * mantissa;
     let quadrant = (product + (1 << 93)) >> 94;
     let remainder = (product << 34) as i128 as f64 / 2.0_f64.powi(128) * FRAC_PI_2;
@@ -72,11 +63,7 @@ fn cosine(r: f64) -> f64 {
 
 /// The sine of quadrant and remainder.
 fn by_quadrant(quadrant: u32, r: f64) -> f32 {
-    let size = if quadrant & 1 == 0 {
-        sine(r)
-    } else {
-        cosine(r)
-    };
+    let size = if quadrant & 1 == 0 { sine(r) } else { cosine(r) };
     (if quadrant & 2 == 0 { size } else { -size }) as f32
 }
 
@@ -102,13 +89,7 @@ mod tests {
 
     #[test]
     fn sine_and_cosine_are_within_one_ulp() {
-        for (low, high) in [
-            (-8.0, 8.0),
-            (100.0, 1e5),
-            (1e6, 1e9),
-            (1e12, 3e38),
-            (-1e20, -1e9),
-        ] {
+        for (low, high) in [(-8.0, 8.0), (100.0, 1e5), (1e6, 1e9), (1e12, 3e38), (-1e20, -1e9)] {
             assert_ulp("sin", 0.51, sin, f64::sin, dense(low, high));
             assert_ulp("cos", 0.51, cos, f64::cos, dense(low, high));
         }

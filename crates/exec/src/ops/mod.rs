@@ -1,0 +1,8 @@
+//! The operators. One file (or folder) for each family; its rows stand in [`ALL`].
+
+mod elementwise;
+
+use crate::def::OpDef;
+
+/// Every family. A new operator is its row in its family's file; a new family is one line here.
+pub const ALL: &[&[OpDef]] = &[elementwise::DEFS];

@@ -1,0 +1,88 @@
+//! A model made ready to run: parsed graph in, prepared steps inside, tensors out.
+
+use fewbit_core::{Result, Tensor, ValueType};
+use fewbit_kernels::Ctx;
+use std::collections::HashSet;
+
+/// How the meaning of a graph is computed (architecture, "Three ways to run one graph").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Ignores activation quantization: Q/DQ pairs on activations are skipped.
+    Float,
+    /// Does exactly what the Q/DQ nodes say, in float.
+    Simulate,
+    /// Fused integer kernels, equal to `Simulate` up to the last bit that rounding leaves open.
+    Integer,
+}
+
+/// What a session is built for.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// How to run.
+    pub mode: Mode,
+    /// Threads of the kernels; 0 takes all cores.
+    pub threads: usize,
+    /// Values that must be observable by a tap; fusion leaves them in place.
+    pub taps: HashSet<String>,
+    /// Shapes to assume for inputs whose dimensions the model leaves open, by input name.
+    pub input_shapes: Vec<(String, Vec<usize>)>,
+    /// Keep the time of every step for [`crate::StepTime`].
+    pub profile: bool,
+}
+
+/// A named input or output of a session.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// Name in the graph.
+    pub name: String,
+    /// What the model says about its type.
+    pub ty: ValueType,
+}
+
+/// A value seen while a session runs.
+pub struct TapEvent<'a> {
+    /// Name of the value.
+    pub name: &'a str,
+    /// Its elements. The order of dimensions is that of memory; see `channels_last`.
+    pub tensor: &'a Tensor,
+    /// Whether a `[N,C,...]` value is stored as `[N,...,C]`. Statistics over all elements need
+    /// not care.
+    pub channels_last: bool,
+    /// For work on the value with the session's own threads.
+    pub kernels: &'a Ctx<'a>,
+}
+
+/// Called for each tapped value, in the order of execution.
+pub type Tap<'t> = dyn FnMut(&TapEvent) -> Result<()> + 't;
+
+/// How one node of the model is run by a session.
+#[derive(Clone, Debug)]
+pub struct NodePlan {
+    /// Node name in the model.
+    pub node: String,
+    /// Operator.
+    pub op: String,
+    /// Kernel that runs it, or the step it was fused into.
+    pub kernel: String,
+    /// Whether it computes on integers.
+    pub integer: bool,
+    /// In `Integer` mode: why it runs in float although its operator could be integer.
+    pub reason: Option<String>,
+}
+
+/// Time spent in one step.
+#[derive(Clone, Debug)]
+pub struct StepTime {
+    /// Node name (the last one, for fused steps).
+    pub node: String,
+    /// Operator, with what was fused: `Conv+Relu`.
+    pub op: String,
+    /// Kernel name.
+    pub kernel: String,
+    /// Whether it computes on integers.
+    pub integer: bool,
+    /// Nanoseconds of the last run.
+    pub nanoseconds: u64,
+    /// Multiply-accumulates of the last run; 0 where they are not counted.
+    pub macs: u64,
+}
