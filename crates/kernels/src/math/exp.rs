@@ -12,7 +12,7 @@ const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 
 /// Adding this to a small `f32` leaves its nearest integer (ties to even) in the low bits.
-pub(super) const ROUND: f32 = 12_582_912.0;
+pub(crate) const ROUND: f32 = 12_582_912.0;
 
 /// Beyond these arguments `e^x` is infinite, or rounds to zero.
 const HIGHEST: f32 = 89.0;

@@ -20,6 +20,7 @@ pub use activation::{
     celu, elu, gelu, gelu_tanh, hard_sigmoid, hard_swish, mish, selu, silu, softplus, softsign,
 };
 pub use erf::erf;
+pub(crate) use exp::ROUND;
 pub use exp::{exp, exp_m1};
 pub use log::{log, log1p_unit};
 pub use pow::pow;
