@@ -33,6 +33,8 @@ pub struct Graph {
     pub name: String,
     /// Free text of the file's author.
     pub doc: String,
+    /// What the file says beyond these fields: an encoded `GraphProto`, written back as it came.
+    pub carried: Vec<u8>,
     values: Vec<Value>,
     names: HashMap<String, ValueId>,
     nodes: Vec<Option<Node>>,
@@ -63,7 +65,7 @@ impl Graph {
         }
         let id = ValueId::new(self.values.len());
         self.names.insert(name.clone(), id);
-        self.values.push(Value { name, ty, constant: None });
+        self.values.push(Value { name, ty, constant: None, carried: Vec::new() });
         Ok(id)
     }
 
@@ -98,6 +100,11 @@ impl Graph {
     /// Sets what is known about the type of a value.
     pub fn set_type(&mut self, id: ValueId, ty: ValueType) {
         self.values[id.index()].ty = ty;
+    }
+
+    /// Sets what the file says of a value beyond its type and tensor, still encoded.
+    pub fn set_carried(&mut self, id: ValueId, encoded: Vec<u8>) {
+        self.values[id.index()].carried = encoded;
     }
 
     /// Appends a node. Its inputs must stand before it; [`verify`](Graph::verify) checks that.
@@ -235,6 +242,8 @@ pub struct Model {
     pub doc: String,
     /// Key-value pairs of the file.
     pub metadata: Vec<(String, String)>,
+    /// What the file says beyond these fields: an encoded `ModelProto`, written back as it came.
+    pub carried: Vec<u8>,
 }
 
 impl Model {

@@ -35,6 +35,8 @@ pub struct Node {
     pub outputs: Vec<Option<ValueId>>,
     /// Free text of the file's author.
     pub doc: String,
+    /// What the file says beyond these fields: an encoded `NodeProto`, written back as it came.
+    pub carried: Vec<u8>,
 }
 
 impl Node {

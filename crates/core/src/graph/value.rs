@@ -111,4 +111,6 @@ pub struct Value {
     pub ty: ValueType,
     /// The tensor of a constant (or the default of an input).
     pub constant: Option<Tensor>,
+    /// What the file says beyond these fields, still encoded and written back as it came.
+    pub carried: Vec<u8>,
 }

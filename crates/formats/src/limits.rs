@@ -1,0 +1,27 @@
+//! What a file may make us do, at most. Sound models stay far below every one of these.
+
+/// Messages nested in each other, where protobuf's own limit is 100.
+///
+/// A subgraph takes three levels (graph, node, attribute), so this allows 32 nested subgraphs.
+pub const MAX_MESSAGE_DEPTH: usize = 97;
+
+/// Nodes, attributes, tensors and other messages in one file, so that memory stays bounded.
+pub const MAX_MESSAGES: usize = 32 << 20;
+
+/// Dimensions of one tensor; the operators know at most a handful.
+pub const MAX_RANK: usize = 64;
+
+/// Nodes that the model-local functions of one file may expand to.
+pub const MAX_INLINED_NODES: usize = 1 << 20;
+
+/// Functions that call each other, one inside the other.
+pub const MAX_CALL_DEPTH: usize = 64;
+
+/// Largest encoded protobuf message that every reader takes (2 GiB less one byte).
+pub const MAX_PROTOBUF_BYTES: u64 = i32::MAX as u64;
+
+/// Tensors smaller than this stay in the model file when weights go to a file of their own.
+pub const MIN_EXTERNAL_BYTES: usize = 1024;
+
+/// Files up to this size are read instead of mapped.
+pub const MAX_READ_BYTES: u64 = 256 << 10;

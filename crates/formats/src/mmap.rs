@@ -1,0 +1,222 @@
+//! Opening input files: mapped, bounded, and never anything but a regular file.
+//!
+//! **Policy.** Inputs are opened read-only and without blocking, so a pipe, a socket, a device
+//! or a directory is refused instead of waited for. Files up to
+//! [`MAX_READ_BYTES`] are read into memory; larger ones are mapped
+//! privately, so that weights are views into the file and cost no memory until they are used.
+//!
+//! A mapped file that another program truncates while it is in use ends the process with
+//! `SIGBUS` at the next touch of a missing page; no program that maps files can rule that out.
+//! What can be done is done: every range is checked against the length before it is first
+//! touched, and [`InputFile::check_unchanged`] compares length and modification time with the
+//! file on disk, so that a reader calls it after its walk and a long job before it writes.
+//! Replacing a file by renaming another one over it is always safe: the map keeps the old file.
+
+#![allow(unsafe_code)]
+
+use crate::limits::MAX_READ_BYTES;
+use bytes::Bytes;
+use fewbit_core::{Error, Result};
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// An open input file with its bytes.
+#[derive(Debug)]
+pub struct InputFile {
+    path: PathBuf,
+    file: File,
+    seen: Metadata,
+    bytes: Bytes,
+}
+
+impl InputFile {
+    /// Opens and maps (or, when small, reads) a regular file.
+    ///
+    /// # Errors
+    /// When it cannot be opened, is empty, or is no regular file.
+    pub fn open(path: &Path) -> Result<InputFile> {
+        Self::open_at(path).map_err(|e| e.at(shown(path)))
+    }
+
+    fn open_at(path: &Path) -> Result<InputFile> {
+        // Opening a pipe or a device may block or have effects, so look before opening too.
+        refuse_special(&std::fs::metadata(path).map_err(cannot_open)?)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY)
+            .open(path)
+            .map_err(cannot_open)?;
+        let seen = file.metadata().map_err(cannot_open)?;
+        refuse_special(&seen)?;
+        let bytes = load(&mut file, seen.len())?;
+        Ok(InputFile { path: path.to_path_buf(), file, seen, bytes })
+    }
+
+    /// The content. Clones and slices share it and keep it alive.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Device and inode: what makes two paths the same file.
+    pub fn identity(&self) -> (u64, u64) {
+        (self.seen.dev(), self.seen.ino())
+    }
+
+    /// Fails when the file on disk has another length or modification time than when opened.
+    ///
+    /// # Errors
+    /// When another program has changed the file.
+    pub fn check_unchanged(&self) -> Result<()> {
+        let now = self.file.metadata().map_err(cannot_open)?;
+        let same = now.len() == self.seen.len()
+            && (now.mtime(), now.mtime_nsec()) == (self.seen.mtime(), self.seen.mtime_nsec());
+        if same {
+            return Ok(());
+        }
+        Err(Error::bad_input(format!(
+            "the file changed while it was read ({} bytes before, {} now)",
+            self.seen.len(),
+            now.len()
+        ))
+        .code("FB-3005")
+        .at(shown(&self.path))
+        .hint("let the program that writes it finish, then try again"))
+    }
+}
+
+fn load(file: &mut File, len: u64) -> Result<Bytes> {
+    if len == 0 {
+        return Err(Error::bad_input("the file is empty").code("FB-3003"));
+    }
+    if len > MAX_READ_BYTES {
+        return map(file);
+    }
+    let mut bytes = Vec::with_capacity(len as usize);
+    // One byte more than expected tells a growing file from a whole one.
+    let read = file.take(len + 1).read_to_end(&mut bytes);
+    read.map_err(|e| Error::resource(format!("cannot read: {e}")).code("FB-5201"))?;
+    if bytes.len() as u64 != len {
+        return Err(Error::bad_input(format!(
+            "the file changed while it was read ({len} bytes before, {} now)",
+            bytes.len()
+        ))
+        .code("FB-3005"));
+    }
+    Ok(bytes.into())
+}
+
+fn map(file: &File) -> Result<Bytes> {
+    // SAFETY: the map is private and read-only, the file was opened read-only, and the bytes are
+    // only ever read as plain `u8`. Another process may still write to or truncate the file: its
+    // writes can change what we read, which every parser here withstands because nothing that
+    // was checked is read a second time for an address or a length; truncation ends the process
+    // (see the module documentation) and never exposes memory that is not the file's.
+    let map = unsafe { memmap2::MmapOptions::new().map(file) };
+    let map = map.map_err(|e| Error::resource(format!("cannot map: {e}")).code("FB-5202"))?;
+    Ok(Bytes::from_owner(map))
+}
+
+fn cannot_open(error: std::io::Error) -> Error {
+    let hint = match error.kind() {
+        std::io::ErrorKind::NotFound => "check the path",
+        std::io::ErrorKind::PermissionDenied => "give the current user read permission",
+        _ => return Error::bad_input(format!("cannot open: {error}")).code("FB-3001"),
+    };
+    Error::bad_input(format!("cannot open: {error}")).code("FB-3001").hint(hint)
+}
+
+fn refuse_special(seen: &Metadata) -> Result<()> {
+    let kind = seen.file_type();
+    let found = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_socket() => "a socket",
+        () if kind.is_char_device() || kind.is_block_device() => "a device",
+        () => "no regular file",
+    };
+    Err(Error::bad_input(format!("expected a file, found {found}")).code("FB-3002"))
+}
+
+/// A path for messages; control characters are escaped, so that no name can write to a terminal.
+pub fn shown(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let shown = text.chars().flat_map(|c| {
+        let escaped: Vec<char> =
+            if c.is_control() { c.escape_default().collect() } else { vec![c] };
+        escaped
+    });
+    shown.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(path: &Path) -> Error {
+        InputFile::open(path).expect_err("must be refused")
+    }
+
+    #[test]
+    fn special_files_are_refused_without_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(refused(dir.path()).stable_code(), "FB-3002");
+        assert_eq!(refused(Path::new("/dev/zero")).stable_code(), "FB-3002");
+        assert_eq!(refused(&dir.path().join("missing")).stable_code(), "FB-3001");
+
+        let socket = dir.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert_eq!(refused(&socket).stable_code(), "FB-3002");
+
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        assert_eq!(refused(&pipe).stable_code(), "FB-3002");
+    }
+
+    #[test]
+    fn empty_files_are_refused_and_names_are_escaped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a\x1b[2Jb");
+        std::fs::write(&path, b"").unwrap();
+        let error = refused(&path);
+        assert_eq!(error.stable_code(), "FB-3003");
+        assert!(!error.to_string().contains('\x1b'), "{error}");
+    }
+
+    #[test]
+    fn small_and_large_files_read_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        for len in [1, MAX_READ_BYTES as usize, MAX_READ_BYTES as usize + 1] {
+            let path = dir.path().join("x");
+            let content: Vec<u8> = (0..len).map(|i| i as u8).collect();
+            std::fs::write(&path, &content).unwrap();
+            let file = InputFile::open(&path).unwrap();
+            assert!(file.bytes()[..] == content[..]);
+            file.check_unchanged().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_that_shrinks_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        std::fs::write(&path, vec![1u8; 1 << 20]).unwrap();
+        let file = InputFile::open(&path).unwrap();
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(10).unwrap();
+        assert_eq!(file.check_unchanged().unwrap_err().stable_code(), "FB-3005");
+    }
+}

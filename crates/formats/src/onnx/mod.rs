@@ -1,0 +1,3 @@
+//! ONNX models: protobuf in, graph out, and back.
+
+pub mod schema;
