@@ -5,7 +5,9 @@
     $(bench/oracle-env) bench/latency.py --mode float /tmp/fewbit-bench/resnet50.onnx
 
 `fewbit bench` and ONNX Runtime take turns over several rounds, each in a
-process of its own; every round gives one median.
+process of its own; every round gives one median. `--precise` adds a row for
+ONNX Runtime with kernels that do not saturate where there is no VNNI: those
+compute what fewbit computes.
 """
 
 import argparse
@@ -23,6 +25,7 @@ def arguments():
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="of ONNX Runtime in each round")
+    parser.add_argument("--precise", action="store_true", help="also run ONNX Runtime without saturating kernels")
     parser.add_argument("--fewbit", type=Path, default=FEWBIT)
     parser.add_argument("--peer-only", action="store_true", help="leave fewbit out")
     return parser.parse_args()
@@ -33,7 +36,10 @@ def commands(options, model, threads):
     if not options.peer_only:
         binary = fewbit_binary(options.fewbit)
         tools["fewbit"] = [binary, "bench", model, "--mode", options.mode, "--threads", threads, "--json"]
-    tools["onnxruntime"] = [sys.executable, BENCH / "peer_latency.py", model, threads, options.seconds]
+    peer = [sys.executable, BENCH / "peer_latency.py", model, threads, options.seconds]
+    tools["onnxruntime"] = peer
+    if options.precise:
+        tools["onnxruntime precise"] = [*peer, "precise"]
     return tools
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """ONNX Runtime's latency at batch 1; see latency.py.
 
-    peer_latency.py MODEL THREADS SECONDS
+    peer_latency.py MODEL THREADS SECONDS [precise]
 """
 
 import json
@@ -33,6 +33,8 @@ def main():
     model, threads, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    if "precise" in sys.argv[4:]:
+        options.add_session_config_entry("session.x64quantprecision", "1")
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     inputs, times = feed(session), []
     for _ in range(WARM_UP):
