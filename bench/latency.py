@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Latency at batch 1 on the same files, side by side.
 
     $(bench/oracle-env) bench/latency.py int8.onnx

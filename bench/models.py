@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Writes the networks that the benchmarks run, with random weights.
 
     $(bench/oracle-env) bench/models.py /tmp/fewbit-bench

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """ONNX Runtime's accuracy on a data card, and its changed predictions.
 
     $(bench/oracle-env) bench/peer_eval.py int8.onnx digits.toml --against digits.onnx --kernels as-written

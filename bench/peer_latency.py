@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """ONNX Runtime's latency at batch 1; see latency.py.
 
     peer_latency.py MODEL THREADS SECONDS [precise]

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """ONNX Runtime's static quantization as a user would call it; see quantize.py.
 
     peer_quantize.py MODEL OUT CARD minmax|percentile|entropy

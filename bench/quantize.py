@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Static int8 quantization, side by side: wall time, peak memory, file size.
 
     $(bench/oracle-env) bench/quantize.py /tmp/fewbit-bench/resnet50.onnx /tmp/fewbit-bench/calib64.toml
@@ -49,7 +48,7 @@ def commands(options, folder):
 def main():
     options = arguments()
     # Children inherit it: ONNX Runtime's quantizer has no setting for threads.
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:options.threads])
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:max(1, options.threads)])
     with tempfile.TemporaryDirectory() as folder:
         tools = commands(options, Path(folder))
         outputs = {name: out for name, (_, out) in tools.items()}

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Trains the network of `fewbit demo` and writes testdata/digits.
 
     $(bench/oracle-env requirements-train.txt) bench/train_digits.py
