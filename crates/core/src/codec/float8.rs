@@ -67,11 +67,11 @@ impl MiniFloat {
         }
     }
 
-    /// The quiet NaN code of the format (its largest value when it has none).
+    /// The quiet NaN code of the format. One without NaN has -0 in its place, as the ONNX `Cast`
+    /// conformance data has it.
     fn nan_code(self) -> u8 {
         match self.specials {
-            Specials::None => self.max_code(),
-            Specials::Unsigned => self.sign_bit(),
+            Specials::None | Specials::Unsigned => self.sign_bit(),
             Specials::NanOnly | Specials::Ieee => self.sign_bit() - 1,
         }
     }
