@@ -49,11 +49,7 @@ impl OutputFile {
         check_destination(&path, options)?;
         let dir = parent(&path);
         fs::create_dir_all(dir).map_err(|e| failed("cannot make the directory", &e))?;
-        let partial = partial_path(&path);
-        // A file of this name can only be the remains of a dead process with our id.
-        let _ = fs::remove_file(&partial);
-        let file = OpenOptions::new().write(true).create_new(true).open(&partial);
-        let file = file.map_err(|e| failed("cannot create the file", &e))?;
+        let (partial, file) = open_partial(&path)?;
         let mut output = OutputFile {
             path,
             partial,
@@ -193,9 +189,26 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
+/// Opens a new file beside the destination, with a number where the name is taken: by another
+/// thread, or by the remains of a dead process that had our id.
+fn open_partial(path: &Path) -> Result<(PathBuf, File)> {
+    for number in 0.. {
+        let partial = partial_path(path, number);
+        match OpenOptions::new().write(true).create_new(true).open(&partial) {
+            Ok(file) => return Ok((partial, file)),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && number < 1000 => {}
+            Err(e) => return Err(failed("cannot create the file", &e)),
+        }
+    }
+    Err(Error::internal("no name is left for the partial file"))
+}
+
 /// Keeps the name short enough: a file system allows 255 bytes.
-fn partial_path(path: &Path) -> PathBuf {
-    let suffix = format!(".partial-{}", std::process::id());
+fn partial_path(path: &Path, number: usize) -> PathBuf {
+    let mut suffix = format!(".partial-{}", std::process::id());
+    if number > 0 {
+        suffix += &format!("-{number}");
+    }
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     if name.len() + suffix.len() > 255 {
         name = "out".into();

@@ -12,7 +12,10 @@ pub const MAX_MESSAGES: usize = 32 << 20;
 pub const MAX_RANK: usize = 64;
 
 /// Nodes that the model-local functions of one file may expand to.
-pub const MAX_INLINED_NODES: usize = 1 << 20;
+pub const MAX_INLINED_NODES: usize = 1 << 18;
+
+/// Encoded bytes that the calls of model-local functions may add to one model.
+pub const MAX_INLINED_BYTES: usize = 256 << 20;
 
 /// Functions that call each other, one inside the other.
 pub const MAX_CALL_DEPTH: usize = 64;
