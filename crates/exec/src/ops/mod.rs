@@ -5,10 +5,12 @@ mod elementwise;
 mod index;
 mod movement;
 mod params;
+mod quantize;
 mod shape;
 mod strided;
 
 use crate::def::OpDef;
 
 /// Every family. A new operator is its row in its family's file; a new family is one line here.
-pub const ALL: &[&[OpDef]] = &[cast::DEFS, elementwise::DEFS, index::DEFS, shape::DEFS];
+pub const ALL: &[&[OpDef]] =
+    &[cast::DEFS, elementwise::DEFS, index::DEFS, quantize::DEFS, shape::DEFS];
