@@ -6,6 +6,7 @@ mod index;
 mod movement;
 mod params;
 mod quantize;
+mod resize;
 mod shape;
 mod strided;
 
@@ -13,4 +14,4 @@ use crate::def::OpDef;
 
 /// Every family. A new operator is its row in its family's file; a new family is one line here.
 pub const ALL: &[&[OpDef]] =
-    &[cast::DEFS, elementwise::DEFS, index::DEFS, quantize::DEFS, shape::DEFS];
+    &[cast::DEFS, elementwise::DEFS, index::DEFS, quantize::DEFS, resize::DEFS, shape::DEFS];
