@@ -11,11 +11,14 @@ pub const MAX_MESSAGES: usize = 32 << 20;
 /// Dimensions of one tensor; the operators know at most a handful.
 pub const MAX_RANK: usize = 64;
 
-/// Nodes that the model-local functions of one file may expand to.
-pub const MAX_INLINED_NODES: usize = 1 << 18;
+/// Nodes that the model-local functions of any file may expand to.
+pub const MAX_INLINED_NODES: usize = 1 << 16;
 
-/// Encoded bytes that the calls of model-local functions may add to one model.
-pub const MAX_INLINED_BYTES: usize = 256 << 20;
+/// Encoded bytes that the calls of model-local functions may add to any model.
+pub const MAX_INLINED_BYTES: usize = 16 << 20;
+
+/// Large files may expand further, by this factor of what stands in them.
+pub const MAX_INLINE_GROWTH: usize = 64;
 
 /// Functions that call each other, one inside the other.
 pub const MAX_CALL_DEPTH: usize = 64;

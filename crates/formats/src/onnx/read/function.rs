@@ -4,7 +4,7 @@
 //! a function. Names of the body get the call's own prefix; attribute references take the
 //! caller's value, else the function's default, else they vanish.
 
-use crate::limits::{MAX_CALL_DEPTH, MAX_INLINED_BYTES, MAX_INLINED_NODES};
+use crate::limits::{MAX_CALL_DEPTH, MAX_INLINE_GROWTH, MAX_INLINED_BYTES, MAX_INLINED_NODES};
 use crate::onnx::schema::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
     ValueInfoProto,
@@ -27,14 +27,17 @@ pub(super) fn inline(model: &mut ModelProto) -> Result<()> {
     if functions.is_empty() {
         return Ok(());
     }
+    let stored_nodes = graph.node.len() + functions.iter().map(|f| f.node.len()).sum::<usize>();
+    let stored_bytes: usize = functions.iter().map(Message::encoded_len).sum();
     let mut inliner = Inliner {
         functions: index(&functions)?,
         opsets: &mut model.opset_import,
         taken: HashSet::new(),
         stack: Vec::new(),
         calls: 0,
-        nodes: 0,
-        bytes: 0,
+        nodes_left: MAX_INLINED_NODES + stored_nodes.saturating_mul(MAX_INLINE_GROWTH),
+        bytes_left: MAX_INLINED_BYTES
+            .saturating_add(stored_bytes.saturating_mul(MAX_INLINE_GROWTH)),
     };
     collect_names(graph, &mut inliner.taken);
     inliner.graph(graph)
@@ -89,8 +92,8 @@ struct Inliner<'a> {
     taken: HashSet<String>,
     stack: Vec<Key>,
     calls: usize,
-    nodes: usize,
-    bytes: usize,
+    nodes_left: usize,
+    bytes_left: usize,
 }
 
 impl Inliner<'_> {
@@ -168,15 +171,15 @@ impl Inliner<'_> {
 
     /// Counts what a call adds, so that a few lines of functions cannot fill the memory.
     fn charge(&mut self, node: &NodeProto) -> Result<()> {
-        self.nodes += 1;
-        self.bytes = self.bytes.saturating_add(node.encoded_len());
-        if self.nodes <= MAX_INLINED_NODES && self.bytes <= MAX_INLINED_BYTES {
+        let nodes = self.nodes_left.checked_sub(1);
+        let bytes = self.bytes_left.checked_sub(node.encoded_len());
+        if let (Some(nodes), Some(bytes)) = (nodes, bytes) {
+            (self.nodes_left, self.bytes_left) = (nodes, bytes);
             return Ok(());
         }
-        let what = format!(
-            "the functions expand to more than {MAX_INLINED_NODES} nodes or {MAX_INLINED_BYTES} bytes"
-        );
-        Err(Error::unsupported(what).code("FB-4107"))
+        Err(Error::unsupported("the functions expand to far more than stands in the file")
+            .code("FB-4107")
+            .hint("a sound model with functions this deep can be inlined with onnx.inliner"))
     }
 
     /// The body must mean the same under the model's operator sets as under its own.
