@@ -362,6 +362,7 @@ mod tests {
         assert!(Tensor::zeros(DType::F32, vec![usize::MAX, 2]).is_err());
         assert!(Tensor::zeros(DType::F32, vec![usize::MAX / 8]).is_err());
         assert_eq!(Tensor::zeros(DType::F32, vec![usize::MAX, 0]).unwrap().len(), 0);
+        assert_eq!(Tensor::zeros(DType::F32, vec![usize::MAX, usize::MAX, 0]).unwrap().len(), 0);
     }
 
     #[test]

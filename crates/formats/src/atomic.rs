@@ -3,7 +3,8 @@
 //! Bytes go to `OUT.partial-PID` beside the destination. [`OutputFile::commit`] brings them to
 //! the disk, renames the file and brings the directory entry to the disk, so that neither a
 //! crash nor `kill -9` leaves a damaged file under the final name. An output that is dropped
-//! without a commit removes its partial file.
+//! without a commit removes its partial file; a program that ends on a signal, and so drops
+//! nothing, calls [`remove_partials`] before it exits.
 
 use crate::mmap::shown;
 use fewbit_core::{Error, Result, ResultExt};
@@ -11,6 +12,23 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Partial files of this process that are neither committed nor dropped.
+static PARTIALS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn partials() -> MutexGuard<'static, Vec<PathBuf>> {
+    PARTIALS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes every partial file of this process; their outputs can no longer be committed.
+///
+/// Call it from the thread that handles signals, not from the signal handler itself.
+pub fn remove_partials() {
+    for partial in partials().drain(..) {
+        let _ = fs::remove_file(partial);
+    }
+}
 
 /// What an output file must respect.
 #[derive(Clone, Debug, Default)]
@@ -122,6 +140,7 @@ impl Drop for OutputFile {
     fn drop(&mut self) {
         // After a commit there is no file of this name any more.
         let _ = fs::remove_file(&self.partial);
+        partials().retain(|partial| *partial != self.partial);
     }
 }
 
@@ -195,7 +214,10 @@ fn open_partial(path: &Path) -> Result<(PathBuf, File)> {
     for number in 0.. {
         let partial = partial_path(path, number);
         match OpenOptions::new().write(true).create_new(true).open(&partial) {
-            Ok(file) => return Ok((partial, file)),
+            Ok(file) => {
+                partials().push(partial.clone());
+                return Ok((partial, file));
+            }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && number < 1000 => {}
             Err(e) => return Err(failed("cannot create the file", &e)),
         }
@@ -307,6 +329,19 @@ mod tests {
         assert_eq!(write_file(&path, b"second", &keep).unwrap_err().stable_code(), "FB-2102");
         assert_eq!(early.commit().unwrap_err().stable_code(), "FB-2102");
         assert_eq!(fs::read(&path).unwrap(), b"first");
+    }
+
+    #[test]
+    fn what_a_committed_or_dropped_output_leaves_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let mine = || partials().iter().filter(|p| p.starts_with(dir.path())).count();
+        let first = OutputFile::create(&dir.path().join("a"), &OutputOptions::default()).unwrap();
+        let second = OutputFile::create(&dir.path().join("b"), &OutputOptions::default()).unwrap();
+        assert_eq!(mine(), 2);
+        drop(first);
+        second.commit().unwrap();
+        assert_eq!(mine(), 0);
+        assert_eq!(names(dir.path()), ["b"]);
     }
 
     #[test]

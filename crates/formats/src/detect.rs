@@ -25,6 +25,8 @@ pub enum Format {
     Pickle,
     /// An HDF5 container (Keras `.h5`).
     Hdf5,
+    /// Another zip archive.
+    Zip,
 }
 
 impl Format {
@@ -41,6 +43,7 @@ impl Format {
             Format::Tflite => "a TensorFlow Lite model",
             Format::Pickle => "a Python pickle (PyTorch checkpoint)",
             Format::Hdf5 => "an HDF5 file (Keras model)",
+            Format::Zip => "a zip archive",
         }
     }
 
@@ -59,6 +62,7 @@ impl Format {
                 "pickles can run code and are never loaded: export with `torch.onnx.export`"
             }
             Format::Hdf5 => "convert it with `python -m tf2onnx.convert --keras MODEL`",
+            Format::Zip => "unpack it and give the model in it",
         }
     }
 
@@ -100,8 +104,8 @@ fn magic(bytes: &[u8]) -> Option<Format> {
     }
     match bytes {
         [b'P', b'K', 3, 4, ..] => Some(zip_content(bytes)),
-        // Protocol 2 and later start with PROTO, and all of them end with STOP.
-        [0x80, 2..=5, .., b'.'] => Some(Format::Pickle),
+        // Protocol 2 and later start with PROTO; PyTorch's older files are several in a row.
+        [0x80, 2..=5, ..] => Some(Format::Pickle),
         [_, _, _, _, b'T', b'F', b'L', b'3', ..] => Some(Format::Tflite),
         _ if is_safetensors(bytes) => Some(Format::Safetensors),
         _ => None,
@@ -112,7 +116,11 @@ fn magic(bytes: &[u8]) -> Option<Format> {
 fn zip_content(bytes: &[u8]) -> Format {
     let name_len = bytes.get(26..28).map_or(0, |b| u16::from_le_bytes([b[0], b[1]]) as usize);
     let name = bytes.get(30..30 + name_len).unwrap_or_default();
-    if name.ends_with(b".npy") { Format::Npz } else { Format::Pickle }
+    match name {
+        _ if name.ends_with(b".npy") => Format::Npz,
+        _ if name.ends_with(b"/data.pkl") || name.ends_with(b"/byteorder") => Format::Pickle,
+        _ => Format::Zip,
+    }
 }
 
 /// Eight bytes of length, then that many bytes of a JSON object.
@@ -190,6 +198,8 @@ mod tests {
         };
         assert_eq!(detect(&member("x.npy")), Some(Format::Npz));
         assert_eq!(detect(&member("archive/data.pkl")), Some(Format::Pickle));
+        assert_eq!(detect(&member("readme")), Some(Format::Zip));
+        assert_eq!(detect(b"PK\x03\x04"), Some(Format::Zip));
     }
 
     #[test]

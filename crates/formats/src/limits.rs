@@ -5,6 +5,9 @@
 /// A subgraph takes three levels (graph, node, attribute), so this allows 32 nested subgraphs.
 pub const MAX_MESSAGE_DEPTH: usize = 97;
 
+/// Subgraphs nested in each other, also after functions are inlined.
+pub const MAX_GRAPH_DEPTH: usize = 32;
+
 /// Nodes, attributes, tensors and other messages in one file, so that memory stays bounded.
 pub const MAX_MESSAGES: usize = 32 << 20;
 
@@ -12,7 +15,7 @@ pub const MAX_MESSAGES: usize = 32 << 20;
 pub const MAX_RANK: usize = 64;
 
 /// Nodes that the model-local functions of any file may expand to.
-pub const MAX_INLINED_NODES: usize = 1 << 16;
+pub const MAX_INLINED_NODES: usize = 1 << 15;
 
 /// Encoded bytes that the calls of model-local functions may add to any model.
 pub const MAX_INLINED_BYTES: usize = 16 << 20;
@@ -30,4 +33,4 @@ pub const MAX_PROTOBUF_BYTES: u64 = i32::MAX as u64;
 pub const MIN_EXTERNAL_BYTES: usize = 1024;
 
 /// Files up to this size are read instead of mapped.
-pub const MAX_READ_BYTES: u64 = 256 << 10;
+pub const MAX_READ_BYTES: u64 = 32 << 20;

@@ -1,9 +1,10 @@
 //! Opening input files: mapped, bounded, and never anything but a regular file.
 //!
 //! **Policy.** Inputs are opened read-only and without blocking, so a pipe, a socket, a device
-//! or a directory is refused instead of waited for. Files up to
-//! [`MAX_READ_BYTES`] are read into memory; larger ones are mapped
-//! privately, so that weights are views into the file and cost no memory until they are used.
+//! or a directory is refused instead of waited for. Files up to [`MAX_READ_BYTES`] are read into
+//! memory once, after which nothing that happens to the file matters; larger ones are mapped
+//! privately. Either way weights are views into these bytes and never copied; those of a mapped
+//! file cost no memory until they are used.
 //!
 //! A mapped file that another program truncates while it is in use ends the process with
 //! `SIGBUS` at the next touch of a missing page; no program that maps files can rule that out.
@@ -214,9 +215,13 @@ mod tests {
     fn a_file_that_shrinks_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
-        std::fs::write(&path, vec![1u8; 1 << 20]).unwrap();
-        let file = InputFile::open(&path).unwrap();
-        OpenOptions::new().write(true).open(&path).unwrap().set_len(10).unwrap();
-        assert_eq!(file.check_unchanged().unwrap_err().stable_code(), "FB-3005");
+        for len in [1 << 20, MAX_READ_BYTES as usize + 1] {
+            std::fs::write(&path, vec![1u8; len]).unwrap();
+            let file = InputFile::open(&path).unwrap();
+            OpenOptions::new().write(true).open(&path).unwrap().set_len(10).unwrap();
+            assert_eq!(file.check_unchanged().unwrap_err().stable_code(), "FB-3005");
+            // What was read stays; what is mapped must not be touched any more.
+            assert!(len as u64 > MAX_READ_BYTES || file.bytes().iter().all(|&b| b == 1));
+        }
     }
 }

@@ -378,6 +378,8 @@ fn functions() {
             ),
             ("bomb", bomb, "FB-4107", "expand"),
             ("deep", deep, "FB-4107", "deeper"),
+            ("subgraphs nested by calls", nested_by_calls, "FB-3105", "nest deeper"),
+            ("subgraphs doubled by calls", doubled_by_calls, "FB-4107", "expand"),
         ],
     );
 }
@@ -412,6 +414,35 @@ fn chain(model: &mut ModelProto, count: usize, calls: usize) {
         })
         .collect();
     graph(model).node[0].op_type = Some("f0".into());
+}
+
+/// Forty functions, each with the call of the next one inside an `If`.
+fn nested_by_calls(model: &mut ModelProto) {
+    chain(model, 40, 1);
+    for function in &mut model.functions {
+        let call = function.node.remove(0);
+        let branch = GraphProto {
+            node: vec![NodeProto { output: vec!["r".into()], ..call }],
+            output: vec![value("r", DType::F32, &[4])],
+            ..Default::default()
+        };
+        function.node = vec![with(node("If", &["v0"], &["v1"]), vec![subgraph("b", branch)])];
+    }
+}
+
+/// Each function hands on a subgraph that holds its own subgraph twice.
+fn doubled_by_calls(model: &mut ModelProto) {
+    chain(model, 30, 1);
+    let reference = |name: &str| AttributeProto {
+        ref_attr_name: Some("g".into()),
+        ..attribute(name, attribute_type::GRAPH)
+    };
+    for function in &mut model.functions {
+        let twice = with(node("Twice", &[], &["t"]), vec![reference("a"), reference("b")]);
+        let graph = GraphProto { node: vec![twice], ..Default::default() };
+        function.node[0].attribute = vec![subgraph("g", graph)];
+    }
+    graph(model).node[0].attribute = vec![subgraph("g", GraphProto::default())];
 }
 
 fn entry(key: &str, value: &str) -> StringStringEntryProto {

@@ -70,6 +70,31 @@ fn no_flipped_byte_panics() {
 }
 
 #[test]
+fn no_splice_panics() {
+    let files = files();
+    // A linear congruential generator (Knuth's MMIX): the same splices on every run.
+    let mut state = 1u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as usize % below.max(1)
+    };
+    let mut refused = 0;
+    for round in 0..20_000 {
+        let mut bytes = files[random(files.len())].clone();
+        let other = &files[random(files.len())];
+        for _ in 0..1 + random(3) {
+            let at = random(bytes.len());
+            let end = at + random((bytes.len() - at).min(40));
+            let from = random(other.len());
+            let piece = &other[from..from + random((other.len() - from).min(40))];
+            bytes.splice(at..end, piece.iter().copied());
+        }
+        refused += !try_read(bytes, &format!("round {round}")) as usize;
+    }
+    assert!(refused > 10_000, "{refused}");
+}
+
+#[test]
 fn trailing_bytes_are_not_ignored() {
     for file in files() {
         let mut bytes = file.clone();

@@ -143,54 +143,29 @@ fn encode_node(graph: &Graph, node: &Node, context: &mut Context) -> Result<Node
 }
 
 fn encode_attr(attr: &Attr, context: &mut Context) -> Result<AttributeProto> {
-    let mut proto = AttributeProto::default();
+    let of = |code: i32| AttributeProto { r#type: Some(code), ..Default::default() };
     let bytes = |s: &Vec<u8>| Bytes::copy_from_slice(s);
-    let code = match attr {
-        Attr::Float(v) => {
-            proto.f = Some(*v);
-            kind::FLOAT
-        }
-        Attr::Int(v) => {
-            proto.i = Some(*v);
-            kind::INT
-        }
-        Attr::String(v) => {
-            proto.s = Some(bytes(v));
-            kind::STRING
-        }
-        Attr::Tensor(v) => {
-            proto.t = Some(encode(v, None));
-            kind::TENSOR
-        }
-        Attr::Graph(v) => {
-            proto.g = Some(encode_graph(v, context)?);
-            kind::GRAPH
-        }
-        Attr::Floats(v) => {
-            proto.floats = v.clone();
-            kind::FLOATS
-        }
-        Attr::Ints(v) => {
-            proto.ints = v.clone();
-            kind::INTS
-        }
+    Ok(match attr {
+        Attr::Float(v) => AttributeProto { f: Some(*v), ..of(kind::FLOAT) },
+        Attr::Int(v) => AttributeProto { i: Some(*v), ..of(kind::INT) },
+        Attr::String(v) => AttributeProto { s: Some(bytes(v)), ..of(kind::STRING) },
+        Attr::Tensor(v) => AttributeProto { t: Some(encode(v, None)), ..of(kind::TENSOR) },
+        Attr::Graph(v) => AttributeProto { g: Some(encode_graph(v, context)?), ..of(kind::GRAPH) },
+        Attr::Floats(v) => AttributeProto { floats: v.clone(), ..of(kind::FLOATS) },
+        Attr::Ints(v) => AttributeProto { ints: v.clone(), ..of(kind::INTS) },
         Attr::Strings(v) => {
-            proto.strings = v.iter().map(bytes).collect();
-            kind::STRINGS
+            AttributeProto { strings: v.iter().map(bytes).collect(), ..of(kind::STRINGS) }
         }
         Attr::Tensors(v) => {
-            proto.tensors = v.iter().map(|t| encode(t, None)).collect();
-            kind::TENSORS
+            let tensors = v.iter().map(|t| encode(t, None)).collect();
+            AttributeProto { tensors, ..of(kind::TENSORS) }
         }
         Attr::Graphs(v) => {
-            let graphs = v.iter().map(|g| encode_graph(g, context));
-            proto.graphs = graphs.collect::<Result<_>>()?;
-            kind::GRAPHS
+            let graphs = v.iter().map(|g| encode_graph(g, context)).collect::<Result<_>>()?;
+            AttributeProto { graphs, ..of(kind::GRAPHS) }
         }
-        Attr::Opaque(encoded) => return decode(encoded),
-    };
-    proto.r#type = Some(code);
-    Ok(proto)
+        Attr::Opaque(encoded) => decode(encoded)?,
+    })
 }
 
 /// Values between nodes of which something is known, where something uses them.

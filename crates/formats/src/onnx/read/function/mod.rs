@@ -4,14 +4,21 @@
 //! a function. Names of the body get the call's own prefix; attribute references take the
 //! caller's value, else the function's default, else they vanish.
 
-use crate::limits::{MAX_CALL_DEPTH, MAX_INLINE_GROWTH, MAX_INLINED_BYTES, MAX_INLINED_NODES};
+mod budget;
+mod names;
+
+use crate::limits::{MAX_CALL_DEPTH, MAX_GRAPH_DEPTH};
 use crate::onnx::schema::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
     ValueInfoProto,
 };
+use budget::{Budget, Size};
 use fewbit_core::{Error, Result, ResultExt};
-use prost::Message;
+use names::Names;
 use std::collections::{HashMap, HashSet};
+
+/// Call names longer than this give way to the function's name, lest names grow with depth.
+const MAX_PREFIX_BASE: usize = 128;
 
 /// Domain, name, overload.
 type Key = (String, String, String);
@@ -27,17 +34,14 @@ pub(super) fn inline(model: &mut ModelProto) -> Result<()> {
     if functions.is_empty() {
         return Ok(());
     }
-    let stored_nodes = graph.node.len() + functions.iter().map(|f| f.node.len()).sum::<usize>();
-    let stored_bytes: usize = functions.iter().map(Message::encoded_len).sum();
     let mut inliner = Inliner {
         functions: index(&functions)?,
         opsets: &mut model.opset_import,
         taken: HashSet::new(),
         stack: Vec::new(),
         calls: 0,
-        nodes_left: MAX_INLINED_NODES + stored_nodes.saturating_mul(MAX_INLINE_GROWTH),
-        bytes_left: MAX_INLINED_BYTES
-            .saturating_add(stored_bytes.saturating_mul(MAX_INLINE_GROWTH)),
+        depth: 0,
+        budget: Budget::new(graph, &functions),
     };
     collect_names(graph, &mut inliner.taken);
     inliner.graph(graph)
@@ -92,18 +96,25 @@ struct Inliner<'a> {
     taken: HashSet<String>,
     stack: Vec<Key>,
     calls: usize,
-    nodes_left: usize,
-    bytes_left: usize,
+    depth: usize,
+    budget: Budget,
 }
 
 impl Inliner<'_> {
     fn graph(&mut self, graph: &mut GraphProto) -> Result<()> {
+        // Functions can nest what stands side by side in the file.
+        if self.depth > MAX_GRAPH_DEPTH {
+            let what = format!("subgraphs nest deeper than {MAX_GRAPH_DEPTH}");
+            return Err(Error::bad_input(what).code("FB-3105"));
+        }
+        self.depth += 1;
         let nodes = std::mem::take(&mut graph.node);
         graph.node.reserve(nodes.len());
         for (index, node) in nodes.into_iter().enumerate() {
             self.node(node, &mut graph.node, &mut graph.value_info)
                 .at(|| format!("node[{index}]"))?;
         }
+        self.depth -= 1;
         Ok(())
     }
 
@@ -149,37 +160,56 @@ impl Inliner<'_> {
         infos: &mut Vec<ValueInfoProto>,
     ) -> Result<()> {
         self.import(function)?;
-        let base = if call.name().is_empty() { function.name() } else { call.name() };
-        let mut names = Names {
-            map: bind(function, call)?,
-            prefix: format!("{base}#{}/", self.calls),
-            taken: &mut self.taken,
-        };
+        let prefix = self.prefix(function, call);
+        self.budget.take(Size::of_body(function, &prefix))?;
+        let mut names = Names { map: bind(function, call)?, prefix, taken: &mut self.taken };
         let mut body = function.node.clone();
         body.iter_mut().for_each(|node| names.node(node));
         let mut types = function.value_info.clone();
         types.iter_mut().for_each(|info| names.slot(info.name.get_or_insert_default()));
         infos.append(&mut types);
         for node in body {
-            let node = resolve(node, function, call);
-            self.charge(&node)?;
+            let node = self.resolve(node, function, call)?;
             self.node(node, out, infos)?;
         }
         out.extend(passed_through(function, call));
         Ok(())
     }
 
-    /// Counts what a call adds, so that a few lines of functions cannot fill the memory.
-    fn charge(&mut self, node: &NodeProto) -> Result<()> {
-        let nodes = self.nodes_left.checked_sub(1);
-        let bytes = self.bytes_left.checked_sub(node.encoded_len());
-        if let (Some(nodes), Some(bytes)) = (nodes, bytes) {
-            (self.nodes_left, self.bytes_left) = (nodes, bytes);
-            return Ok(());
+    /// Tells where a name comes from: `call#3/`, and for calls in calls `outer#2/call#3/`.
+    fn prefix(&self, function: &FunctionProto, call: &NodeProto) -> String {
+        let base = match call.name() {
+            "" => function.name(),
+            long if long.len() > MAX_PREFIX_BASE => function.name(),
+            name => name,
+        };
+        format!("{base}#{}/", self.calls)
+    }
+
+    /// Puts values in the place of attribute references.
+    fn resolve(
+        &mut self,
+        mut node: NodeProto,
+        function: &FunctionProto,
+        call: &NodeProto,
+    ) -> Result<NodeProto> {
+        for mut attribute in std::mem::take(&mut node.attribute) {
+            if attribute.ref_attr_name().is_empty() {
+                for graph in subgraphs_mut(&mut attribute) {
+                    let nodes = std::mem::take(&mut graph.node).into_iter();
+                    let nodes = nodes.map(|n| self.resolve(n, function, call));
+                    graph.node = nodes.collect::<Result<_>>()?;
+                }
+                node.attribute.push(attribute);
+                continue;
+            }
+            let mut given = call.attribute.iter().chain(&function.attribute_proto);
+            if let Some(value) = given.find(|a| a.name() == attribute.ref_attr_name()) {
+                self.budget.take(Size::of_attribute(value))?;
+                node.attribute.push(AttributeProto { name: attribute.name, ..value.clone() });
+            }
         }
-        Err(Error::unsupported("the functions expand to far more than stands in the file")
-            .code("FB-4107")
-            .hint("a sound model with functions this deep can be inlined with onnx.inliner"))
+        Ok(node)
     }
 
     /// The body must mean the same under the model's operator sets as under its own.
@@ -242,82 +272,4 @@ fn passed_through(function: &FunctionProto, call: &NodeProto) -> Vec<NodeProto> 
         })
     };
     pairs.filter_map(identity).collect()
-}
-
-/// Renames everything in a body.
-struct Names<'a> {
-    map: HashMap<String, String>,
-    prefix: String,
-    taken: &'a mut HashSet<String>,
-}
-
-impl Names<'_> {
-    fn slot(&mut self, name: &mut String) {
-        if name.is_empty() {
-            return;
-        }
-        if let Some(known) = self.map.get(name) {
-            name.clone_from(known);
-            return;
-        }
-        let base = format!("{}{name}", self.prefix);
-        let mut fresh = base.clone();
-        let mut number = 1;
-        while !self.taken.insert(fresh.clone()) {
-            fresh = format!("{base}_{number}");
-            number += 1;
-        }
-        self.map.insert(std::mem::replace(name, fresh.clone()), fresh);
-    }
-
-    fn option(&mut self, name: &mut Option<String>) {
-        if let Some(name) = name {
-            self.slot(name);
-        }
-    }
-
-    fn node(&mut self, node: &mut NodeProto) {
-        node.input.iter_mut().chain(&mut node.output).for_each(|name| self.slot(name));
-        if !node.name().is_empty() {
-            node.name = Some(format!("{}{}", self.prefix, node.name()));
-        }
-        for graph in node.attribute.iter_mut().flat_map(subgraphs_mut) {
-            self.graph(graph);
-        }
-    }
-
-    fn graph(&mut self, graph: &mut GraphProto) {
-        graph.initializer.iter_mut().for_each(|tensor| self.option(&mut tensor.name));
-        let sparse = graph.sparse_initializer.iter_mut().filter_map(|s| s.values.as_mut());
-        sparse.for_each(|tensor| self.option(&mut tensor.name));
-        let infos = graph.input.iter_mut().chain(&mut graph.output).chain(&mut graph.value_info);
-        infos.for_each(|info| self.option(&mut info.name));
-        let notes = graph.quantization_annotation.iter_mut();
-        notes.for_each(|note| self.option(&mut note.tensor_name));
-        graph.node.iter_mut().for_each(|node| self.node(node));
-    }
-}
-
-/// Puts values in the place of attribute references.
-fn resolve(mut node: NodeProto, function: &FunctionProto, call: &NodeProto) -> NodeProto {
-    let find = |name: &str| {
-        let mut candidates = call.attribute.iter().chain(&function.attribute_proto);
-        candidates.find(|a| a.name() == name).cloned()
-    };
-    let attributes = std::mem::take(&mut node.attribute);
-    node.attribute = attributes
-        .into_iter()
-        .filter_map(|mut attribute| {
-            if !attribute.ref_attr_name().is_empty() {
-                let value = find(attribute.ref_attr_name())?;
-                return Some(AttributeProto { name: attribute.name, ..value });
-            }
-            for graph in subgraphs_mut(&mut attribute) {
-                let nodes = std::mem::take(&mut graph.node);
-                graph.node = nodes.into_iter().map(|n| resolve(n, function, call)).collect();
-            }
-            Some(attribute)
-        })
-        .collect();
-    node
 }
