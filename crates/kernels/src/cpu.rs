@@ -158,13 +158,13 @@ pub trait Job {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn run_avx2<J: Job>(job: J) -> J::Output {
+pub(crate) fn run_avx2<J: Job>(job: J) -> J::Output {
     job.run()
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn run_avx512<J: Job>(job: J) -> J::Output {
+pub(crate) fn run_avx512<J: Job>(job: J) -> J::Output {
     job.run()
 }
 

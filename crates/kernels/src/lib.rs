@@ -32,14 +32,17 @@ pub mod conv;
 pub mod cpu;
 pub mod elementwise;
 pub mod gemm;
+mod int8;
 pub mod math;
 pub mod norm;
 pub mod pool;
 pub mod quantize;
 pub mod reduce;
+mod scratch;
 pub mod softmax;
 pub mod threads;
 pub mod transpose;
 
 pub use cpu::{Ctx, Isa, IsaError, Job, Level};
+pub use int8::{Int8, Int8Mut};
 pub use threads::Pool;

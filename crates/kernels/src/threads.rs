@@ -3,6 +3,7 @@
 //! Splitting never changes a result: each task computes its own outputs completely.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -105,6 +106,35 @@ impl fmt::Debug for Pool {
 
 fn all_cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// A mutable slice whose disjoint parts are written by several tasks at once, where the parts
+/// are not contiguous chunks (tiles of a matrix).
+pub(crate) struct SharedMut<'a, T> {
+    data: *mut T,
+    len: usize,
+    lifetime: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: the pointer is used only through `range`, whose callers promise disjoint parts; that is
+// what sending `&mut [T]` parts to other threads needs.
+unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
+
+impl<'a, T> SharedMut<'a, T> {
+    pub(crate) fn new(slice: &'a mut [T]) -> SharedMut<'a, T> {
+        SharedMut { data: slice.as_mut_ptr(), len: slice.len(), lifetime: PhantomData }
+    }
+
+    /// The part `range` of the slice.
+    ///
+    /// # Safety
+    /// No two parts that are alive at the same time may overlap.
+    #[expect(clippy::mut_from_ref, reason = "disjointness is the caller's promise")]
+    pub(crate) unsafe fn range(&self, range: Range<usize>) -> &mut [T] {
+        assert!(range.start <= range.end && range.end <= self.len);
+        // SAFETY: in bounds by the check above; not aliased by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.data.add(range.start), range.len()) }
+    }
 }
 
 #[cfg(test)]

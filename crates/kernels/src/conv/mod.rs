@@ -1,1 +1,18 @@
 //! Convolutions over NHWC images, float and int8.
+//!
+//! A dense or grouped convolution is a matrix product per group, whose left operand is gathered
+//! for a block of output pixels at a time (never for a whole image), or, for 1x1 kernels of stride
+//! 1, read where it lies. Depthwise convolutions have kernels of their own, vectorized over
+//! channels.
+
+mod depthwise;
+mod depthwise_f32;
+mod depthwise_i8;
+mod float;
+mod im2col;
+mod int8;
+mod shape;
+
+pub use float::{PackedConvF32, conv2d_f32};
+pub use int8::{ConvInput, PackedConvI8, conv2d_i8};
+pub use shape::ConvShape;

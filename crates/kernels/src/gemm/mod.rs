@@ -1,1 +1,30 @@
 //! Matrix products, float and int8.
+//!
+//! The right operand is packed once into panels of 16 columns; the left one is read where it lies,
+//! or converted block by block. A microkernel computes a few rows of one panel in registers, an
+//! epilogue turns the sums into results. k is never cut: each output has one accumulator.
+//!
+//! - f32: [`PackedF32`], [`gemm_f32`], [`Epilogue`].
+//! - int8: [`PackedI8`], [`gemm_i8`], [`Output`].
+
+pub(crate) mod driver;
+mod float;
+mod int8;
+pub(crate) mod kernel;
+mod output;
+pub(crate) mod panels;
+pub(crate) mod rows;
+mod scalar;
+mod table;
+#[cfg(target_arch = "x86_64")]
+mod x86_avx2;
+#[cfg(target_arch = "x86_64")]
+mod x86_avx512;
+
+pub use float::{Clamp, Epilogue, Matrix, PackedF32, gemm_f32};
+pub(crate) use float::{FloatFinish, drive_f32, load};
+pub(crate) use int8::{Activations, Source, drive_i8, unsigned_zero};
+pub use int8::{PackedI8, WeightZero, gemm_i8};
+pub(crate) use output::Prepared;
+pub use output::{Dequantize, Output, Requantize, Residual};
+pub use table::{Kernel, kernels};

@@ -1,0 +1,142 @@
+//! int8 convolutions.
+
+use super::depthwise_i8::DepthwiseI8;
+use super::im2col::PatchRows;
+use super::shape::ConvShape;
+use crate::cpu::{Ctx, Isa};
+use crate::gemm::driver::Rows;
+use crate::gemm::rows::{Convert, MatrixRows};
+use crate::gemm::{Activations, Matrix, Output, PackedI8, Prepared, Source, WeightZero, drive_i8};
+use crate::int8::Int8;
+
+/// The weights of an int8 convolution, packed once, for one instruction set.
+pub struct PackedConvI8(Form);
+
+enum Form {
+    /// One matrix per group.
+    Groups(Vec<PackedI8>),
+    Depthwise(DepthwiseI8),
+}
+
+impl PackedConvI8 {
+    /// Packs `weights`, in the order out channel, in channel of the group, row, column (OIHW).
+    /// Batch and image size of `shape` do not matter. Zero points per column are per out channel.
+    ///
+    /// # Panics
+    /// When `weights` has not `shape.weights_len()` elements, a zero point is missing or beyond
+    /// the weights' type, or `shape` contradicts itself.
+    pub fn new(
+        isa: Isa,
+        shape: &ConvShape,
+        weights: Int8<'_>,
+        zero: WeightZero<'_>,
+    ) -> PackedConvI8 {
+        shape.check();
+        assert_eq!(weights.len(), shape.weights_len(), "weights of {shape:?}");
+        if shape.is_depthwise() {
+            return PackedConvI8(Form::Depthwise(DepthwiseI8::new(isa, shape, weights, zero)));
+        }
+        let n = shape.group_out_c();
+        let group = |first: usize| {
+            let at = |k, col| weights.get(shape.weight_index(k, first + col));
+            PackedI8::from_fn(isa, shape.k(), n, zero.columns(first, n), at)
+        };
+        PackedConvI8(Form::Groups((0..shape.groups).map(|g| group(g * n)).collect()))
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        match &self.0 {
+            Form::Groups(groups) => groups.iter().map(PackedI8::bytes).sum(),
+            Form::Depthwise(weights) => weights.bytes(),
+        }
+    }
+}
+
+/// The input of an int8 convolution.
+#[derive(Clone, Copy, Debug)]
+pub struct ConvInput<'a> {
+    /// Images, NHWC.
+    pub values: Int8<'a>,
+    /// The value that stands for 0, and fills the padding.
+    pub zero_point: i32,
+}
+
+/// Convolves `input` (NHWC) into `output` (NHWC).
+///
+/// Sums are exact as those of [`crate::gemm::gemm_i8`]. Per-column values of the output are per
+/// out channel.
+///
+/// # Panics
+/// When a slice has not the length that `shape` says, a zero point is beyond its type, or the
+/// weights were packed for another shape or instruction set.
+pub fn conv2d_i8(
+    ctx: Ctx<'_>,
+    shape: &ConvShape,
+    input: ConvInput<'_>,
+    weights: &PackedConvI8,
+    mut output: Output<'_>,
+) {
+    shape.check();
+    assert_eq!(input.values.len(), shape.input_len(), "input of {shape:?}");
+    assert_eq!(output.len(), shape.output_len(), "output of {shape:?}");
+    match &weights.0 {
+        Form::Depthwise(weights) => weights.run(ctx, shape, input, output),
+        Form::Groups(groups) => {
+            assert_eq!(groups.len(), shape.groups, "weights packed for other groups");
+            for (index, weights) in groups.iter().enumerate() {
+                group(ctx, shape, input, index, weights, output.reborrow());
+            }
+        }
+    }
+}
+
+fn group(
+    ctx: Ctx<'_>,
+    shape: &ConvShape,
+    input: ConvInput<'_>,
+    index: usize,
+    weights: &PackedI8,
+    output: Output<'_>,
+) {
+    let (m, n) = (shape.out_pixels(), shape.group_out_c());
+    assert!(weights.k() == shape.k() && weights.n() == n, "weights packed for another shape");
+    let (values, zero_point) = (input.values, input.zero_point);
+    let first_channel = index * shape.group_in_c();
+    let output = Prepared::new(Matrix { data: output, stride: shape.out_c }, m, n, index * n);
+    if shape.is_pointwise() {
+        let source = Pixels { input: values.bytes(), shape, first_channel };
+        drive_i8(ctx, m, Activations { source, values, zero_point }, weights, output);
+    } else {
+        let source = Patches { input: values.bytes(), shape, first_channel };
+        drive_i8(ctx, m, Activations { source, values, zero_point }, weights, output);
+    }
+}
+
+/// Rows of a convolution whose outputs depend on one pixel each.
+struct Pixels<'a> {
+    input: &'a [u8],
+    shape: &'a ConvShape,
+    first_channel: usize,
+}
+
+impl Source for Pixels<'_> {
+    fn rows<C: Convert<Src = u8>>(&self, convert: C, padded_k: usize) -> impl Rows<C::Dst> {
+        let data = self.input.get(self.first_channel..).unwrap_or_default();
+        MatrixRows { data, stride: self.shape.in_c, k: self.shape.k(), padded_k, convert }
+    }
+}
+
+/// Rows of any other convolution.
+struct Patches<'a> {
+    input: &'a [u8],
+    shape: &'a ConvShape,
+    first_channel: usize,
+}
+
+impl Source for Patches<'_> {
+    fn rows<C: Convert<Src = u8>>(&self, convert: C, padded_k: usize) -> impl Rows<C::Dst> {
+        let (input, shape, first_channel) = (self.input, self.shape, self.first_channel);
+        PatchRows { input, shape, first_channel, padded_k, convert }
+    }
+}

@@ -1,0 +1,170 @@
+//! The loops around a microkernel: which thread computes which block, and what happens to a tile.
+
+use std::ops::Range;
+
+use bytemuck::Zeroable;
+
+use super::kernel::{MAX_MR, Microkernel, NR, Tile};
+use super::panels::Panels;
+use crate::cpu::Job;
+use crate::scratch::with_scratch;
+use crate::threads::Pool;
+
+/// Bytes of A that one task prepares: it stays in the second-level cache while all panels of B
+/// pass over it.
+const A_BYTES: usize = 128 << 10;
+
+/// The left operand: rows of k groups, in memory already or gathered on demand.
+pub(crate) trait Rows<T>: Sync {
+    /// Elements of scratch that [`Rows::fetch`] wants per row; 0 where it needs none.
+    fn scratch_per_row(&self) -> usize;
+
+    /// The rows `range`, and their distance in elements.
+    fn fetch<'s>(&'s self, range: Range<usize>, scratch: &'s mut [T]) -> (&'s [T], usize);
+}
+
+/// What becomes of the accumulators: the epilogue and the store.
+pub(crate) trait Finish: Sync {
+    /// Accumulator.
+    type Acc;
+    /// What the rows of one panel have in common.
+    type Columns;
+
+    /// Loads what belongs to the `width` columns from `col` on.
+    fn columns(&self, col: usize, width: usize) -> Self::Columns;
+
+    /// Finishes and stores `width` results of row `row` from column `col` on.
+    ///
+    /// # Safety
+    /// No other call may store to the same row and columns at the same time.
+    unsafe fn row(
+        &self,
+        columns: &Self::Columns,
+        row: usize,
+        col: usize,
+        width: usize,
+        acc: &[Self::Acc; NR],
+    );
+}
+
+/// How the output is cut into tasks: blocks of rows by blocks of panels.
+struct Split {
+    rows: usize,
+    panels: usize,
+    block_rows: usize,
+    block_panels: usize,
+}
+
+impl Split {
+    fn new(threads: usize, rows: usize, row_bytes: usize, mr: usize, panels: usize) -> Split {
+        let most = (A_BYTES / row_bytes.max(1) / mr).clamp(1, 64);
+        let mut split = Split { rows, panels, block_rows: most * mr, block_panels: panels };
+        let wanted = if threads == 1 { 1 } else { threads * 3 };
+        let least = (4 * mr).min(split.block_rows);
+        if split.row_blocks() < wanted {
+            let even = rows.div_ceil(wanted).next_multiple_of(mr);
+            split.block_rows = even.clamp(least, split.block_rows.max(least));
+        }
+        if split.row_blocks() < wanted {
+            split.block_panels = panels.div_ceil(wanted.div_ceil(split.row_blocks())).max(1);
+        }
+        split
+    }
+
+    fn row_blocks(&self) -> usize {
+        self.rows.div_ceil(self.block_rows)
+    }
+
+    fn tasks(&self) -> usize {
+        self.row_blocks() * self.panels.div_ceil(self.block_panels)
+    }
+
+    fn row_range(&self, task: usize) -> Range<usize> {
+        let first = task % self.row_blocks() * self.block_rows;
+        first..self.rows.min(first + self.block_rows)
+    }
+
+    fn panel_range(&self, task: usize) -> Range<usize> {
+        let first = task / self.row_blocks() * self.block_panels;
+        first..self.panels.min(first + self.block_panels)
+    }
+}
+
+/// Multiplies `m` rows with all panels, and finishes every output once.
+///
+/// # Safety
+/// The CPU has `K::LEVEL`. The output behind `finish` has room for `m` rows of all columns, and
+/// nobody else touches them meanwhile.
+pub(crate) unsafe fn drive<K, R, F>(
+    pool: &Pool,
+    m: usize,
+    panels: &Panels<K::B>,
+    rows: &R,
+    finish: &F,
+) where
+    K: Microkernel,
+    R: Rows<K::A>,
+    F: Finish<Acc = K::Acc>,
+{
+    if m == 0 || panels.n() == 0 {
+        return;
+    }
+    let row_bytes = panels.groups() * K::GROUP * size_of::<K::A>();
+    let split = Split::new(pool.threads(), m, row_bytes, K::MR, panels.count());
+    pool.for_each_range(split.tasks(), 1, |tasks| {
+        for task in tasks {
+            let range = split.row_range(task);
+            with_scratch(range.len() * rows.scratch_per_row(), |scratch| {
+                let cols = split.panel_range(task);
+                let block = Block::<K, R, F> { rows, range, scratch, panels, cols, finish };
+                // SAFETY: the CPU has the level; tasks cover disjoint rows and panels.
+                unsafe { K::featured(block) }
+            });
+        }
+    });
+}
+
+/// One task: a range of rows times a range of panels.
+struct Block<'a, K: Microkernel, R, F> {
+    rows: &'a R,
+    range: Range<usize>,
+    scratch: &'a mut [K::A],
+    panels: &'a Panels<K::B>,
+    cols: Range<usize>,
+    finish: &'a F,
+}
+
+impl<K, R, F> Job for Block<'_, K, R, F>
+where
+    K: Microkernel,
+    R: Rows<K::A>,
+    F: Finish<Acc = K::Acc>,
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let (first, count) = (self.range.start, self.range.len());
+        let groups = self.panels.groups();
+        let (a, lda) = self.rows.fetch(self.range, self.scratch);
+        assert!(a.len() >= (count - 1) * lda + groups * K::GROUP, "rows of A are too short");
+        let mut tile: Tile<K::Acc> = [[K::Acc::zeroed(); NR]; MAX_MR];
+        for index in self.cols {
+            let b = self.panels.panel(index);
+            let (col, width) = (index * NR, NR.min(self.panels.n() - index * NR));
+            let columns = self.finish.columns(col, width);
+            for row in (0..count).step_by(K::MR) {
+                let rows = K::MR.min(count - row);
+                // SAFETY: `drive` demands the level; rows of A and the panel are long enough by
+                // the check above and by packing; this task alone stores these outputs.
+                unsafe {
+                    let a = a.as_ptr().add(row * lda);
+                    K::tile(rows, groups, a, lda, b.as_ptr(), &mut tile);
+                    for (r, acc) in tile.iter().enumerate().take(rows) {
+                        self.finish.row(&columns, first + row + r, col, width, acc);
+                    }
+                }
+            }
+        }
+    }
+}

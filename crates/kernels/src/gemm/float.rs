@@ -1,0 +1,231 @@
+//! f32 matrix products.
+
+use super::driver::{Finish, Rows, drive};
+use super::kernel::NR;
+use super::panels::Panels;
+use super::rows::{MatrixRows, Same};
+use super::scalar::ScalarF32;
+#[cfg(target_arch = "x86_64")]
+use super::{x86_avx2::Avx2F32, x86_avx512::Avx512F32};
+use crate::cpu::{Ctx, Level};
+use crate::threads::SharedMut;
+
+/// The range that an activation such as ReLU or ReLU6 clamps to. NaN passes through.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Clamp {
+    /// Smallest result.
+    pub lo: f32,
+    /// Largest result.
+    pub hi: f32,
+}
+
+impl Clamp {
+    /// ReLU: no negative results.
+    pub const RELU: Clamp = Clamp { lo: 0.0, hi: f32::INFINITY };
+
+    /// `value`, moved into the range.
+    #[inline(always)]
+    pub fn apply(self, value: f32) -> f32 {
+        let value = if self.lo > value { self.lo } else { value };
+        if self.hi < value { self.hi } else { value }
+    }
+}
+
+/// What happens to a sum before it is stored: `clamp((sum + bias[column]) + residual)`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Epilogue<'a> {
+    /// One value per column (output channel).
+    pub bias: Option<&'a [f32]>,
+    /// A tensor of the layout of the output.
+    pub residual: Option<&'a [f32]>,
+    /// The activation.
+    pub clamp: Option<Clamp>,
+}
+
+/// The right operand of an f32 product, packed once.
+pub struct PackedF32 {
+    k: usize,
+    panels: Panels<f32>,
+}
+
+impl PackedF32 {
+    /// Packs `b`, row-major with `k` rows and `n` columns.
+    ///
+    /// # Panics
+    /// When `b` has not `k * n` elements.
+    pub fn new(k: usize, n: usize, b: &[f32]) -> PackedF32 {
+        assert_eq!(b.len(), k * n, "B is {k} x {n}");
+        PackedF32::from_fn(k, n, |row, col| b[row * n + col])
+    }
+
+    /// Packs the transpose of `b`, which is row-major with `n` rows and `k` columns.
+    ///
+    /// # Panics
+    /// When `b` has not `k * n` elements.
+    pub fn new_transposed(k: usize, n: usize, b: &[f32]) -> PackedF32 {
+        assert_eq!(b.len(), k * n, "B is {n} x {k}, transposed");
+        PackedF32::from_fn(k, n, |row, col| b[col * k + row])
+    }
+
+    /// Packs the matrix whose element in row `k` and column `n` is `at(k, n)`.
+    pub(crate) fn from_fn(k: usize, n: usize, at: impl Fn(usize, usize) -> f32) -> PackedF32 {
+        PackedF32 { k, panels: Panels::pack(k, n, 1, at) }
+    }
+
+    /// Number of rows: the length of the sums.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Number of columns.
+    pub fn n(&self) -> usize {
+        self.panels.n()
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.panels.bytes()
+    }
+}
+
+/// `c[m][n] = epilogue(sum over k of a[m][k] * b[k][n])`.
+///
+/// `a` and `c` have `m` rows; the residual lies in memory as `c` does. Each sum starts at 0 and runs over k in order with fused multiply-add.
+///
+/// # Panics
+/// When a slice is shorter than its shape says.
+pub fn gemm_f32(
+    ctx: Ctx<'_>,
+    m: usize,
+    a: Matrix<&[f32]>,
+    b: &PackedF32,
+    epilogue: Epilogue<'_>,
+    c: Matrix<&mut [f32]>,
+) {
+    let (k, n) = (b.k(), b.n());
+    assert!(matrix_fits(a.data.len(), m, k, a.stride), "A is shorter than {m} rows of {k}");
+    let rows = MatrixRows { data: a.data, stride: a.stride, k, padded_k: k, convert: Same };
+    let finish = FloatFinish::new(epilogue, m, n, 0, c);
+    drive_f32(ctx, m, &b.panels, &rows, &finish);
+}
+
+/// Rows in memory, row-major.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<S> {
+    /// The elements, from the first of the first row on.
+    pub data: S,
+    /// Distance of two rows in elements.
+    pub stride: usize,
+}
+
+/// Whether `len` elements hold `rows` rows of `cols` that lie `stride` apart.
+pub(crate) fn matrix_fits(len: usize, rows: usize, cols: usize, stride: usize) -> bool {
+    rows == 0 || (stride >= cols && len >= (rows - 1) * stride + cols)
+}
+
+/// Runs the microkernel of the instruction set.
+pub(crate) fn drive_f32<R: Rows<f32>>(
+    ctx: Ctx<'_>,
+    m: usize,
+    panels: &Panels<f32>,
+    rows: &R,
+    finish: &FloatFinish<'_>,
+) {
+    // SAFETY: the CPU has the level of `ctx.isa`; `FloatFinish::new` checked the output.
+    unsafe {
+        match ctx.isa.level() {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => drive::<Avx2F32, _, _>(ctx.pool, m, panels, rows, finish),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => drive::<Avx512F32, _, _>(ctx.pool, m, panels, rows, finish),
+            _ => drive::<ScalarF32, _, _>(ctx.pool, m, panels, rows, finish),
+        }
+    }
+}
+
+impl PackedF32 {
+    pub(crate) fn panels(&self) -> &Panels<f32> {
+        &self.panels
+    }
+}
+
+/// Adds bias and residual, clamps, stores.
+pub(crate) struct FloatFinish<'a> {
+    epilogue: Epilogue<'a>,
+    out: SharedMut<'a, f32>,
+    stride: usize,
+    first_col: usize,
+}
+
+impl<'a> FloatFinish<'a> {
+    /// Writes `m` rows of `n` columns from `first_col` on.
+    pub(crate) fn new(
+        epilogue: Epilogue<'a>,
+        m: usize,
+        n: usize,
+        first_col: usize,
+        out: Matrix<&'a mut [f32]>,
+    ) -> FloatFinish<'a> {
+        let Matrix { data: out, stride } = out;
+        let end = first_col + n;
+        assert!(matrix_fits(out.len(), m, end, stride), "the output is too short");
+        let residual = epilogue.residual.is_none_or(|r| matrix_fits(r.len(), m, end, stride));
+        assert!(residual, "the residual is shorter than the output");
+        assert!(epilogue.bias.is_none_or(|b| b.len() >= end), "the bias is too short");
+        FloatFinish { epilogue, out: SharedMut::new(out), stride, first_col }
+    }
+}
+
+/// The first `width` of `values`, filled up with zeros.
+#[inline(always)]
+pub(crate) fn load<T: Copy + Default>(values: &[T], width: usize) -> [T; NR] {
+    let mut lanes = [T::default(); NR];
+    if width == NR {
+        lanes.copy_from_slice(&values[..NR]);
+    } else {
+        lanes[..width].copy_from_slice(&values[..width]);
+    }
+    lanes
+}
+
+/// Stores the first `width` lanes.
+#[inline(always)]
+pub(crate) fn store<T: Copy>(out: &mut [T], lanes: &[T; NR]) {
+    if out.len() == NR {
+        out.copy_from_slice(lanes);
+    } else {
+        out.copy_from_slice(&lanes[..out.len()]);
+    }
+}
+
+impl Finish for FloatFinish<'_> {
+    type Acc = f32;
+    type Columns = [f32; NR];
+
+    #[inline(always)]
+    fn columns(&self, col: usize, width: usize) -> [f32; NR] {
+        let bias = self.epilogue.bias;
+        bias.map_or([0.0; NR], |bias| load(&bias[self.first_col + col..], width))
+    }
+
+    #[inline(always)]
+    unsafe fn row(&self, bias: &[f32; NR], row: usize, col: usize, width: usize, acc: &[f32; NR]) {
+        let start = row * self.stride + self.first_col + col;
+        let mut lanes = *acc;
+        for (lane, bias) in lanes.iter_mut().zip(bias) {
+            *lane += bias;
+        }
+        if let Some(residual) = self.epilogue.residual {
+            for (lane, residual) in lanes.iter_mut().zip(load(&residual[start..], width)) {
+                *lane += residual;
+            }
+        }
+        if let Some(clamp) = self.epilogue.clamp {
+            for lane in &mut lanes {
+                *lane = clamp.apply(*lane);
+            }
+        }
+        // SAFETY: the caller's promise.
+        store(unsafe { self.out.range(start..start + width) }, &lanes);
+    }
+}

@@ -1,0 +1,248 @@
+//! int8 matrix products: exact i32 sums, then one of three outputs.
+
+use super::driver::{Rows, drive};
+use super::float::{Matrix, matrix_fits};
+use super::kernel::Microkernel;
+use super::output::{Output, Prepared};
+use super::panels::Panels;
+use super::rows::{Convert, MatrixRows, Unsign, Widen};
+use super::scalar::ScalarI16;
+#[cfg(target_arch = "x86_64")]
+use super::{x86_avx2::Avx2I16, x86_avx512::Avx512I16, x86_avx512::Avx512U8};
+use crate::cpu::{Ctx, Isa, Level};
+use crate::int8::Int8;
+use crate::threads::Pool;
+
+/// Zero points of the weights.
+#[derive(Clone, Copy, Debug)]
+pub enum WeightZero<'a> {
+    /// Symmetric weights: all are 0.
+    None,
+    /// One for all columns.
+    Tensor(i32),
+    /// One per column.
+    Column(&'a [i32]),
+}
+
+impl<'a> WeightZero<'a> {
+    /// Those of `n` columns from `first` on.
+    pub(crate) fn columns(self, first: usize, n: usize) -> WeightZero<'a> {
+        match self {
+            WeightZero::Column(zeros) => WeightZero::Column(&zeros[first..first + n]),
+            other => other,
+        }
+    }
+
+    /// The zero point of column `col`.
+    pub(crate) fn get(&self, col: usize) -> i32 {
+        match self {
+            WeightZero::None => 0,
+            WeightZero::Tensor(zero) => *zero,
+            WeightZero::Column(zeros) => zeros[col],
+        }
+    }
+
+    fn is_zero(&self) -> bool {
+        match self {
+            WeightZero::None => true,
+            WeightZero::Tensor(zero) => *zero == 0,
+            WeightZero::Column(zeros) => zeros.iter().all(|&zero| zero == 0),
+        }
+    }
+}
+
+/// The layouts that the microkernels read.
+enum Layout {
+    /// i16 pairs of `weight - zero_point`.
+    Pairs(Panels<i16>),
+    /// i8 quads of weights, and the sum of each column, which takes the zero point of A off.
+    Quads(Panels<i8>, Vec<i32>),
+}
+
+/// The right operand of an int8 product, packed once, for one instruction set.
+pub struct PackedI8 {
+    k: usize,
+    isa: Isa,
+    layout: Layout,
+}
+
+impl PackedI8 {
+    /// Packs `b`, row-major with `k` rows and `n` columns.
+    ///
+    /// Zero points lie within the range of the weights' type.
+    ///
+    /// # Panics
+    /// When `b` has not `k * n` elements, or a zero point is missing or out of range.
+    pub fn new(isa: Isa, k: usize, n: usize, b: Int8<'_>, zero: WeightZero<'_>) -> PackedI8 {
+        assert_eq!(b.len(), k * n, "B is {k} x {n}");
+        PackedI8::from_fn(isa, k, n, zero, |row, col| b.get(row * n + col))
+    }
+
+    /// Packs the transpose of `b`, which is row-major with `n` rows and `k` columns.
+    ///
+    /// # Panics
+    /// As [`PackedI8::new`].
+    pub fn new_transposed(
+        isa: Isa,
+        k: usize,
+        n: usize,
+        b: Int8<'_>,
+        zero: WeightZero<'_>,
+    ) -> PackedI8 {
+        assert_eq!(b.len(), k * n, "B is {n} x {k}, transposed");
+        PackedI8::from_fn(isa, k, n, zero, |row, col| b.get(col * k + row))
+    }
+
+    /// Packs the matrix whose element in row `k` and column `n` is `at(k, n)`.
+    pub(crate) fn from_fn(
+        isa: Isa,
+        k: usize,
+        n: usize,
+        zero: WeightZero<'_>,
+        at: impl Fn(usize, usize) -> i32,
+    ) -> PackedI8 {
+        if let WeightZero::Column(zeros) = zero {
+            assert_eq!(zeros.len(), n, "one zero point per column");
+        }
+        let centred = |row: usize, col: usize| at(row, col) - zero.get(col);
+        let fits = zero.is_zero() && (0..n).all(|c| (0..k).all(|r| i8::try_from(at(r, c)).is_ok()));
+        let layout = if isa.level() == Level::Avx512 && fits {
+            let sums = (0..n).map(|c| (0..k).map(|r| at(r, c)).sum()).collect();
+            Layout::Quads(Panels::pack(k, n, 4, |r, c| at(r, c) as i8), sums)
+        } else {
+            Layout::Pairs(Panels::pack(k, n, 2, |r, c| {
+                i16::try_from(centred(r, c)).expect("zero points are of the weights' type")
+            }))
+        };
+        PackedI8 { k, isa, layout }
+    }
+
+    /// Number of rows: the length of the sums.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Number of columns.
+    pub fn n(&self) -> usize {
+        match &self.layout {
+            Layout::Pairs(panels) => panels.n(),
+            Layout::Quads(panels, _) => panels.n(),
+        }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        match &self.layout {
+            Layout::Pairs(panels) => panels.bytes(),
+            Layout::Quads(panels, sums) => panels.bytes() + size_of_val(sums.as_slice()),
+        }
+    }
+}
+
+/// `c[m][n] = finish(sum over k of (a[m][k] - zero_point) * (b[k][n] - b_zero_point[n]))`.
+///
+/// `a` and the output have `m` rows. Sums are exact as long as they fit an i32 (they do for k up
+/// to 33,000) and wrap around beyond.
+///
+/// # Panics
+/// When a slice is shorter than its shape says, `zero_point` is not of the type of `a`, or `b` was
+/// packed for another instruction set than that of `ctx`.
+pub fn gemm_i8(
+    ctx: Ctx<'_>,
+    m: usize,
+    a: Matrix<Int8<'_>>,
+    zero_point: i32,
+    b: &PackedI8,
+    c: Matrix<Output<'_>>,
+) {
+    assert!(matrix_fits(a.data.len(), m, b.k, a.stride), "A is shorter than {m} rows of {}", b.k);
+    let activations =
+        Activations { source: MatrixSource { a, k: b.k }, values: a.data, zero_point };
+    drive_i8(ctx, m, activations, b, Prepared::new(c, m, b.n(), 0));
+}
+
+/// Something that yields rows for any conversion of the elements.
+pub(crate) trait Source {
+    /// Rows of converted elements, each filled up to `padded_k`.
+    fn rows<C: Convert<Src = u8>>(&self, convert: C, padded_k: usize) -> impl Rows<C::Dst>;
+}
+
+/// The left operand.
+pub(crate) struct Activations<'a, S> {
+    pub(crate) source: S,
+    pub(crate) values: Int8<'a>,
+    pub(crate) zero_point: i32,
+}
+
+struct MatrixSource<'a> {
+    a: Matrix<Int8<'a>>,
+    k: usize,
+}
+
+impl Source for MatrixSource<'_> {
+    fn rows<C: Convert<Src = u8>>(&self, convert: C, padded_k: usize) -> impl Rows<C::Dst> {
+        let (data, stride) = (self.a.data.bytes(), self.a.stride);
+        MatrixRows { data, stride, k: self.k, padded_k, convert }
+    }
+}
+
+/// The unsigned form of a zero point of `values`.
+pub(crate) fn unsigned_zero(values: Int8<'_>, zero_point: i32) -> u8 {
+    let unsigned = u8::try_from(zero_point + i32::from(values.flip()));
+    unsigned.expect("the zero point is of the type of the activations")
+}
+
+/// Runs the microkernel of the layout and the instruction set.
+pub(crate) fn drive_i8<S: Source>(
+    ctx: Ctx<'_>,
+    m: usize,
+    a: Activations<'_, S>,
+    b: &PackedI8,
+    output: Prepared<'_>,
+) {
+    assert_eq!(b.isa, ctx.isa, "B was packed for another instruction set");
+    let (flip, zero) = (a.values.flip(), unsigned_zero(a.values, a.zero_point));
+    match &b.layout {
+        Layout::Pairs(panels) => {
+            let convert = Widen { flip, zero_point: i16::from(zero) };
+            let rows = a.source.rows(convert, 2 * panels.groups());
+            // SAFETY: the CPU has the level of `ctx.isa`; the output was checked when prepared.
+            unsafe {
+                match ctx.isa.level() {
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx512 => run::<Avx512I16, _>(ctx.pool, m, panels, &rows, output),
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx2 => run::<Avx2I16, _>(ctx.pool, m, panels, &rows, output),
+                    _ => run::<ScalarI16, _>(ctx.pool, m, panels, &rows, output),
+                }
+            }
+        }
+        #[cfg(target_arch = "x86_64")]
+        Layout::Quads(panels, sums) => {
+            let rows = a.source.rows(Unsign { flip, zero_point: zero }, 4 * panels.groups());
+            let output = output.compensate(sums, -i32::from(zero));
+            // SAFETY: only packed for AVX-512, which is the level of `ctx.isa`, so the CPU has it;
+            // the output was checked when prepared.
+            unsafe { run::<Avx512U8, _>(ctx.pool, m, panels, &rows, output) }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        Layout::Quads(..) => unreachable!("packed for AVX-512 only"),
+    }
+}
+
+/// # Safety
+/// As [`drive`].
+unsafe fn run<K, R>(pool: &Pool, m: usize, panels: &Panels<K::B>, rows: &R, output: Prepared<'_>)
+where
+    K: Microkernel<Acc = i32>,
+    R: Rows<K::A>,
+{
+    // SAFETY: the caller's promise.
+    unsafe {
+        match &output {
+            Prepared::Int8(finish) => drive::<K, _, _>(pool, m, panels, rows, finish),
+            Prepared::I32(finish) => drive::<K, _, _>(pool, m, panels, rows, finish),
+            Prepared::F32(finish) => drive::<K, _, _>(pool, m, panels, rows, finish),
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! What becomes of an exact i32 sum: 8-bit values, f32, or the sum itself.
+
+use super::driver::Finish;
+use super::float::{Clamp, Matrix, load, matrix_fits, store};
+use super::kernel::NR;
+use crate::int8::{Int8, Int8Mut};
+use crate::threads::SharedMut;
+
+/// From sums to 8-bit values.
+///
+/// With `c` the column, the definition, which every kernel follows bit for bit, is:
+///
+/// ```text
+/// v = (sum + bias[c]) as f32 * multiplier[c]           (wrapping i32 sum, one f32 product)
+/// v = v + (r - r.zero_point) as f32 * r.multiplier     (only with a residual; two roundings)
+/// y = round_half_to_even(v) + zero_point, clamped to lo..=hi
+/// ```
+///
+/// A NaN becomes `lo`. The multiplier is `input_scale * weight_scale[c] / output_scale`.
+#[derive(Clone, Copy, Debug)]
+pub struct Requantize<'a> {
+    /// One value per column, in units of `input_scale * weight_scale`.
+    pub bias: Option<&'a [i32]>,
+    /// One value per column.
+    pub multiplier: &'a [f32],
+    /// A tensor of the layout of the output to be added.
+    pub residual: Option<Residual<'a>>,
+    /// Zero point of the output.
+    pub zero_point: i32,
+    /// Smallest result, within the type of the output: the type's own limit, or an activation's.
+    pub lo: i32,
+    /// Largest result, as `lo`.
+    pub hi: i32,
+}
+
+/// An 8-bit tensor that is added before the result is rounded.
+#[derive(Clone, Copy, Debug)]
+pub struct Residual<'a> {
+    /// The values, in the layout of the output.
+    pub values: Int8<'a>,
+    /// Their zero point.
+    pub zero_point: i32,
+    /// Their scale divided by that of the output.
+    pub multiplier: f32,
+}
+
+/// From sums to f32: `clamp(sum as f32 * scale[c] + bias[c])`, rounded after the product.
+#[derive(Clone, Copy, Debug)]
+pub struct Dequantize<'a> {
+    /// One value per column: `input_scale * weight_scale[c]`.
+    pub scale: &'a [f32],
+    /// One value per column.
+    pub bias: Option<&'a [f32]>,
+    /// The activation.
+    pub clamp: Option<Clamp>,
+}
+
+/// Where the results of an int8 product go.
+#[derive(Debug)]
+pub enum Output<'a> {
+    /// 8-bit values.
+    Int8(Int8Mut<'a>, Requantize<'a>),
+    /// The exact sums.
+    I32(&'a mut [i32]),
+    /// f32 values.
+    F32(&'a mut [f32], Dequantize<'a>),
+}
+
+impl Output<'_> {
+    /// Number of results.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Output::Int8(Int8Mut::U8(values), _) => values.len(),
+            Output::Int8(Int8Mut::I8(values), _) => values.len(),
+            Output::I32(values) => values.len(),
+            Output::F32(values, _) => values.len(),
+        }
+    }
+
+    /// The same output, borrowed for a shorter time.
+    pub(crate) fn reborrow(&mut self) -> Output<'_> {
+        match self {
+            Output::Int8(Int8Mut::U8(values), to) => Output::Int8(Int8Mut::U8(values), *to),
+            Output::Int8(Int8Mut::I8(values), to) => Output::Int8(Int8Mut::I8(values), *to),
+            Output::I32(values) => Output::I32(values),
+            Output::F32(values, to) => Output::F32(values, *to),
+        }
+    }
+}
+
+/// An output whose sizes were checked.
+pub(crate) enum Prepared<'a> {
+    Int8(Int8Finish<'a>),
+    I32(I32Finish<'a>),
+    F32(F32Finish<'a>),
+}
+
+/// Where results lie, and what to add to the sums first.
+pub(crate) struct Place<'a, T> {
+    out: SharedMut<'a, T>,
+    stride: usize,
+    first_col: usize,
+    compensation: Option<(&'a [i32], i32)>,
+}
+
+impl<'a> Prepared<'a> {
+    /// Writes `m` rows of `n` columns from `first_col` on; per-column values of the output are
+    /// indexed from `first_col` on as well.
+    pub(crate) fn new(out: Matrix<Output<'a>>, m: usize, n: usize, first_col: usize) -> Self {
+        let (stride, end) = (out.stride, first_col + n);
+        let fits = |len: usize| assert!(matrix_fits(len, m, end, stride), "a matrix is too short");
+        match out.data {
+            Output::Int8(values, requantize) => {
+                let (lo, hi) = values.limits();
+                let within = lo <= requantize.lo && requantize.lo <= requantize.hi;
+                assert!(within && requantize.hi <= hi, "limits beyond the output's type");
+                assert!((lo..=hi).contains(&requantize.zero_point), "zero point beyond the type");
+                assert!(requantize.multiplier.len() >= end, "multipliers are missing");
+                assert!(requantize.bias.is_none_or(|b| b.len() >= end), "the bias is too short");
+                requantize.residual.inspect(|r| fits(r.values.len()));
+                let bytes = values.into_bytes();
+                fits(bytes.len());
+                let place = Place::new(bytes, stride, first_col);
+                Prepared::Int8(Int8Finish { place, requantize })
+            }
+            Output::I32(values) => {
+                fits(values.len());
+                Prepared::I32(I32Finish { place: Place::new(values, stride, first_col) })
+            }
+            Output::F32(values, dequantize) => {
+                fits(values.len());
+                assert!(dequantize.scale.len() >= end, "scales are missing");
+                assert!(dequantize.bias.is_none_or(|b| b.len() >= end), "the bias is too short");
+                let place = Place::new(values, stride, first_col);
+                Prepared::F32(F32Finish { place, dequantize })
+            }
+        }
+    }
+
+    /// Adds `factor * sums[column]` to each sum first; columns count from `first_col` on.
+    pub(crate) fn compensate(mut self, sums: &'a [i32], factor: i32) -> Self {
+        let compensation = match &mut self {
+            Prepared::Int8(finish) => &mut finish.place.compensation,
+            Prepared::I32(finish) => &mut finish.place.compensation,
+            Prepared::F32(finish) => &mut finish.place.compensation,
+        };
+        *compensation = Some((sums, factor));
+        self
+    }
+}
+
+impl<'a, T> Place<'a, T> {
+    fn new(out: &'a mut [T], stride: usize, first_col: usize) -> Self {
+        Place { out: SharedMut::new(out), stride, first_col, compensation: None }
+    }
+
+    #[inline(always)]
+    fn compensation(&self, col: usize, width: usize) -> [i32; NR] {
+        let Some((sums, factor)) = self.compensation else {
+            return [0; NR];
+        };
+        load(&sums[col..], width).map(|sum| sum.wrapping_mul(factor))
+    }
+
+    #[inline(always)]
+    fn start(&self, row: usize, col: usize) -> usize {
+        row * self.stride + self.first_col + col
+    }
+
+    /// # Safety
+    /// As [`Finish::row`].
+    #[inline(always)]
+    unsafe fn store(&self, start: usize, width: usize, lanes: &[T; NR])
+    where
+        T: Copy,
+    {
+        // SAFETY: the caller's promise.
+        store(unsafe { self.out.range(start..start + width) }, lanes);
+    }
+}
+
+/// Stores the sums.
+pub(crate) struct I32Finish<'a> {
+    place: Place<'a, i32>,
+}
+
+impl Finish for I32Finish<'_> {
+    type Acc = i32;
+    type Columns = [i32; NR];
+
+    #[inline(always)]
+    fn columns(&self, col: usize, width: usize) -> [i32; NR] {
+        self.place.compensation(col, width)
+    }
+
+    #[inline(always)]
+    unsafe fn row(&self, add: &[i32; NR], row: usize, col: usize, width: usize, acc: &[i32; NR]) {
+        let mut lanes = *acc;
+        for (lane, add) in lanes.iter_mut().zip(add) {
+            *lane = lane.wrapping_add(*add);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.place.store(self.place.start(row, col), width, &lanes) }
+    }
+}
+
+/// Scales the sums to f32.
+pub(crate) struct F32Finish<'a> {
+    place: Place<'a, f32>,
+    dequantize: Dequantize<'a>,
+}
+
+/// What one panel needs to make f32 values.
+pub(crate) struct F32Columns {
+    add: [i32; NR],
+    scale: [f32; NR],
+    bias: [f32; NR],
+}
+
+impl Finish for F32Finish<'_> {
+    type Acc = i32;
+    type Columns = F32Columns;
+
+    #[inline(always)]
+    fn columns(&self, col: usize, width: usize) -> F32Columns {
+        let first = self.place.first_col + col;
+        let bias = self.dequantize.bias;
+        F32Columns {
+            add: self.place.compensation(col, width),
+            scale: load(&self.dequantize.scale[first..], width),
+            bias: bias.map_or([0.0; NR], |bias| load(&bias[first..], width)),
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn row(&self, cols: &F32Columns, row: usize, col: usize, width: usize, acc: &[i32; NR]) {
+        let mut lanes = [0.0; NR];
+        for (i, lane) in lanes.iter_mut().enumerate() {
+            *lane = acc[i].wrapping_add(cols.add[i]) as f32 * cols.scale[i] + cols.bias[i];
+        }
+        if let Some(clamp) = self.dequantize.clamp {
+            for lane in &mut lanes {
+                *lane = clamp.apply(*lane);
+            }
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.place.store(self.place.start(row, col), width, &lanes) }
+    }
+}
+
+/// Requantizes the sums to 8 bits.
+pub(crate) struct Int8Finish<'a> {
+    place: Place<'a, u8>,
+    requantize: Requantize<'a>,
+}
+
+/// What one panel needs to make 8-bit values.
+pub(crate) struct Int8Columns {
+    add: [i32; NR],
+    multiplier: [f32; NR],
+}
+
+/// Added to a float of magnitude below 2^22, it rounds it to an integer, half to even, and leaves
+/// that integer in the low bits.
+const ROUND: f32 = 12_582_912.0;
+
+/// `value` clamped to `lo..=hi` (integers of magnitude below 2^21) and rounded half to even. NaN
+/// becomes `lo`.
+#[inline(always)]
+pub(crate) fn round_within(value: f32, lo: f32, hi: f32) -> i32 {
+    let value = if value > lo { value } else { lo };
+    let value = if value < hi { value } else { hi };
+    (value + ROUND).to_bits() as i32 - ROUND.to_bits() as i32
+}
+
+impl Finish for Int8Finish<'_> {
+    type Acc = i32;
+    type Columns = Int8Columns;
+
+    #[inline(always)]
+    fn columns(&self, col: usize, width: usize) -> Int8Columns {
+        let first = self.place.first_col + col;
+        let mut add = self.place.compensation(col, width);
+        if let Some(bias) = self.requantize.bias {
+            for (add, bias) in add.iter_mut().zip(load(&bias[first..], width)) {
+                *add = add.wrapping_add(bias);
+            }
+        }
+        Int8Columns { add, multiplier: load(&self.requantize.multiplier[first..], width) }
+    }
+
+    #[inline(always)]
+    unsafe fn row(
+        &self,
+        cols: &Int8Columns,
+        row: usize,
+        col: usize,
+        width: usize,
+        acc: &[i32; NR],
+    ) {
+        let start = self.place.start(row, col);
+        let mut lanes = [0.0; NR];
+        for (i, lane) in lanes.iter_mut().enumerate() {
+            *lane = acc[i].wrapping_add(cols.add[i]) as f32 * cols.multiplier[i];
+        }
+        if let Some(residual) = &self.requantize.residual {
+            residual.add(start, width, &mut lanes);
+        }
+        let bytes = self.requantize.round(&lanes);
+        // SAFETY: the caller's promise.
+        unsafe { self.place.store(start, width, &bytes) }
+    }
+}
+
+impl Residual<'_> {
+    /// Adds the `width` values from `start` on.
+    #[inline(always)]
+    pub(crate) fn add(&self, start: usize, width: usize, lanes: &mut [f32; NR]) {
+        let flip = self.values.flip();
+        let zero = self.zero_point + i32::from(flip);
+        for (lane, byte) in lanes.iter_mut().zip(load(&self.values.bytes()[start..], width)) {
+            *lane += (i32::from(byte ^ flip) - zero) as f32 * self.multiplier;
+        }
+    }
+}
+
+impl Requantize<'_> {
+    /// Clamps, rounds and adds the zero point; the low byte is the result for u8 and i8 alike.
+    #[inline(always)]
+    pub(crate) fn round(&self, lanes: &[f32; NR]) -> [u8; NR] {
+        let (lo, hi) = (self.lo - self.zero_point, self.hi - self.zero_point);
+        let (lo, hi) = (lo as f32, hi as f32);
+        lanes.map(|lane| (round_within(lane, lo, hi) + self.zero_point) as u8)
+    }
+}

@@ -1,0 +1,64 @@
+//! The right operand, packed into panels of [`NR`] columns.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::kernel::NR;
+use crate::scratch::Line;
+
+/// A matrix of `k` rows and `n` columns, reordered for a microkernel.
+///
+/// Panel by panel, then group by group of k, then column by column, then the elements of the
+/// group: so a microkernel reads it front to back. What lies beyond `k` and `n` is zero.
+pub(crate) struct Panels<T> {
+    lines: Vec<Line>,
+    element: std::marker::PhantomData<T>,
+    n: usize,
+    groups: usize,
+    panel_len: usize,
+}
+
+impl<T: Pod> Panels<T> {
+    /// Packs the matrix whose element in row `k` and column `n` is `at(k, n)`.
+    pub(crate) fn pack(k: usize, n: usize, group: usize, at: impl Fn(usize, usize) -> T) -> Self {
+        let groups = k.div_ceil(group);
+        let panel_len = groups * group * NR;
+        let bytes = n.div_ceil(NR) * panel_len * size_of::<T>();
+        let lines = vec![Line::zeroed(); bytes.div_ceil(size_of::<Line>())];
+        let mut panels = Panels { lines, element: std::marker::PhantomData, n, groups, panel_len };
+        let data = bytemuck::cast_slice_mut::<Line, T>(&mut panels.lines);
+        for col in 0..n {
+            let panel = &mut data[col / NR * panel_len..][..panel_len];
+            for row in 0..k {
+                panel[(row / group * NR + col % NR) * group + row % group] = at(row, col);
+            }
+        }
+        panels
+    }
+
+    /// Number of columns.
+    pub(crate) fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Number of k groups.
+    pub(crate) fn groups(&self) -> usize {
+        self.groups
+    }
+
+    /// Number of panels.
+    pub(crate) fn count(&self) -> usize {
+        self.n.div_ceil(NR)
+    }
+
+    /// The elements of panel `index`.
+    #[inline(always)]
+    pub(crate) fn panel(&self, index: usize) -> &[T] {
+        let data = bytemuck::cast_slice::<Line, T>(&self.lines);
+        &data[index * self.panel_len..][..self.panel_len]
+    }
+
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lines.len() * size_of::<Line>()
+    }
+}

@@ -1,0 +1,153 @@
+//! Left operands that are a plain matrix, and the conversion of their elements.
+
+use std::ops::Range;
+
+use bytemuck::Pod;
+
+use super::driver::Rows;
+
+/// How stored elements become operands of a microkernel.
+pub(crate) trait Convert: Copy + Sync {
+    /// Stored element.
+    type Src: Pod + Sync;
+    /// Operand.
+    type Dst: Pod + Sync;
+
+    /// Converts `src` into `dst`, which is as long.
+    fn convert(self, src: &[Self::Src], dst: &mut [Self::Dst]);
+
+    /// The operand that contributes nothing: padding.
+    fn padding(self) -> Self::Dst;
+
+    /// `src` itself, where the conversion changes nothing.
+    fn borrow(self, src: &[Self::Src]) -> Option<&[Self::Dst]>;
+}
+
+/// No conversion; padding is zero.
+#[derive(Clone, Copy)]
+pub(crate) struct Same;
+
+impl Convert for Same {
+    type Src = f32;
+    type Dst = f32;
+
+    #[inline(always)]
+    fn convert(self, src: &[f32], dst: &mut [f32]) {
+        dst.copy_from_slice(src);
+    }
+
+    #[inline(always)]
+    fn padding(self) -> f32 {
+        0.0
+    }
+
+    #[inline(always)]
+    fn borrow(self, src: &[f32]) -> Option<&[f32]> {
+        Some(src)
+    }
+}
+
+/// 8-bit values to `value - zero_point` as i16. Padding is the zero point, so 0.
+#[derive(Clone, Copy)]
+pub(crate) struct Widen {
+    /// Turns a byte into its unsigned form.
+    pub(crate) flip: u8,
+    /// Zero point of the unsigned form.
+    pub(crate) zero_point: i16,
+}
+
+impl Convert for Widen {
+    type Src = u8;
+    type Dst = i16;
+
+    #[inline(always)]
+    fn convert(self, src: &[u8], dst: &mut [i16]) {
+        for (dst, &src) in dst.iter_mut().zip(src) {
+            *dst = i16::from(src ^ self.flip) - self.zero_point;
+        }
+    }
+
+    #[inline(always)]
+    fn padding(self) -> i16 {
+        0
+    }
+
+    #[inline(always)]
+    fn borrow(self, _: &[u8]) -> Option<&[i16]> {
+        None
+    }
+}
+
+/// 8-bit values to their unsigned form; the zero point is taken off after the product.
+#[derive(Clone, Copy)]
+pub(crate) struct Unsign {
+    /// Turns a byte into its unsigned form.
+    pub(crate) flip: u8,
+    /// Zero point of the unsigned form.
+    pub(crate) zero_point: u8,
+}
+
+impl Convert for Unsign {
+    type Src = u8;
+    type Dst = u8;
+
+    #[inline(always)]
+    fn convert(self, src: &[u8], dst: &mut [u8]) {
+        for (dst, &src) in dst.iter_mut().zip(src) {
+            *dst = src ^ self.flip;
+        }
+    }
+
+    #[inline(always)]
+    fn padding(self) -> u8 {
+        self.zero_point
+    }
+
+    #[inline(always)]
+    fn borrow(self, src: &[u8]) -> Option<&[u8]> {
+        (self.flip == 0).then_some(src)
+    }
+}
+
+/// A row-major matrix.
+pub(crate) struct MatrixRows<'a, C: Convert> {
+    /// The elements.
+    pub(crate) data: &'a [C::Src],
+    /// Distance of two rows in elements.
+    pub(crate) stride: usize,
+    /// Elements per row.
+    pub(crate) k: usize,
+    /// `k`, rounded up to whole groups.
+    pub(crate) padded_k: usize,
+    /// What to do with each element.
+    pub(crate) convert: C,
+}
+
+impl<C: Convert> MatrixRows<'_, C> {
+    fn direct(&self) -> Option<&[C::Dst]> {
+        self.convert.borrow(self.data).filter(|_| self.k == self.padded_k)
+    }
+}
+
+impl<C: Convert> Rows<C::Dst> for MatrixRows<'_, C> {
+    fn scratch_per_row(&self) -> usize {
+        if self.direct().is_some() { 0 } else { self.padded_k }
+    }
+
+    #[inline(always)]
+    fn fetch<'s>(
+        &'s self,
+        range: Range<usize>,
+        scratch: &'s mut [C::Dst],
+    ) -> (&'s [C::Dst], usize) {
+        if let Some(data) = self.direct() {
+            return (&data[range.start * self.stride..], self.stride);
+        }
+        for (row, dst) in range.zip(scratch.chunks_exact_mut(self.padded_k)) {
+            let (body, tail) = dst.split_at_mut(self.k);
+            self.convert.convert(&self.data[row * self.stride..][..self.k], body);
+            tail.fill(self.convert.padding());
+        }
+        (scratch, self.padded_k)
+    }
+}

@@ -1,0 +1,209 @@
+//! Microkernels for AVX-512 with VNNI: 16 rows by 16 columns, one register per row; the left
+//! operand comes in by broadcasts from memory that ride on the multiplication.
+
+use std::arch::x86_64::*;
+
+use super::kernel::{Microkernel, NR, Tile, word};
+use crate::cpu::{self, Job, Level};
+
+/// Calls `$f::<ROWS>` for the largest compiled `ROWS` that fit, until all `$rows` are done.
+macro_rules! by_rows {
+    ($f:ident, $rows:expr, $groups:expr, $a:expr, $lda:expr, $b:expr, $tile:expr) => {{
+        let mut done = 0;
+        while done < $rows {
+            let (a, tile) = ($a.add(done * $lda), &mut $tile[done..]);
+            done += match $rows - done {
+                16.. => $f::<16>($groups, a, $lda, $b, tile),
+                8.. => $f::<8>($groups, a, $lda, $b, tile),
+                4.. => $f::<4>($groups, a, $lda, $b, tile),
+                2.. => $f::<2>($groups, a, $lda, $b, tile),
+                _ => $f::<1>($groups, a, $lda, $b, tile),
+            };
+        }
+    }};
+}
+
+/// f32 products with fused multiply-add.
+pub(crate) struct Avx512F32;
+
+impl Microkernel for Avx512F32 {
+    type A = f32;
+    type B = f32;
+    type Acc = f32;
+    const MR: usize = 16;
+    const GROUP: usize = 1;
+    const LEVEL: Level = Level::Avx512;
+    const NAME: &'static str = "gemm_f32_f32_f32__avx512_16x16";
+
+    #[inline(always)]
+    unsafe fn tile(
+        rows: usize,
+        groups: usize,
+        a: *const f32,
+        lda: usize,
+        b: *const f32,
+        tile: &mut Tile<f32>,
+    ) {
+        // SAFETY: the caller's promise is that of `tile_f32`.
+        unsafe { by_rows!(tile_f32, rows, groups, a, lda, b, tile) }
+    }
+
+    #[inline(always)]
+    unsafe fn featured<J: Job>(job: J) -> J::Output {
+        // SAFETY: the caller's promise.
+        unsafe { cpu::run_avx512(job) }
+    }
+}
+
+/// Returns `ROWS`.
+///
+/// # Safety
+/// As [`Microkernel::tile`], with `ROWS` rows; `tile` has at least as many.
+#[target_feature(enable = "avx512f")]
+unsafe fn tile_f32<const ROWS: usize>(
+    groups: usize,
+    a: *const f32,
+    lda: usize,
+    b: *const f32,
+    tile: &mut [[f32; NR]],
+) -> usize {
+    let mut acc = [_mm512_setzero_ps(); ROWS];
+    for p in 0..groups {
+        // SAFETY: `p` is a k index; rows and panel reach `groups`.
+        unsafe {
+            let b = _mm512_loadu_ps(b.add(p * NR));
+            for (r, acc) in acc.iter_mut().enumerate() {
+                *acc = _mm512_fmadd_ps(_mm512_set1_ps(*a.add(r * lda + p)), b, *acc);
+            }
+        }
+    }
+    for (row, acc) in tile.iter_mut().zip(acc) {
+        // SAFETY: a row of the tile has 16 elements.
+        unsafe { _mm512_storeu_ps(row.as_mut_ptr(), acc) }
+    }
+    ROWS
+}
+
+/// u8 by i8 products by `vpdpbusd`, exact in i32.
+pub(crate) struct Avx512U8;
+
+impl Microkernel for Avx512U8 {
+    type A = u8;
+    type B = i8;
+    type Acc = i32;
+    const MR: usize = 16;
+    const GROUP: usize = 4;
+    const LEVEL: Level = Level::Avx512;
+    const NAME: &'static str = "gemm_u8_i8_i32__avx512vnni_16x16";
+
+    #[inline(always)]
+    unsafe fn tile(
+        rows: usize,
+        groups: usize,
+        a: *const u8,
+        lda: usize,
+        b: *const i8,
+        tile: &mut Tile<i32>,
+    ) {
+        // SAFETY: the caller's promise is that of `tile_u8`.
+        unsafe { by_rows!(tile_u8, rows, groups, a, lda, b, tile) }
+    }
+
+    #[inline(always)]
+    unsafe fn featured<J: Job>(job: J) -> J::Output {
+        // SAFETY: the caller's promise.
+        unsafe { cpu::run_avx512(job) }
+    }
+}
+
+/// Returns `ROWS`.
+///
+/// # Safety
+/// As [`Microkernel::tile`], with `ROWS` rows; `tile` has at least as many.
+#[target_feature(enable = "avx512f,avx512vnni")]
+unsafe fn tile_u8<const ROWS: usize>(
+    groups: usize,
+    a: *const u8,
+    lda: usize,
+    b: *const i8,
+    tile: &mut [[i32; NR]],
+) -> usize {
+    let mut acc = [_mm512_setzero_si512(); ROWS];
+    for g in 0..groups {
+        // SAFETY: `g` is a group; rows and panel reach `groups`.
+        unsafe {
+            let b = _mm512_loadu_si512(b.add(g * 4 * NR).cast());
+            for (r, acc) in acc.iter_mut().enumerate() {
+                *acc =
+                    _mm512_dpbusd_epi32(*acc, _mm512_set1_epi32(word(a.add(r * lda + 4 * g))), b);
+            }
+        }
+    }
+    for (row, acc) in tile.iter_mut().zip(acc) {
+        // SAFETY: a row of the tile has 16 elements.
+        unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), acc) }
+    }
+    ROWS
+}
+
+/// i16 products (8-bit values, widened) by `vpdpwssd`, exact in i32: for weights with zero points.
+pub(crate) struct Avx512I16;
+
+impl Microkernel for Avx512I16 {
+    type A = i16;
+    type B = i16;
+    type Acc = i32;
+    const MR: usize = 16;
+    const GROUP: usize = 2;
+    const LEVEL: Level = Level::Avx512;
+    const NAME: &'static str = "gemm_i16_i16_i32__avx512vnni_16x16";
+
+    #[inline(always)]
+    unsafe fn tile(
+        rows: usize,
+        groups: usize,
+        a: *const i16,
+        lda: usize,
+        b: *const i16,
+        tile: &mut Tile<i32>,
+    ) {
+        // SAFETY: the caller's promise is that of `tile_i16`.
+        unsafe { by_rows!(tile_i16, rows, groups, a, lda, b, tile) }
+    }
+
+    #[inline(always)]
+    unsafe fn featured<J: Job>(job: J) -> J::Output {
+        // SAFETY: the caller's promise.
+        unsafe { cpu::run_avx512(job) }
+    }
+}
+
+/// Returns `ROWS`.
+///
+/// # Safety
+/// As [`Microkernel::tile`], with `ROWS` rows; `tile` has at least as many.
+#[target_feature(enable = "avx512f,avx512vnni")]
+unsafe fn tile_i16<const ROWS: usize>(
+    groups: usize,
+    a: *const i16,
+    lda: usize,
+    b: *const i16,
+    tile: &mut [[i32; NR]],
+) -> usize {
+    let mut acc = [_mm512_setzero_si512(); ROWS];
+    for g in 0..groups {
+        // SAFETY: `g` is a group; rows and panel reach `groups`.
+        unsafe {
+            let b = _mm512_loadu_si512(b.add(g * 2 * NR).cast());
+            for (r, acc) in acc.iter_mut().enumerate() {
+                *acc =
+                    _mm512_dpwssd_epi32(*acc, _mm512_set1_epi32(word(a.add(r * lda + 2 * g))), b);
+            }
+        }
+    }
+    for (row, acc) in tile.iter_mut().zip(acc) {
+        // SAFETY: a row of the tile has 16 elements.
+        unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), acc) }
+    }
+    ROWS
+}
