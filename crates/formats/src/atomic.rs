@@ -5,6 +5,9 @@
 //! crash nor `kill -9` leaves a damaged file under the final name. An output that is dropped
 //! without a commit removes its partial file; a program that ends on a signal, and so drops
 //! nothing, calls [`remove_partials`] before it exits.
+//!
+//! Stable codes: FB-2101 the output is an input, FB-2102 it exists and must be kept, FB-2103 it is
+//! no file name, FB-5301 writing failed, FB-5302 the disk has too little space.
 
 use crate::mmap::shown;
 use fewbit_core::{Error, Result, ResultExt};
@@ -86,28 +89,50 @@ impl OutputFile {
         self.written
     }
 
+    /// Brings all bytes to the disk, still under the partial name. Nothing can be written after.
+    ///
+    /// # Errors
+    /// When the disk is full or fails.
+    pub fn sync(&mut self) -> Result<()> {
+        let Some(writer) = self.file.take() else { return Ok(()) };
+        let sync = || {
+            let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
+            if self.reserved {
+                file.set_len(self.written)?;
+            }
+            file.sync_all()
+        };
+        sync().map_err(|e| write_failed(&self.path, &e))
+    }
+
     /// Makes the file appear under its final name; the number of its bytes.
     ///
     /// # Errors
     /// When the bytes cannot be brought to the disk; the destination is then as before.
     pub fn commit(mut self) -> Result<u64> {
-        self.finish().at(|| format!("output {}", shown(&self.path)))?;
+        self.sync()?;
+        self.publish()
+            .map_err(|e| failed("cannot rename the finished file", &e))
+            .at(|| format!("output {}", shown(&self.path)))?;
+        sync_directory(&self.path);
         Ok(self.written)
     }
 
-    fn finish(&mut self) -> Result<()> {
-        let Some(writer) = self.file.take() else {
-            return Err(Error::internal("the output was finished twice"));
-        };
-        let file = writer.into_inner().map_err(|e| failed("cannot write", e.error()))?;
-        if self.reserved {
-            file.set_len(self.written).map_err(|e| failed("cannot write", &e))?;
+    /// Removes the output of an earlier run, if there is one, before this one is committed: for
+    /// outputs of several files, where an old one must not be seen beside a new one.
+    ///
+    /// # Errors
+    /// When it is there and cannot be removed.
+    pub fn remove_existing(&self) -> Result<()> {
+        match fs::remove_file(&self.path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(failed("cannot replace", &e).at(format!("output {}", shown(&self.path))))
+            }
+            _ => {
+                sync_directory(&self.path);
+                Ok(())
+            }
         }
-        file.sync_all().map_err(|e| failed("cannot write", &e))?;
-        self.publish().map_err(|e| failed("cannot rename the finished file", &e))?;
-        // Some file systems cannot sync a directory; the file itself is safe by now.
-        let _ = File::open(parent(&self.path)).and_then(|dir| dir.sync_all());
-        Ok(())
     }
 
     fn publish(&self) -> io::Result<()> {
@@ -142,6 +167,11 @@ impl Drop for OutputFile {
         let _ = fs::remove_file(&self.partial);
         partials().retain(|partial| *partial != self.partial);
     }
+}
+
+/// Some file systems cannot sync a directory; what matters is safe without it.
+fn sync_directory(path: &Path) {
+    let _ = File::open(parent(path)).and_then(|dir| dir.sync_all());
 }
 
 /// Writes a whole file at once.

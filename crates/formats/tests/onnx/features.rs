@@ -315,6 +315,45 @@ fn typed_fields_of_every_type_are_decoded() {
 }
 
 #[test]
+fn empty_and_scalar_tensors_are_sound() {
+    let mut file = conv();
+    let graph = file.graph.as_mut().unwrap();
+    graph.initializer.extend([
+        raw("none", DType::F32, &[2, 0], &[]),
+        raw("vast", DType::F32, &[i64::MAX, i64::MAX, 0], &[]),
+        TensorProto { raw_data: None, ..raw("untold", DType::I4, &[0], &[]) },
+        raw("one", DType::I64, &[], &7i64.to_le_bytes()),
+    ]);
+    let model = read(&file);
+    let again = onnx::read_bytes(onnx::to_bytes(&model).unwrap().into(), None).unwrap();
+    for name in ["none", "vast", "untold"] {
+        assert!(constant(&again, name).is_empty(), "{name}");
+        assert_eq!(constant(&again, name), constant(&model, name));
+    }
+    assert_eq!(constant(&again, "vast").shape(), [i64::MAX as usize, i64::MAX as usize, 0]);
+    assert_eq!(constant(&again, "one").to_i64().unwrap(), [7]);
+}
+
+#[test]
+fn special_numbers_keep_their_bits() {
+    let bits = [0x7fc0_1234u32, 0xff80_0000, 0x8000_0000, 1];
+    let values = bits.map(f32::from_bits);
+    let mut file = conv();
+    let graph = file.graph.as_mut().unwrap();
+    graph.initializer.push(floats("special", &[4], &values));
+    graph.node[1].attribute = vec![
+        AttributeProto { f: Some(values[0]), ..attribute("nan", attribute_type::FLOAT) },
+        AttributeProto { f: Some(-0.0), ..attribute("zero", attribute_type::FLOAT) },
+    ];
+    let again = onnx::read_bytes(onnx::to_bytes(&read(&file)).unwrap().into(), None).unwrap();
+    let stored = constant(&again, "special").to_vec::<f32>().unwrap();
+    assert_eq!(stored.iter().map(|v| v.to_bits()).collect::<Vec<_>>(), bits);
+    let (_, relu) = again.graph.nodes().nth(1).unwrap();
+    assert_eq!(relu.float("nan").unwrap().unwrap().to_bits(), bits[0]);
+    assert_eq!(relu.float("zero").unwrap().unwrap().to_bits(), 1 << 31);
+}
+
+#[test]
 fn weights_go_out_to_a_file_of_their_own_and_come_back() {
     let dir = tempfile::tempdir().unwrap();
     let mut file = conv();
@@ -332,6 +371,8 @@ fn weights_go_out_to_a_file_of_their_own_and_come_back() {
     assert_eq!(total, lens[0] + lens[1]);
     assert_eq!(lens[1], (weights.len() + 64 * 8 * 4) as u64);
 
+    // A second run replaces both.
+    assert_eq!(onnx::write(&model, &path, &options).unwrap(), total);
     let (again, files) = onnx::read_with_files(&path).unwrap();
     assert_eq!(files.len(), 2);
     assert!(onnx::to_bytes(&again).unwrap() == onnx::to_bytes(&model).unwrap());

@@ -50,7 +50,6 @@ pub fn write(model: &Model, path: &Path, options: &WriteOptions) -> Result<u64> 
     };
     check_destination(path, &output)?;
     let (proto, external) = plan(model, path, options.external_data)?;
-    let mut total = 0;
     let side = match external.filter(|plan| !plan.parts.is_empty()) {
         None => None,
         Some(plan) => Some(write_parts(&plan, path, &output)?),
@@ -58,11 +57,13 @@ pub fn write(model: &Model, path: &Path, options: &WriteOptions) -> Result<u64> 
     let expected_bytes = proto.encoded_len() as u64;
     let mut file = OutputFile::create(path, &OutputOptions { expected_bytes, ..output })?;
     stream::model(proto, &mut file).map_err(|e| write_failed(path, &e))?;
-    // The model appears last: whoever sees it finds its weights.
-    if let Some(side) = side {
-        total += side.commit()?;
-    }
-    Ok(total + file.commit()?)
+    let Some(mut side) = side else { return file.commit() };
+    side.sync()?;
+    file.sync()?;
+    // An old model must never be seen with new weights, nor a new one without: first there is
+    // no model, then the weights, then the model.
+    file.remove_existing()?;
+    Ok(side.commit()? + file.commit()?)
 }
 
 /// The encoded model in memory, weights included.
