@@ -2,7 +2,7 @@
 //!
 //! - [`OpDef`]: one row for each operator; [`OpTable`] holds the rows.
 //! - [`EvalCtx`], [`InferCtx`]: what an operator sees.
-//! - `Session`: a model made ready to run in one [`Mode`].
+//! - [`Session`]: a model made ready to run in one [`Mode`].
 
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,7 @@ mod eval;
 mod infer;
 mod memory;
 mod ops;
+mod plan;
 mod session;
 
 pub use def::{EvalFn, InferFn, OpDef, OpTable, Role};
@@ -20,4 +21,7 @@ pub use infer::{
     unknown,
 };
 pub use memory::Arena;
-pub use session::{Mode, NodePlan, Port, SessionOptions, StepTime, Tap, TapEvent};
+pub use session::{
+    Mode, NodePlan, Port, Session, SessionOptions, StepTime, Tap, TapEvent, fold_constants,
+    infer_types,
+};

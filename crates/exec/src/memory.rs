@@ -8,12 +8,24 @@ use std::sync::Mutex;
 #[derive(Default)]
 pub struct Arena {
     free: Mutex<Vec<AlignedBytes>>,
+    limit: Option<usize>,
 }
 
 impl Arena {
     /// An empty pool.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty pool that refuses tensors of more than `bytes` bytes.
+    pub fn with_limit(bytes: usize) -> Self {
+        Arena { limit: Some(bytes), ..Self::default() }
+    }
+
+    /// Bytes of all free buffers.
+    pub fn bytes(&self) -> usize {
+        let free = self.free.lock().unwrap_or_else(|e| e.into_inner());
+        free.iter().map(AlignedBytes::capacity).sum()
     }
 
     /// A tensor of unspecified content: the smallest free buffer that fits, or a new one.
@@ -26,6 +38,9 @@ impl Arena {
                 "a {dtype} tensor of shape {shape:?} has no representable size"
             )));
         };
+        if self.limit.is_some_and(|limit| len > limit) {
+            return Err(Error::resource(format!("a tensor of {len} bytes is over the limit here")));
+        }
         let bytes = match self.best_fit(len) {
             Some(mut bytes) => {
                 bytes.resize(len);

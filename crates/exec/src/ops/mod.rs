@@ -1,17 +1,32 @@
 //! The operators. One file (or folder) for each family; its rows stand in [`ALL`].
 
 mod cast;
+mod control;
+pub(crate) mod conv;
 mod elementwise;
 mod index;
+pub(crate) mod matmul;
 mod movement;
 mod params;
+pub(crate) mod pool;
 mod quantize;
 mod resize;
 mod shape;
 mod strided;
+pub(crate) mod window;
 
 use crate::def::OpDef;
 
 /// Every family. A new operator is its row in its family's file; a new family is one line here.
-pub const ALL: &[&[OpDef]] =
-    &[cast::DEFS, elementwise::DEFS, index::DEFS, quantize::DEFS, resize::DEFS, shape::DEFS];
+pub const ALL: &[&[OpDef]] = &[
+    cast::DEFS,
+    control::DEFS,
+    conv::DEFS,
+    elementwise::DEFS,
+    index::DEFS,
+    matmul::DEFS,
+    pool::DEFS,
+    quantize::DEFS,
+    resize::DEFS,
+    shape::DEFS,
+];

@@ -1,13 +1,14 @@
-//! A model made ready to run: parsed graph in, prepared steps inside, tensors out.
+//! What a session is asked for, and what it says about itself.
 
-use fewbit_core::{Result, Tensor, ValueType};
-use fewbit_kernels::Ctx;
+use fewbit_core::ValueType;
+use fewbit_kernels::Level;
 use std::collections::HashSet;
 
 /// How the meaning of a graph is computed (architecture, "Three ways to run one graph").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// Ignores activation quantization: Q/DQ pairs on activations are skipped.
+    #[default]
     Float,
     /// Does exactly what the Q/DQ nodes say, in float.
     Simulate,
@@ -16,18 +17,32 @@ pub enum Mode {
 }
 
 /// What a session is built for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SessionOptions {
     /// How to run.
     pub mode: Mode,
     /// Threads of the kernels; 0 takes all cores.
     pub threads: usize,
+    /// Instruction set of the kernels; `None` takes what `FEWBIT_ISA` says, or the widest there is.
+    pub isa: Option<Level>,
     /// Values that must be observable by a tap; fusion leaves them in place.
     pub taps: HashSet<String>,
     /// Shapes to assume for inputs whose dimensions the model leaves open, by input name.
     pub input_shapes: Vec<(String, Vec<usize>)>,
     /// Keep the time of every step for [`crate::StepTime`].
     pub profile: bool,
+}
+
+impl SessionOptions {
+    /// All cores, the widest instruction set, no taps.
+    pub fn new(mode: Mode) -> Self {
+        SessionOptions { mode, ..Default::default() }
+    }
+
+    /// The same with a number of threads.
+    pub fn threads(self, threads: usize) -> Self {
+        SessionOptions { threads, ..self }
+    }
 }
 
 /// A named input or output of a session.
@@ -38,22 +53,6 @@ pub struct Port {
     /// What the model says about its type.
     pub ty: ValueType,
 }
-
-/// A value seen while a session runs.
-pub struct TapEvent<'a> {
-    /// Name of the value.
-    pub name: &'a str,
-    /// Its elements. The order of dimensions is that of memory; see `channels_last`.
-    pub tensor: &'a Tensor,
-    /// Whether a `[N,C,...]` value is stored as `[N,...,C]`. Statistics over all elements need
-    /// not care.
-    pub channels_last: bool,
-    /// For work on the value with the session's own threads.
-    pub kernels: &'a Ctx<'a>,
-}
-
-/// Called for each tapped value, in the order of execution.
-pub type Tap<'t> = dyn FnMut(&TapEvent) -> Result<()> + 't;
 
 /// How one node of the model is run by a session.
 #[derive(Clone, Debug)]

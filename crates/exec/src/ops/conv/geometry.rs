@@ -1,0 +1,116 @@
+//! Sizes of a convolution and the checks that make the kernels safe to call.
+
+use crate::ops::window::Window;
+use fewbit_core::{Error, Node, Result};
+use fewbit_kernels::conv::ConvShape;
+
+/// A convolution as far as it does not depend on the input's size.
+#[derive(Clone, Debug)]
+pub(crate) struct Geometry {
+    pub window: Window,
+    pub groups: usize,
+    pub in_c: usize,
+    pub out_c: usize,
+}
+
+/// Padding before and after, for each spatial axis.
+pub(crate) type Pads = Vec<(usize, usize)>;
+
+impl Geometry {
+    /// From the node and the shape `[M, C/group, k...]` of the weight.
+    ///
+    /// # Errors
+    /// When attributes and weight contradict each other.
+    pub fn of_conv(node: &Node, weight: &[usize]) -> Result<Geometry> {
+        let groups = groups(node)?;
+        let ([out_c, group_in, ..], true) = (weight, weight.len() >= 3) else {
+            return Err(Error::bad_input(format!(
+                "a weight of shape {weight:?}; [M,C,k...] is expected"
+            )));
+        };
+        if *out_c == 0 || *group_in == 0 || !out_c.is_multiple_of(groups) {
+            return Err(Error::bad_input(format!(
+                "{out_c} output and {group_in} input channels do not form {groups} groups"
+            ))
+            .code("FB-3212"));
+        }
+        let in_c =
+            group_in.checked_mul(groups).ok_or_else(|| Error::bad_input("group is too large"))?;
+        Ok(Geometry { window: Window::new(node, &weight[2..])?, groups, in_c, out_c: *out_c })
+    }
+
+    /// Batch size, spatial size, padding and output shape for an input `[N,...,C]`.
+    ///
+    /// # Errors
+    /// When the input does not fit the weight.
+    pub fn of_input(&self, input: &[usize]) -> Result<(Pads, Vec<usize>)> {
+        let rank = self.window.rank();
+        if input.len() != rank + 2 || input[rank + 1] != self.in_c {
+            return Err(Error::bad_input(format!(
+                "an input of shape {input:?} (channels last) for a weight with {} input channels \
+                 and {rank} spatial dimensions",
+                self.in_c
+            ))
+            .code("FB-3213"));
+        }
+        let spatial = &input[1..=rank];
+        let mut output = vec![input[0]];
+        output.extend(self.window.output_sizes(spatial)?);
+        output.push(self.out_c);
+        let pads = spatial.iter().enumerate().map(|(axis, &size)| self.window.pads(axis, size));
+        Ok((pads.collect(), output))
+    }
+
+    /// The kernel's view of the last two spatial axes; a single axis gets height 1.
+    pub fn plane(&self, batch: usize, spatial: &[usize], pads: &[(usize, usize)]) -> ConvShape {
+        let window = &self.window;
+        let skip = window.rank().saturating_sub(2);
+        let pair = |items: &[usize], fill| match &items[skip..] {
+            [w] => [fill, *w],
+            [h, w] => [*h, *w],
+            _ => [fill, fill],
+        };
+        let [in_h, in_w] = pair(spatial, 1);
+        let begin: Vec<usize> = pads.iter().map(|p| p.0).collect();
+        let end: Vec<usize> = pads.iter().map(|p| p.1).collect();
+        let ([top, left], [bottom, right]) = (pair(&begin, 0), pair(&end, 0));
+        ConvShape {
+            batch,
+            in_h,
+            in_w,
+            in_c: self.in_c,
+            out_c: self.out_c,
+            kernel: pair(&window.kernel, 1),
+            stride: pair(&window.strides, 1),
+            dilation: pair(&window.dilations, 1),
+            pads: [top, left, bottom, right],
+            groups: self.groups,
+        }
+    }
+
+    /// The view for packing weights, which does not depend on the input.
+    pub fn packing(&self) -> ConvShape {
+        let rank = self.window.rank();
+        self.plane(1, &vec![1; rank], &vec![(0, 0); rank])
+    }
+
+    /// Multiply-accumulates behind `outputs` output elements.
+    pub fn macs(&self, outputs: usize) -> u64 {
+        let taps: usize = self.window.kernel.iter().product();
+        (outputs as u64).saturating_mul((taps * (self.in_c / self.groups)) as u64)
+    }
+}
+
+/// The `group` attribute.
+///
+/// # Errors
+/// When it is below 1.
+pub(crate) fn groups(node: &Node) -> Result<usize> {
+    match node.int("group")?.unwrap_or(1) {
+        groups @ 1..=0x7fff_ffff => Ok(groups as usize),
+        other => {
+            Err(Error::bad_input(format!("attribute `group` is {other}; it must be at least 1"))
+                .code("FB-3212"))
+        }
+    }
+}

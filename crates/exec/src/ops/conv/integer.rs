@@ -1,0 +1,208 @@
+//! Convolutions on 8-bit codes, over `[N,...,C]` values.
+
+use super::geometry::Geometry;
+use super::transposed::Transposed;
+use crate::plan::integer::finish::{Finish, int8};
+use crate::plan::integer::product::{Operands, Product, product, weight_zero};
+use crate::plan::kernel::{Inputs, Kernel, RunCtx, required};
+use crate::plan::layout::Rule;
+use crate::plan::lower::{Lowered, Lowering};
+use fewbit_core::{DType, Error, Node, NodeId, Result, Tensor};
+use fewbit_kernels::Isa;
+use fewbit_kernels::conv::{ConvInput, PackedConvI8, conv2d_i8};
+
+/// The step for a convolution of codes; the inner error says why it stays float.
+///
+/// # Errors
+/// When the weight contradicts the node.
+pub(crate) fn lower_integer(
+    lowering: &Lowering,
+    id: NodeId,
+    node: &Node,
+) -> Result<Result<Lowered, String>> {
+    let Some(shape) = node.input(1).and_then(|w| lowering.ty(w).fixed_shape()) else {
+        return Ok(Err("the weight's shape is not fixed".to_string()));
+    };
+    let form = Form::new(node, &shape)?;
+    if form.geometry().window.rank() > 2 {
+        return Ok(Err("three spatial dimensions".to_string()));
+    }
+    if node.input(0).and_then(|x| lowering.ty(x).rank()) != Some(shape.len()) {
+        return Ok(Err("the input's rank is not known".to_string()));
+    }
+    match form.operands(node).and_then(|operands| product(lowering, node, operands)) {
+        Ok(found) => step(lowering.scope.kernels.isa, id, form, found).map(Ok),
+        Err(why) => Ok(Err(why)),
+    }
+}
+
+/// A convolution, or a transposed one.
+pub(crate) enum Form {
+    Direct(Geometry),
+    Transposed(Transposed),
+}
+
+impl Form {
+    /// Reads a node with a weight of the given shape.
+    ///
+    /// # Errors
+    /// When attributes and weight contradict each other.
+    pub fn new(node: &Node, weight: &[usize]) -> Result<Form> {
+        Ok(match node.op.as_str() {
+            "ConvTranspose" => Form::Transposed(Transposed::new(node, weight)?),
+            _ => Form::Direct(Geometry::of_conv(node, weight)?),
+        })
+    }
+
+    fn geometry(&self) -> &Geometry {
+        match self {
+            Form::Direct(geometry) => geometry,
+            Form::Transposed(transposed) => &transposed.conv,
+        }
+    }
+
+    fn operands(&self, node: &Node) -> Result<Operands, String> {
+        let geometry = self.geometry();
+        let transposed = matches!(self, Form::Transposed(_));
+        if transposed && geometry.groups > 1 {
+            // Their weight shares its scales between groups.
+            return Err("a transposed convolution with groups".to_string());
+        }
+        Ok(Operands {
+            weight: node.input(1).ok_or("the weight is missing")?,
+            weight_axis: if transposed { 1 } else { 0 },
+            channels: geometry.out_c,
+            bias: node.input(2),
+            bias_node: None,
+            allow_residual: !transposed,
+        })
+    }
+
+    /// Weights in the order of the kernels.
+    fn weights(&self, codes: Tensor) -> Result<Tensor> {
+        match self {
+            Form::Direct(_) => Ok(codes),
+            // A code is one byte, whatever its sign.
+            Form::Transposed(transposed) => {
+                let bytes = transposed.weights(codes.bytes());
+                Tensor::vector(&bytes).reinterpret(codes.dtype())
+            }
+        }
+    }
+}
+
+fn step(isa: Isa, id: NodeId, form: Form, found: Product) -> Result<Lowered> {
+    let Product { input, weight, finish, tail, output, residual } = found;
+    let kernel = IntegerConv::new(
+        isa,
+        form,
+        weight.codes,
+        &weight.zeros,
+        Input { dtype: input.dtype, zero_point: input.affine.zero_point },
+        finish,
+    )?;
+    let mut nodes = vec![id];
+    nodes.extend(tail);
+    let mut inputs = vec![Some(input.value)];
+    inputs.extend(residual.map(Some));
+    let rule = Rule::Last { output: true };
+    let mut step = Lowered::new(nodes, Box::new(kernel), inputs, output, rule);
+    step.integer = true;
+    Ok(step)
+}
+
+/// What the input's codes are.
+#[derive(Clone, Copy)]
+pub(crate) struct Input {
+    pub dtype: DType,
+    pub zero_point: i32,
+}
+
+/// The prepared step: `[x]` or `[x, residual]`, all channels-last.
+pub(crate) struct IntegerConv {
+    form: Form,
+    weights: PackedConvI8,
+    input: Input,
+    finish: Finish,
+}
+
+impl IntegerConv {
+    /// Packs weights as the node has them.
+    ///
+    /// # Errors
+    /// When the weights are not 8-bit.
+    pub fn new(
+        isa: Isa,
+        form: Form,
+        codes: Tensor,
+        zeros: &[i32],
+        input: Input,
+        finish: Finish,
+    ) -> Result<IntegerConv> {
+        let codes = form.weights(codes)?;
+        let (shape, zeros) = (form.geometry().packing(), weight_zero(zeros));
+        if codes.len() != shape.weights_len() {
+            return Err(Error::bad_input("the weight has another size than its shape says"));
+        }
+        let weights = PackedConvI8::new(isa, &shape, int8(&codes, codes.dtype())?, zeros);
+        Ok(IntegerConv { form, weights, input, finish })
+    }
+
+    fn convolve(
+        &self,
+        ctx: &RunCtx,
+        x: &Tensor,
+        pads: &[(usize, usize)],
+        shape: Vec<usize>,
+        residual: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let mut output = ctx.arena.tensor(self.finish.dtype(), shape)?;
+        if output.is_empty() {
+            return Ok(output);
+        }
+        let spatial = &x.shape()[1..x.rank() - 1];
+        let shape = self.form.geometry().plane(x.shape()[0], spatial, pads);
+        let values = int8(x, self.input.dtype)?;
+        let input = ConvInput { values, zero_point: self.input.zero_point };
+        let out = self.finish.output(&mut output, residual)?;
+        conv2d_i8(*ctx.kernels, &shape, input, &self.weights, out);
+        Ok(output)
+    }
+}
+
+impl Kernel for IntegerConv {
+    fn name(&self) -> String {
+        let geometry = self.form.geometry();
+        let kind = match &self.form {
+            Form::Transposed(_) => "conv_transpose",
+            Form::Direct(_) if geometry.groups > 1 && geometry.groups == geometry.in_c => "dwconv",
+            Form::Direct(_) => "conv",
+        };
+        format!("{kind}_{}", self.finish.suffix())
+    }
+
+    fn run(&self, ctx: &RunCtx, inputs: Inputs) -> Result<Vec<Tensor>> {
+        let x = required(&inputs, 0)?;
+        let residual = inputs.get(1).and_then(Option::as_ref);
+        let output = match &self.form {
+            Form::Direct(geometry) => {
+                let (pads, shape) = geometry.of_input(x.shape())?;
+                self.convolve(ctx, x, &pads, shape, residual)?
+            }
+            Form::Transposed(transposed) => {
+                // The low byte of a zero point is its code.
+                let fill = self.input.zero_point as u8;
+                let (spread, pads, shape) = transposed.spread(ctx, x, fill)?;
+                let output = self.convolve(ctx, &spread, &pads, shape, residual)?;
+                ctx.arena.recycle(spread);
+                output
+            }
+        };
+        inputs.into_iter().flatten().for_each(|t| ctx.arena.recycle(t));
+        Ok(vec![output])
+    }
+
+    fn macs(&self, outputs: &[Tensor]) -> u64 {
+        self.form.geometry().macs(outputs.first().map_or(0, Tensor::len))
+    }
+}

@@ -1,0 +1,110 @@
+//! Convolutions as prepared steps: weights packed once, with what follows them in one kernel.
+
+use super::float::{FloatConv, FloatConvKernel};
+use super::geometry::Geometry;
+use super::transposed::Transposed;
+use crate::plan::fuse::{Tail, batch_norm, tail};
+use crate::plan::kernel::{Inputs, Kernel, RunCtx, required};
+use crate::plan::layout::Rule;
+use crate::plan::lower::{Lowered, Lowering};
+use fewbit_core::{DType, Node, NodeId, Result, Tensor};
+
+/// The step for a convolution with constant weights; `None` leaves it to the plain evaluation.
+///
+/// # Errors
+/// When the weight contradicts the node.
+pub(crate) fn lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Option<Lowered>> {
+    let (Some(x), Some(w), Some(y)) = (node.input(0), node.input(1), node.output(0)) else {
+        return Ok(None);
+    };
+    let Some(weight) = lowering.constant(w).filter(|w| w.dtype() == DType::F32) else {
+        return Ok(None);
+    };
+    let is_f32 = lowering.ty(x).dtype == Some(DType::F32);
+    if !is_f32 || lowering.ty(x).rank() != Some(weight.rank()) {
+        return Ok(None);
+    }
+    let bias = match node.input(2) {
+        None => None,
+        Some(b) => match lowering.constant(b) {
+            Some(bias) => Some(bias.to_f32()?),
+            None => return Ok(None),
+        },
+    };
+    let mut nodes = vec![id];
+    let mut output = y;
+    let mut parts = Parts { weight, scale: None, bias };
+    if let Some((norm, scale, shift, value)) = batch_norm(lowering, node) {
+        nodes.push(norm);
+        output = value;
+        parts.fold(scale, shift);
+    }
+    let last = nodes.last().copied().unwrap_or(id);
+    let transposed = node.op == "ConvTranspose";
+    let tail = tail(lowering, lowering.graph.node(last), !transposed);
+    nodes.extend(&tail.nodes);
+    output = tail.output.unwrap_or(output);
+    let mut inputs = vec![Some(x)];
+    inputs.extend(tail.residual.map(Some));
+    let kernel: Box<dyn Kernel> = match transposed {
+        true => Box::new(parts.transposed(node, &tail)?),
+        false => Box::new(FloatConvKernel(parts.conv(node, &tail)?)),
+    };
+    Ok(Some(Lowered::new(nodes, kernel, inputs, output, Rule::Last { output: true })))
+}
+
+/// Weights of a convolution, with a batch normalization folded in.
+struct Parts {
+    weight: Tensor,
+    scale: Option<Vec<f32>>,
+    bias: Option<Vec<f32>>,
+}
+
+impl Parts {
+    fn fold(&mut self, scale: Vec<f32>, shift: Vec<f32>) {
+        let bias = self.bias.take().unwrap_or_else(|| vec![0.0; scale.len()]);
+        let moved = bias.iter().zip(&scale).zip(&shift).map(|((b, s), t)| b * s + t);
+        self.bias = Some(moved.collect());
+        self.scale = Some(scale);
+    }
+
+    fn conv(self, node: &Node, tail: &Tail) -> Result<FloatConv> {
+        let geometry = Geometry::of_conv(node, self.weight.shape())?;
+        let weights = self.weight.cow::<f32>()?;
+        let mut conv = FloatConv::new(geometry, &weights, self.scale.as_deref(), self.bias)?;
+        conv.clamp = tail.clamp;
+        Ok(conv)
+    }
+
+    fn transposed(self, node: &Node, tail: &Tail) -> Result<TransposedKernel> {
+        let shape = Transposed::new(node, self.weight.shape())?;
+        let weights = shape.weights(&self.weight.cow::<f32>()?);
+        let scale = self.scale.as_deref();
+        let mut conv = FloatConv::new(shape.conv.clone(), &weights, scale, self.bias)?;
+        conv.clamp = tail.clamp;
+        Ok(TransposedKernel { shape, conv })
+    }
+}
+
+struct TransposedKernel {
+    shape: Transposed,
+    conv: FloatConv,
+}
+
+impl Kernel for TransposedKernel {
+    fn name(&self) -> String {
+        "conv_transpose_f32".to_string()
+    }
+
+    fn run(&self, ctx: &RunCtx, inputs: Inputs) -> Result<Vec<Tensor>> {
+        let (spread, pads, shape) = self.shape.spread(ctx, required(&inputs, 0)?, 0)?;
+        let output = self.conv.run_padded(ctx, &spread, None, &pads, shape)?;
+        ctx.arena.recycle(spread);
+        inputs.into_iter().flatten().for_each(|t| ctx.arena.recycle(t));
+        Ok(vec![output])
+    }
+
+    fn macs(&self, outputs: &[Tensor]) -> u64 {
+        self.conv.geometry.macs(outputs.first().map_or(0, Tensor::len))
+    }
+}

@@ -1,0 +1,152 @@
+//! A window sliding over a `[N,...,C]` value: every pool is one walk with its own accumulator.
+
+use crate::ops::window::Window;
+use fewbit_core::{Error, Result};
+use fewbit_kernels::Ctx;
+
+/// One pool over an input of known size.
+pub(crate) struct Slide {
+    window: Window,
+    input: Vec<usize>,
+    output: Vec<usize>,
+    begin: Vec<usize>,
+    end: Vec<usize>,
+    channels: usize,
+    /// Whether padding counts as elements of a window.
+    pub count_padding: bool,
+}
+
+/// How a pool turns the elements of a window into one.
+pub(crate) trait Accumulate<T, Y>: Sync {
+    /// State for one channel.
+    type State: Copy + Send;
+    /// State before the first element.
+    const START: Self::State;
+    /// Takes an element in; `position` is its index in the image.
+    fn add(&self, state: &mut Self::State, value: T, position: usize);
+    /// The result for a window of `count` elements.
+    fn finish(&self, state: Self::State, count: usize) -> Y;
+}
+
+impl Slide {
+    /// A pool with `window` over an input of shape `[N,...,C]`.
+    ///
+    /// # Errors
+    /// When the window does not fit the input.
+    pub fn new(window: &Window, shape: &[usize]) -> Result<Slide> {
+        let rank = window.rank();
+        if shape.len() != rank + 2 {
+            return Err(Error::bad_input(format!(
+                "a pool over {rank} dimensions for an input of rank {}",
+                shape.len()
+            )));
+        }
+        let input = shape[1..=rank].to_vec();
+        let output = window.output_sizes(&input)?;
+        let pads = input.iter().enumerate().map(|(axis, &size)| window.pads(axis, size));
+        let (begin, end) = pads.unzip();
+        let (channels, window) = (shape[rank + 1], window.clone());
+        Ok(Slide { window, input, output, begin, end, channels, count_padding: false })
+    }
+
+    /// A pool over the whole plane.
+    ///
+    /// # Errors
+    /// When the input has no spatial dimension, or an empty one.
+    pub fn global(shape: &[usize]) -> Result<Slide> {
+        let spatial = shape.get(1..shape.len().saturating_sub(1)).unwrap_or(&[]);
+        if spatial.is_empty() || spatial.contains(&0) {
+            return Err(Error::bad_input(format!("a global pool over shape {shape:?}")));
+        }
+        Slide::new(&Window::whole(spatial), shape)
+    }
+
+    /// Output shape `[N,...,C]`.
+    pub fn output_shape(&self, batch: usize) -> Vec<usize> {
+        let mut shape = vec![batch];
+        shape.extend(&self.output);
+        shape.push(self.channels);
+        shape
+    }
+
+    /// Computes all outputs. Each is computed by one thread, over the window in row-major order.
+    pub fn run<T, Y, A>(&self, ctx: &Ctx, pool: &A, x: &[T], out: &mut [Y])
+    where
+        T: Copy + Sync,
+        Y: Send,
+        A: Accumulate<T, Y>,
+    {
+        let pixels = out.len() / self.channels.max(1);
+        let taps: usize = self.window.kernel.iter().product();
+        let least = (1 << 14) / (taps * self.channels).max(1);
+        let grain = ctx.pool.grain(pixels, least);
+        ctx.pool.for_each_chunk(out, grain * self.channels.max(1), |index, out| {
+            let mut states = vec![A::START; self.channels];
+            for (offset, out) in out.chunks_exact_mut(self.channels).enumerate() {
+                self.pixel(pool, x, index * grain + offset, &mut states, out);
+            }
+        });
+    }
+
+    fn pixel<T: Copy, Y, A: Accumulate<T, Y>>(
+        &self,
+        pool: &A,
+        x: &[T],
+        pixel: usize,
+        states: &mut [A::State],
+        out: &mut [Y],
+    ) {
+        let plane: usize = self.output.iter().product();
+        let (image, corner) = (pixel / plane, self.corner(pixel % plane));
+        let area: usize = self.input.iter().product();
+        let image = &x[image * area * self.channels..][..area * self.channels];
+        states.fill(A::START);
+        let mut count = 0;
+        self.walk(0, 0, &corner, &mut |position| {
+            count += 1;
+            let values = &image[position * self.channels..][..self.channels];
+            for (state, &value) in states.iter_mut().zip(values) {
+                pool.add(state, value, position);
+            }
+        });
+        let count = if self.count_padding { self.padded_count(&corner) } else { count };
+        for (y, &state) in out.iter_mut().zip(states.iter()) {
+            *y = pool.finish(state, count);
+        }
+    }
+
+    /// First tap of an output along each axis, counted from the start of the padding.
+    fn corner(&self, mut pixel: usize) -> Vec<usize> {
+        let mut corner = vec![0; self.output.len()];
+        for axis in (0..self.output.len()).rev() {
+            corner[axis] = pixel % self.output[axis] * self.window.strides[axis];
+            pixel /= self.output[axis];
+        }
+        corner
+    }
+
+    /// Visits the taps that meet the input, in row-major order.
+    fn walk(&self, axis: usize, base: usize, corner: &[usize], visit: &mut impl FnMut(usize)) {
+        if axis == corner.len() {
+            return visit(base);
+        }
+        for tap in 0..self.window.kernel[axis] {
+            let at = corner[axis] + tap * self.window.dilations[axis];
+            let Some(at) = at.checked_sub(self.begin[axis]) else { continue };
+            if at >= self.input[axis] {
+                break;
+            }
+            self.walk(axis + 1, base * self.input[axis] + at, corner, visit);
+        }
+    }
+
+    /// Taps within the padded input. What `ceil_mode` hangs over does not count.
+    fn padded_count(&self, corner: &[usize]) -> usize {
+        let taps = |axis: usize| {
+            let size = self.input[axis] + self.begin[axis] + self.end[axis];
+            let inside = |tap: &usize| corner[axis] + tap * self.window.dilations[axis] < size;
+            (0..self.window.kernel[axis]).take_while(inside).count()
+        };
+        (0..corner.len()).map(taps).product()
+    }
+}

@@ -1,0 +1,91 @@
+//! The way from a graph to a program.
+
+use super::analyze::{Fold, analyze, fold_patch};
+use super::float::skip_activation_quantization;
+use super::layout::assign_layouts;
+use super::lower::Lowering;
+use super::program::Program;
+use super::scope::Scope;
+use crate::session::{Mode, NodePlan};
+use fewbit_core::{Error, Graph, Patch, Result, Tensor, ValueType};
+use std::collections::HashSet;
+
+/// What an outer graph tells a subgraph about a value that it captures.
+pub(crate) struct Captured {
+    pub name: String,
+    pub ty: ValueType,
+    pub constant: Option<Tensor>,
+}
+
+/// A program with what a person may want to know about it.
+pub(crate) struct Built {
+    pub program: Program,
+    pub plan: Vec<NodePlan>,
+}
+
+/// Prepares a graph. `taps` names values that stay observable; `captured` describes the outer
+/// values that a subgraph reads: those that are not constant become its last inputs.
+///
+/// # Errors
+/// When a tap names no value, an operator is unknown, or a weight contradicts its node.
+pub(crate) fn build(
+    mut graph: Graph,
+    scope: &Scope,
+    taps: &HashSet<String>,
+    captured: &[Captured],
+) -> Result<Built> {
+    let outputs = graph.outputs().len();
+    declare_captures(&mut graph, captured)?;
+    watch(&mut graph, taps)?;
+    if scope.mode == Mode::Float {
+        skip_activation_quantization(&mut graph)?;
+    }
+    let types = fold(&mut graph, scope)?;
+    let mut lowering = Lowering::new(&graph, &types, scope);
+    lowering.lower_all()?;
+    let (steps, plan) = lowering.finish()?;
+    let program = assign_layouts(&graph, &types, steps, outputs, taps)?;
+    Ok(Built { program, plan })
+}
+
+fn declare_captures(graph: &mut Graph, captured: &[Captured]) -> Result<()> {
+    for outer in captured {
+        let id = graph.value_named_or_new(&outer.name)?;
+        match &outer.constant {
+            Some(tensor) => graph.set_constant(id, tensor.clone()),
+            None => {
+                graph.set_type(id, outer.ty.clone());
+                graph.add_input(id);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Tapped values become outputs, so that no pass removes or fuses them.
+fn watch(graph: &mut Graph, taps: &HashSet<String>) -> Result<()> {
+    let mut names: Vec<&String> = taps.iter().collect();
+    names.sort();
+    for name in names {
+        let Some(id) = graph.find_value(name) else {
+            return Err(Error::usage(format!("a tap names `{name}`, which the graph has not")));
+        };
+        graph.add_output(id);
+    }
+    Ok(())
+}
+
+/// Replaces what is constant; returns the types of all values.
+fn fold(graph: &mut Graph, scope: &Scope) -> Result<Vec<ValueType>> {
+    let fold = match scope.mode {
+        Mode::Integer => Fold::KeepDequantize,
+        Mode::Float | Mode::Simulate => Fold::All,
+    };
+    let analysis = analyze(graph, scope, fold);
+    let patch = fold_patch(graph, &analysis);
+    if !patch.is_empty() {
+        patch.apply(graph)?;
+    }
+    Patch::remove_dead(graph)?;
+    Ok(analysis.types)
+}

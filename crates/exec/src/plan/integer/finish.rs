@@ -1,0 +1,117 @@
+//! What becomes of the exact sums of an int8 product, ready for the kernels.
+
+use fewbit_core::{DType, Error, Result, Tensor};
+use fewbit_kernels::gemm::{Clamp, Dequantize, Output, Requantize, Residual};
+use fewbit_kernels::{Int8, Int8Mut};
+
+/// The last part of an integer step.
+pub(crate) enum Finish {
+    /// 8-bit codes.
+    Codes(Codes),
+    /// Numbers: `clamp(sum * scale + bias)`.
+    Float { scale: Vec<f32>, bias: Option<Vec<f32>>, clamp: Option<Clamp> },
+    /// The sums themselves.
+    Sums,
+}
+
+/// How sums become codes; the fields are those of [`Requantize`].
+pub(crate) struct Codes {
+    pub dtype: DType,
+    pub bias: Option<Vec<i32>>,
+    pub multiplier: Vec<f32>,
+    pub zero_point: i32,
+    pub lo: i32,
+    pub hi: i32,
+    /// Type, zero point and multiplier of what is added.
+    pub residual: Option<(DType, i32, f32)>,
+}
+
+impl Finish {
+    /// Element type of the output.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Finish::Codes(codes) => codes.dtype,
+            Finish::Float { .. } => DType::F32,
+            Finish::Sums => DType::I32,
+        }
+    }
+
+    /// Ending of the kernel's name.
+    pub fn suffix(&self) -> &'static str {
+        match self {
+            Finish::Codes(codes) if codes.residual.is_some() => "i8_add",
+            Finish::Codes(_) => "i8",
+            Finish::Float { .. } => "i8_f32",
+            Finish::Sums => "i8_i32",
+        }
+    }
+
+    /// The kernels' view, writing to `out`.
+    ///
+    /// # Errors
+    /// When a tensor has another type than the step was prepared for.
+    pub fn output<'a>(
+        &'a self,
+        out: &'a mut Tensor,
+        residual: Option<&'a Tensor>,
+    ) -> Result<Output<'a>> {
+        Ok(match self {
+            Finish::Codes(codes) => {
+                let to = codes.requantize(residual, out.shape())?;
+                Output::Int8(int8_mut(out)?, to)
+            }
+            Finish::Float { scale, bias, clamp } => {
+                let to = Dequantize { scale, bias: bias.as_deref(), clamp: *clamp };
+                Output::F32(out.as_mut_slice()?, to)
+            }
+            Finish::Sums => Output::I32(out.as_mut_slice()?),
+        })
+    }
+}
+
+impl Codes {
+    fn requantize<'a>(
+        &'a self,
+        residual: Option<&'a Tensor>,
+        shape: &[usize],
+    ) -> Result<Requantize<'a>> {
+        let residual = match (self.residual, residual) {
+            (None, _) => None,
+            (Some((dtype, zero_point, multiplier)), Some(tensor)) => {
+                if tensor.shape() != shape {
+                    return Err(Error::internal("a residual has another shape than the output"));
+                }
+                Some(Residual { values: int8(tensor, dtype)?, zero_point, multiplier })
+            }
+            (Some(_), None) => return Err(Error::internal("the residual is missing")),
+        };
+        Ok(Requantize {
+            bias: self.bias.as_deref(),
+            multiplier: &self.multiplier,
+            residual,
+            zero_point: self.zero_point,
+            lo: self.lo,
+            hi: self.hi,
+        })
+    }
+}
+
+/// The 8-bit values of a tensor that must be of type `dtype`.
+///
+/// # Errors
+/// When it is of another type.
+pub(crate) fn int8(tensor: &Tensor, dtype: DType) -> Result<Int8<'_>> {
+    match dtype {
+        DType::U8 => Ok(Int8::U8(tensor.as_slice()?)),
+        DType::I8 => Ok(Int8::I8(tensor.as_slice()?)),
+        other => Err(Error::internal(format!("{other} is no 8-bit type"))),
+    }
+}
+
+fn int8_mut(tensor: &mut Tensor) -> Result<Int8Mut<'_>> {
+    match tensor.dtype() {
+        DType::U8 => Ok(Int8Mut::U8(tensor.as_mut_slice()?)),
+        DType::I8 => Ok(Int8Mut::I8(tensor.as_mut_slice()?)),
+        other => Err(Error::internal(format!("{other} is no 8-bit type"))),
+    }
+}

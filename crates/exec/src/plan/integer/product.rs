@@ -1,0 +1,157 @@
+//! Convolutions and matrix products on codes.
+
+use super::codes::{Bias, Coded, CodedWeight, Target, Why, bias, coded, target, weight};
+use super::finish::{Codes, Finish};
+use crate::plan::fuse::{clamp_of, same_shape};
+use crate::plan::lower::Lowering;
+use fewbit_core::{Node, NodeId, ValueId};
+use fewbit_kernels::gemm::{Clamp, WeightZero};
+
+/// A product on codes: what it reads, and what becomes of its sums.
+pub(crate) struct Product {
+    pub input: Coded,
+    pub weight: CodedWeight,
+    pub finish: Finish,
+    /// Nodes after the product that are part of the step.
+    pub tail: Vec<NodeId>,
+    pub output: ValueId,
+    /// Codes of the same shape that are added.
+    pub residual: Option<ValueId>,
+}
+
+/// Where a product's operands stand.
+pub(crate) struct Operands {
+    pub weight: ValueId,
+    pub weight_axis: usize,
+    pub channels: usize,
+    pub bias: Option<ValueId>,
+    /// An addition of the bias, where that is a node of its own.
+    pub bias_node: Option<NodeId>,
+    pub allow_residual: bool,
+}
+
+/// Matches the quantization around a product.
+///
+/// # Errors
+/// Why it cannot be computed on codes.
+pub(crate) fn product(
+    lowering: &Lowering,
+    node: &Node,
+    operands: Operands,
+) -> Result<Product, Why> {
+    let input = coded(lowering, node.input(0).ok_or("an input is missing")?)?;
+    let Operands { weight: w, weight_axis, channels, .. } = operands;
+    let weight = weight(lowering, w, weight_axis, channels)?;
+    let scale = f64::from(input.affine.scale);
+    let units: Vec<f64> = weight.scales.iter().map(|&w| scale * f64::from(w)).collect();
+    let bias = bias(lowering, operands.bias, &units)?;
+    let mut tail: Vec<NodeId> = operands.bias_node.into_iter().collect();
+    let last = operands.bias_node.map_or(node, |id| lowering.graph.node(id));
+    let bias = match bias {
+        Bias::None => None,
+        Bias::Exact(codes) => Some(codes),
+        Bias::Float(numbers) => {
+            let ends = Ends { input, weight, units, tail };
+            return float_output(lowering, last, ends, Some(numbers));
+        }
+    };
+    let Some(found) = requantized(lowering, last, operands.allow_residual) else {
+        let numbers = bias.map(|codes| {
+            codes.iter().zip(&units).map(|(&b, unit)| (f64::from(b) * unit) as f32).collect()
+        });
+        let ends = Ends { input, weight, units, tail };
+        return float_output(lowering, last, ends, numbers);
+    };
+    tail.extend(&found.target.nodes);
+    let finish = Finish::Codes(found.codes(bias, &units));
+    let (output, residual) = (found.target.output, found.residual.map(|r| r.value));
+    Ok(Product { input, weight, finish, tail, output, residual })
+}
+
+/// What is known of a product before its output.
+struct Ends {
+    input: Coded,
+    weight: CodedWeight,
+    /// What one unit of each channel's sums stands for.
+    units: Vec<f64>,
+    tail: Vec<NodeId>,
+}
+
+fn float_output(
+    lowering: &Lowering,
+    last: &Node,
+    ends: Ends,
+    bias: Option<Vec<f32>>,
+) -> Result<Product, Why> {
+    let Ends { input, weight, units, mut tail } = ends;
+    let mut output = last.output(0).ok_or("no output")?;
+    let mut clamp: Option<Clamp> = None;
+    if let Some((id, next)) = lowering.sole_reader(last) {
+        if let Some(found) = clamp_of(lowering, next) {
+            tail.push(id);
+            output = next.output(0).ok_or("no output")?;
+            clamp = Some(found);
+        }
+    }
+    let scale = units.iter().map(|&u| u as f32).collect();
+    let finish = Finish::Float { scale, bias, clamp };
+    Ok(Product { input, weight, finish, tail, output, residual: None })
+}
+
+/// A quantized output, perhaps after the addition of other codes.
+struct Requantized {
+    target: Target,
+    residual: Option<Coded>,
+}
+
+fn requantized(lowering: &Lowering, node: &Node, residual: bool) -> Option<Requantized> {
+    if let Ok(target) = target(lowering, node) {
+        return Some(Requantized { target, residual: None });
+    }
+    let (id, add) = lowering.sole_reader(node).filter(|_| residual)?;
+    let output = node.output(0)?;
+    if !add.is("Add") || add.inputs.len() != 2 {
+        return None;
+    }
+    let other = match (add.input(0)?, add.input(1)?) {
+        (a, b) if a == output && b != output => b,
+        (a, b) if b == output && a != output => a,
+        _ => return None,
+    };
+    let codes = coded(lowering, other).ok()?;
+    let dynamic = lowering.graph.constant(codes.value).is_none();
+    if !dynamic || !same_shape(lowering.ty(other), lowering.ty(output)) {
+        return None;
+    }
+    let mut target = target(lowering, add).ok()?;
+    target.nodes.insert(0, id);
+    Some(Requantized { target, residual: Some(codes) })
+}
+
+impl Requantized {
+    fn codes(&self, bias: Option<Vec<i32>>, units: &[f64]) -> Codes {
+        let affine = self.target.quantizer.affine();
+        let (lo, hi) = self.target.quantizer.range();
+        let step = f64::from(affine.scale);
+        let residual = self
+            .residual
+            .map(|r| (r.dtype, r.affine.zero_point, (f64::from(r.affine.scale) / step) as f32));
+        Codes {
+            dtype: self.target.dtype,
+            bias,
+            multiplier: units.iter().map(|unit| (unit / step) as f32).collect(),
+            zero_point: affine.zero_point,
+            lo,
+            hi,
+            residual,
+        }
+    }
+}
+
+/// The kernels' view of the zero points of a weight.
+pub(crate) fn weight_zero(zeros: &[i32]) -> WeightZero<'_> {
+    match zeros.iter().all(|&z| z == 0) {
+        true => WeightZero::None,
+        false => WeightZero::Column(zeros),
+    }
+}

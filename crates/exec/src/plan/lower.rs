@@ -1,0 +1,278 @@
+//! From nodes to kernels: each node, or group of nodes, becomes one prepared step.
+
+use super::analyze::evaluate;
+use super::build::{Captured, build};
+use super::integer::{self, Outcome};
+use super::kernel::{EvalKernel, Kernel};
+use super::layout::{Rule, rule_of};
+use super::scope::Scope;
+use crate::ops;
+use crate::session::{Mode, NodePlan};
+use fewbit_core::{Graph, Node, NodeId, Result, ResultExt, Tensor, Uses, ValueId, ValueType};
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+
+/// A step before layouts and slots are chosen.
+pub(crate) struct Lowered {
+    /// The nodes it computes, in order; the last one says where the step stands.
+    pub nodes: Vec<NodeId>,
+    pub kernel: Box<dyn Kernel>,
+    pub inputs: Vec<Option<ValueId>>,
+    pub outputs: Vec<Option<ValueId>>,
+    pub rule: Rule,
+    pub integer: bool,
+    /// Why it is not integer, where it could have been.
+    pub reason: Option<String>,
+    /// A value that is known already, instead of a step.
+    pub known: Option<Tensor>,
+}
+
+impl Lowered {
+    /// A float step.
+    pub fn new(
+        nodes: Vec<NodeId>,
+        kernel: Box<dyn Kernel>,
+        inputs: Vec<Option<ValueId>>,
+        output: ValueId,
+        rule: Rule,
+    ) -> Self {
+        let outputs = vec![Some(output)];
+        Lowered { nodes, kernel, inputs, outputs, rule, integer: false, reason: None, known: None }
+    }
+}
+
+/// The state of one walk over a graph.
+pub(crate) struct Lowering<'a> {
+    pub graph: &'a Graph,
+    pub types: &'a [ValueType],
+    pub scope: &'a Scope<'a>,
+    pub uses: Uses,
+    position: HashMap<NodeId, usize>,
+    taken: HashSet<NodeId>,
+    steps: Vec<Lowered>,
+    dequantized: RefCell<HashMap<ValueId, Tensor>>,
+}
+
+impl<'a> Lowering<'a> {
+    pub fn new(graph: &'a Graph, types: &'a [ValueType], scope: &'a Scope<'a>) -> Self {
+        Lowering {
+            graph,
+            types,
+            scope,
+            uses: graph.uses(),
+            position: graph.nodes().enumerate().map(|(place, (id, _))| (id, place)).collect(),
+            taken: HashSet::new(),
+            steps: Vec::new(),
+            dequantized: RefCell::default(),
+        }
+    }
+
+    /// Lowers every node.
+    ///
+    /// # Errors
+    /// When a weight contradicts its node.
+    pub fn lower_all(&mut self) -> Result<()> {
+        for (id, node) in self.graph.nodes() {
+            if self.taken.contains(&id) {
+                continue;
+            }
+            let step = self.lower(id, node).at(|| self.graph.label(id))?;
+            self.taken.extend(step.nodes.iter().copied());
+            self.steps.push(step);
+        }
+        Ok(())
+    }
+
+    /// Steps that an output depends on, in order, and the plan of all nodes.
+    ///
+    /// # Errors
+    /// When weights cannot be dequantized.
+    pub fn finish(mut self) -> Result<(Vec<Lowered>, Vec<NodePlan>)> {
+        let place = |step: &Lowered| step.nodes.last().map(|id| self.position[id]);
+        let mut steps = std::mem::take(&mut self.steps);
+        steps.sort_by_key(place);
+        self.keep_live(&mut steps);
+        let plan = self.plan(&steps);
+        for step in &mut steps {
+            self.settle(step);
+        }
+        Ok((steps, plan))
+    }
+
+    fn lower(&self, id: NodeId, node: &Node) -> Result<Lowered> {
+        let reason = match self.scope.mode {
+            Mode::Integer => match integer::lower(self, id, node)? {
+                Outcome::Step(step) => return Ok(*step),
+                Outcome::Float(reason) => reason,
+            },
+            Mode::Float | Mode::Simulate => None,
+        };
+        Ok(Lowered { reason, ..self.lower_float(id, node)? })
+    }
+
+    fn lower_float(&self, id: NodeId, node: &Node) -> Result<Lowered> {
+        let special = match node.op.as_str() {
+            _ if !matches!(node.domain.as_str(), "" | "ai.onnx") => None,
+            "Conv" | "ConvTranspose" => ops::conv::lower(self, id, node)?,
+            "MatMul" | "Gemm" => ops::matmul::lower(self, id, node)?,
+            "MaxPool" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" | "LpPool"
+            | "GlobalLpPool" => ops::pool::lower(self, id, node)?,
+            _ => None,
+        };
+        match special {
+            Some(step) => Ok(step),
+            None => self.lower_plainly(id, node),
+        }
+    }
+
+    /// The operator's own evaluation.
+    fn lower_plainly(&self, id: NodeId, node: &Node) -> Result<Lowered> {
+        let kernel = EvalKernel::new(node.clone(), *self.scope.def(node)?, self.scope.opset(node));
+        let (kernel, captures) = self.prepare_subgraphs(kernel, node)?;
+        let mut inputs = node.inputs.clone();
+        inputs.extend(captures.into_iter().map(Some));
+        Ok(Lowered {
+            nodes: vec![id],
+            kernel: Box::new(kernel),
+            inputs,
+            outputs: node.outputs.clone(),
+            rule: rule_of(node, self.types),
+            integer: false,
+            reason: None,
+            known: None,
+        })
+    }
+
+    /// Builds the subgraphs of a node; returns the values they capture.
+    fn prepare_subgraphs(
+        &self,
+        kernel: EvalKernel,
+        node: &Node,
+    ) -> Result<(EvalKernel, Vec<ValueId>)> {
+        let mut names: Vec<String> = Vec::new();
+        let mut programs = Vec::new();
+        for (attr, value) in &node.attrs {
+            for inner in value.graphs() {
+                let captured = self.captured(inner);
+                let built = build(inner.clone(), self.scope, &HashSet::new(), &captured)
+                    .at(|| format!("attribute `{attr}`"))?;
+                let dynamic = captured.into_iter().filter(|c| c.constant.is_none());
+                let reads: Vec<usize> = dynamic.map(|c| index_of(&mut names, c.name)).collect();
+                programs.push((attr.clone(), built.program, reads));
+            }
+        }
+        let values = names.iter().filter_map(|name| self.graph.find_value(name)).collect();
+        Ok((kernel.with_subgraphs(programs, names.len()), values))
+    }
+
+    fn captured(&self, inner: &Graph) -> Vec<Captured> {
+        let outer = inner.captures().into_iter().filter_map(|name| {
+            let id = self.graph.find_value(name)?;
+            Some(Captured {
+                name: name.to_string(),
+                ty: self.types[id.index()].clone(),
+                constant: self.graph.constant(id).cloned(),
+            })
+        });
+        outer.collect()
+    }
+
+    /// The tensor of a constant, or of dequantized constants.
+    pub fn constant(&self, value: ValueId) -> Option<Tensor> {
+        if let Some(tensor) = self.graph.constant(value) {
+            return Some(tensor.clone());
+        }
+        if let Some(tensor) = self.dequantized.borrow().get(&value) {
+            return Some(tensor.clone());
+        }
+        let tensor = self.dequantize(self.graph.node(self.uses.producer(value)?))?;
+        self.dequantized.borrow_mut().insert(value, tensor.clone());
+        Some(tensor)
+    }
+
+    fn dequantize(&self, node: &Node) -> Option<Tensor> {
+        let constant = |v: &Option<ValueId>| match v {
+            None => Some(None),
+            Some(v) => self.graph.constant(*v).cloned().map(Some),
+        };
+        if !node.is("DequantizeLinear") {
+            return None;
+        }
+        let inputs = node.inputs.iter().map(constant).collect::<Option<Vec<_>>>()?;
+        evaluate(node, self.scope, inputs).ok()?.into_iter().next()
+    }
+
+    /// The only reader of a node's only output that nobody else observes.
+    pub fn sole_reader(&self, node: &Node) -> Option<(NodeId, &'a Node)> {
+        if node.outputs.iter().flatten().count() != 1 {
+            return None;
+        }
+        let reader = self.uses.sole_consumer(node.output(0)?)?;
+        (!self.taken.contains(&reader)).then(|| (reader, self.graph.node(reader)))
+    }
+
+    /// Type of a value.
+    pub fn ty(&self, value: ValueId) -> &ValueType {
+        &self.types[value.index()]
+    }
+
+    /// Channels of the output `[N,C,...]` of a node, if known.
+    pub fn channels(&self, node: &Node) -> Option<usize> {
+        self.ty(node.output(0)?).shape.as_ref()?.get(1)?.known()
+    }
+
+    fn keep_live(&self, steps: &mut Vec<Lowered>) {
+        let mut live: HashSet<ValueId> = self.graph.outputs().iter().copied().collect();
+        let mut kept = Vec::with_capacity(steps.len());
+        for step in std::mem::take(steps).into_iter().rev() {
+            if step.outputs.iter().flatten().any(|v| live.contains(v)) {
+                live.extend(step.inputs.iter().flatten());
+                kept.push(step);
+            }
+        }
+        kept.reverse();
+        *steps = kept;
+    }
+
+    /// Weights that no integer kernel took are dequantized now rather than on each run.
+    fn settle(&self, step: &mut Lowered) {
+        if let ([id], [Some(output)]) = (step.nodes.as_slice(), step.outputs.as_slice())
+            && self.graph.node(*id).is("DequantizeLinear")
+        {
+            step.known = self.constant(*output);
+        }
+    }
+
+    fn plan(&self, steps: &[Lowered]) -> Vec<NodePlan> {
+        let mut plan: Vec<(usize, NodePlan)> = Vec::new();
+        for step in steps {
+            for (index, id) in step.nodes.iter().enumerate() {
+                let node = self.graph.node(*id);
+                let anchor = self.graph.node(step.nodes[0]);
+                let kernel = match index {
+                    0 => step.kernel.name(),
+                    _ => format!("in {} \"{}\"", anchor.op, anchor.name),
+                };
+                plan.push((
+                    self.position[id],
+                    NodePlan {
+                        node: node.name.clone(),
+                        op: node.op.clone(),
+                        kernel,
+                        integer: step.integer,
+                        reason: step.reason.clone(),
+                    },
+                ));
+            }
+        }
+        plan.sort_by_key(|(place, _)| *place);
+        plan.into_iter().map(|(_, line)| line).collect()
+    }
+}
+
+fn index_of(names: &mut Vec<String>, name: String) -> usize {
+    names.iter().position(|n| *n == name).unwrap_or_else(|| {
+        names.push(name);
+        names.len() - 1
+    })
+}

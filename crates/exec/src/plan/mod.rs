@@ -1,0 +1,18 @@
+//! From a graph to a program: fold, match, choose layouts, number slots.
+//!
+//! [`build`] is the way through: [`float`] drops activation quantization where the mode ignores
+//! it, [`analyze`] derives types and folds constants, [`lower`] turns nodes (and groups of nodes)
+//! into prepared kernels, [`layout`] decides which values lie channels-last, and the result is a
+//! [`program::Program`].
+
+pub(crate) mod analyze;
+pub(crate) mod build;
+mod float;
+pub(crate) mod fuse;
+pub(crate) mod integer;
+pub(crate) mod kernel;
+pub(crate) mod layout;
+pub(crate) mod lower;
+pub(crate) mod permute;
+pub(crate) mod program;
+pub(crate) mod scope;

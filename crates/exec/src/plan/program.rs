@@ -1,0 +1,198 @@
+//! A graph made ready to run: steps over numbered slots, and the loop that runs them.
+
+use super::kernel::{Inputs, Kernel, RunCtx};
+use crate::session::{Tap, TapEvent};
+use fewbit_core::{DType, Error, Result, Tensor};
+use std::time::Instant;
+
+/// Place of a value while a program runs.
+pub(crate) type Slot = usize;
+
+/// One kernel call.
+pub(crate) struct Step {
+    /// What runs.
+    pub kernel: Box<dyn Kernel>,
+    /// Where each input is read.
+    pub inputs: Vec<Option<Slot>>,
+    /// Whether this is the last read of the slot.
+    pub dies: Vec<bool>,
+    /// Where each output goes.
+    pub outputs: Vec<Option<Slot>>,
+    /// Outputs nobody reads.
+    pub unread: Vec<bool>,
+    /// Node label for errors.
+    pub label: String,
+    /// Node name.
+    pub node: String,
+    /// Operator, with what was fused.
+    pub op: String,
+    /// Whether it computes on integers.
+    pub integer: bool,
+}
+
+/// A value that a tap may watch.
+pub(crate) struct Watched {
+    pub slot: Slot,
+    pub name: String,
+    pub channels_last: bool,
+}
+
+/// A prepared graph.
+#[derive(Default)]
+pub(crate) struct Program {
+    pub steps: Vec<Step>,
+    pub slots: usize,
+    /// Values known before the run.
+    pub constants: Vec<(Slot, Tensor)>,
+    /// Formal inputs in order; in a subgraph, then the values it captures.
+    pub inputs: Vec<Slot>,
+    /// Outputs in order.
+    pub outputs: Vec<Slot>,
+    /// Values that are watched.
+    pub watched: Vec<Watched>,
+}
+
+/// What follows a run.
+pub(crate) struct Observer<'a, 't> {
+    /// Called for watched values.
+    pub tap: Option<&'a mut Tap<'t>>,
+    /// Nanoseconds and multiply-accumulates of each step, when wanted.
+    pub times: Option<Vec<(u64, u64)>>,
+}
+
+/// Runs a program.
+///
+/// # Errors
+/// What a kernel reports, with the node and the shapes of its inputs.
+pub(crate) fn execute(
+    program: &Program,
+    ctx: &RunCtx,
+    inputs: Vec<Tensor>,
+    mut observer: Option<&mut Observer>,
+) -> Result<Vec<Tensor>> {
+    let mut values = start(program, inputs)?;
+    if let Some(observer) = &mut observer {
+        let known: Vec<Slot> = (0..values.len()).filter(|&s| values[s].is_some()).collect();
+        observer.watch(program, ctx, &known, &values)?;
+    }
+    for step in &program.steps {
+        let began = Instant::now();
+        let outputs = run_step(step, ctx, &mut values)?;
+        if let Some(observer) = &mut observer {
+            observer.time(step, began, &outputs);
+        }
+        let written = store(step, ctx, outputs, &mut values)?;
+        if let Some(observer) = &mut observer {
+            observer.watch(program, ctx, &written, &values)?;
+        }
+        let dead = step.outputs.iter().zip(&step.unread).filter(|(_, unread)| **unread);
+        for slot in dead.filter_map(|(slot, _)| *slot) {
+            values[slot].take().into_iter().for_each(|t| ctx.arena.recycle(t));
+        }
+    }
+    program.outputs.iter().map(|&slot| finished(&values, slot)).collect()
+}
+
+fn start(program: &Program, inputs: Vec<Tensor>) -> Result<Vec<Option<Tensor>>> {
+    let mut values = vec![None; program.slots];
+    for (slot, tensor) in &program.constants {
+        values[*slot] = Some(tensor.clone());
+    }
+    if inputs.len() != program.inputs.len() {
+        return Err(Error::bad_input(format!(
+            "a graph with {} inputs was given {}",
+            program.inputs.len(),
+            inputs.len()
+        )));
+    }
+    for (&slot, tensor) in program.inputs.iter().zip(inputs) {
+        values[slot] = Some(tensor);
+    }
+    Ok(values)
+}
+
+fn finished(values: &[Option<Tensor>], slot: Slot) -> Result<Tensor> {
+    values[slot].clone().ok_or_else(|| Error::internal("an output was never computed"))
+}
+
+fn run_step(step: &Step, ctx: &RunCtx, values: &mut [Option<Tensor>]) -> Result<Vec<Tensor>> {
+    let mut inputs: Inputs = Vec::with_capacity(step.inputs.len());
+    for (slot, &dies) in step.inputs.iter().zip(&step.dies) {
+        inputs.push(match slot {
+            None => None,
+            Some(slot) if dies => values[*slot].take(),
+            Some(slot) => values[*slot].clone(),
+        });
+    }
+    // Wanted for errors only, but the inputs are gone by then.
+    let types: Vec<InputType> = inputs.iter().map(input_type).collect();
+    step.kernel.run(ctx, inputs).map_err(|e| e.at(place(step, &types)))
+}
+
+type InputType = Option<(DType, Vec<usize>)>;
+
+fn input_type(tensor: &Option<Tensor>) -> InputType {
+    tensor.as_ref().map(|t| (t.dtype(), t.shape().to_vec()))
+}
+
+fn place(step: &Step, types: &[InputType]) -> String {
+    let shown = types.iter().map(|ty| match ty {
+        Some((dtype, shape)) => format!("{dtype}{shape:?}"),
+        None => "-".to_string(),
+    });
+    format!("{} with inputs {}", step.label, shown.collect::<Vec<_>>().join(", "))
+}
+
+fn store(
+    step: &Step,
+    ctx: &RunCtx,
+    outputs: Vec<Tensor>,
+    values: &mut [Option<Tensor>],
+) -> Result<Vec<Slot>> {
+    let wanted = step.outputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+    if outputs.len() < wanted {
+        let found = outputs.len();
+        return Err(Error::unsupported(format!("{found} outputs are computed, {wanted} are used"))
+            .at(step.label.clone()));
+    }
+    let mut written = Vec::with_capacity(wanted);
+    for (index, tensor) in outputs.into_iter().enumerate() {
+        match step.outputs.get(index).copied().flatten() {
+            Some(slot) => {
+                values[slot] = Some(tensor);
+                written.push(slot);
+            }
+            None => ctx.arena.recycle(tensor),
+        }
+    }
+    Ok(written)
+}
+
+impl Observer<'_, '_> {
+    fn time(&mut self, step: &Step, began: Instant, outputs: &[Tensor]) {
+        if let Some(times) = &mut self.times {
+            let spent = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            times.push((spent, step.kernel.macs(outputs)));
+        }
+    }
+
+    fn watch(
+        &mut self,
+        program: &Program,
+        ctx: &RunCtx,
+        written: &[Slot],
+        values: &[Option<Tensor>],
+    ) -> Result<()> {
+        let Some(tap) = &mut self.tap else { return Ok(()) };
+        for watched in program.watched.iter().filter(|w| written.contains(&w.slot)) {
+            let Some(tensor) = &values[watched.slot] else { continue };
+            tap(&TapEvent {
+                name: &watched.name,
+                tensor,
+                channels_last: watched.channels_last,
+                kernels: ctx.kernels,
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,52 @@
+//! Inputs and outputs of a session, and the checks on what a caller gives.
+
+use super::Port;
+use fewbit_core::{Dim, Error, Graph, Result, Tensor, ValueId, ValueType};
+
+pub(super) fn ports(graph: &Graph) -> (Vec<Port>, Vec<Port>) {
+    let port = |id: ValueId| {
+        let value = graph.value(id);
+        Port { name: value.name.clone(), ty: value.ty.clone() }
+    };
+    let inputs = graph.required_inputs().map(port).collect();
+    (inputs, graph.outputs().iter().copied().map(port).collect())
+}
+
+/// Brings the caller's tensors into the order of the ports.
+pub(super) fn arrange(ports: &[Port], given: &[(&str, Tensor)]) -> Result<Vec<Tensor>> {
+    for (index, (name, _)) in given.iter().enumerate() {
+        if !ports.iter().any(|port| port.name == *name) {
+            return Err(unexpected(ports, format!("the model has no input `{name}`")));
+        }
+        if given[..index].iter().any(|(other, _)| other == name) {
+            return Err(unexpected(ports, format!("input `{name}` is given twice")));
+        }
+    }
+    let find = |port: &Port| match given.iter().find(|(name, _)| *name == port.name) {
+        Some((_, tensor)) => check(port, tensor).map(|()| tensor.clone()),
+        None => Err(unexpected(ports, format!("input `{}` is not given", port.name))),
+    };
+    ports.iter().map(find).collect()
+}
+
+fn unexpected(ports: &[Port], what: String) -> Error {
+    let list: Vec<String> = ports.iter().map(|p| format!("{} {}", p.name, p.ty)).collect();
+    Error::usage(what).code("FB-2101").hint(format!("the inputs are: {}", list.join(", ")))
+}
+
+fn check(port: &Port, tensor: &Tensor) -> Result<()> {
+    let fits_dtype = port.ty.dtype.is_none_or(|dtype| dtype == tensor.dtype());
+    if fits_dtype && fits_shape(&port.ty, tensor.shape()) {
+        return Ok(());
+    }
+    let name = &port.name;
+    let message = format!("input `{name}` must be {}, found {tensor:?}", port.ty);
+    Err(Error::bad_input(message).code("FB-3204"))
+}
+
+// Names of dimensions are not compared: exporters give one name to sizes that differ.
+fn fits_shape(ty: &ValueType, shape: &[usize]) -> bool {
+    let Some(dims) = &ty.shape else { return true };
+    let fits = |(dim, &size): (&Dim, &usize)| dim.known().is_none_or(|known| known == size);
+    dims.len() == shape.len() && dims.iter().zip(shape).all(fits)
+}
