@@ -8,6 +8,7 @@
 #![deny(unsafe_code)]
 
 pub mod atomic;
+pub mod data;
 pub mod detect;
 pub mod limits;
 pub mod mmap;
