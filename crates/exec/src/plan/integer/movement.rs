@@ -82,11 +82,9 @@ impl Kernel for MoveKernel {
     fn run(&self, ctx: &RunCtx, mut inputs: Inputs) -> Result<Vec<Tensor>> {
         let codes = take(&mut inputs, 0, self.input)?;
         inputs[0] = Some(codes);
-        let mut outputs = self.inner.run(ctx, inputs)?;
-        if let (Some(table), Some(codes)) = (&self.table, outputs.pop()) {
-            outputs.push(table.apply(ctx, codes)?);
-        }
-        Ok(outputs)
+        let outputs = self.inner.run(ctx, inputs)?;
+        let Some(table) = &self.table else { return Ok(outputs) };
+        outputs.into_iter().map(|codes| table.apply(ctx, codes)).collect()
     }
 
     fn use_channels_last(&mut self, rank: usize) {
