@@ -10,8 +10,6 @@ pub(crate) enum Finish {
     Codes(Codes),
     /// Numbers: `clamp(sum * scale + bias)`.
     Float { scale: Vec<f32>, bias: Option<Vec<f32>>, clamp: Option<Clamp> },
-    /// The sums themselves.
-    Sums,
 }
 
 /// How sums become codes; the fields are those of [`Requantize`].
@@ -32,7 +30,6 @@ impl Finish {
         match self {
             Finish::Codes(codes) => codes.dtype,
             Finish::Float { .. } => DType::F32,
-            Finish::Sums => DType::I32,
         }
     }
 
@@ -42,7 +39,6 @@ impl Finish {
             Finish::Codes(codes) if codes.residual.is_some() => "i8_add",
             Finish::Codes(_) => "i8",
             Finish::Float { .. } => "i8_f32",
-            Finish::Sums => "i8_i32",
         }
     }
 
@@ -64,7 +60,6 @@ impl Finish {
                 let to = Dequantize { scale, bias: bias.as_deref(), clamp: *clamp };
                 Output::F32(out.as_mut_slice()?, to)
             }
-            Finish::Sums => Output::I32(out.as_mut_slice()?),
         })
     }
 }

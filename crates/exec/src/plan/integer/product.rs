@@ -86,12 +86,13 @@ fn float_output(
     let Ends { input, weight, units, mut tail } = ends;
     let mut output = last.output(0).ok_or("no output")?;
     let mut clamp: Option<Clamp> = None;
-    if let Some((id, next)) = lowering.sole_reader(last) {
-        if let Some(found) = clamp_of(lowering, next) {
-            tail.push(id);
-            output = next.output(0).ok_or("no output")?;
-            clamp = Some(found);
-        }
+    let clamped = lowering
+        .sole_reader(last)
+        .and_then(|(id, next)| Some((id, clamp_of(lowering, next)?, next.output(0)?)));
+    if let Some((id, found, value)) = clamped {
+        tail.push(id);
+        output = value;
+        clamp = Some(found);
     }
     let scale = units.iter().map(|&u| u as f32).collect();
     let finish = Finish::Float { scale, bias, clamp };
