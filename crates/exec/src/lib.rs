@@ -16,6 +16,8 @@ mod session;
 
 pub use def::{EvalFn, InferFn, OpDef, OpTable, Role};
 pub use eval::{EvalCtx, Subgraphs, axis_index};
+/// The kernels, for callers of taps that compute on what they see.
+pub use fewbit_kernels as kernels;
 pub use infer::{
     InferCtx, broadcast, broadcast_dims, broadcast_to_bool, only_dtype, same_as_input, typed,
     unknown,

@@ -27,6 +27,8 @@ enum Edit {
     SetInput(NodeId, usize, Option<ValueId>),
     SetOutput(NodeId, usize, Option<ValueId>),
     SetAttr(NodeId, String, Attr),
+    SetNodeName(NodeId, String),
+    ReplaceReads(ValueId, ValueId),
     ReplaceUses(ValueId, ValueId),
     SetGraphInputs(Vec<ValueId>),
 }
@@ -111,6 +113,11 @@ impl Patch {
         self.edits.push(Edit::SetAttr(node, name.to_string(), attr));
     }
 
+    /// Renames a node.
+    pub fn set_node_name(&mut self, node: NodeId, name: &str) {
+        self.edits.push(Edit::SetNodeName(node, name.to_string()));
+    }
+
     /// Makes every reader of `old` (nodes, subgraphs, graph outputs) read `new` instead,
     /// as of the edits before this one.
     ///
@@ -118,6 +125,12 @@ impl Patch {
     /// output value and redirect its producer instead.
     pub fn replace_uses(&mut self, old: ValueId, new: ValueId) {
         self.edits.push(Edit::ReplaceUses(old, new));
+    }
+
+    /// Makes every node that reads `old` read `new` instead, as of the edits before this one.
+    /// Graph outputs stay.
+    pub fn replace_reads(&mut self, old: ValueId, new: ValueId) {
+        self.edits.push(Edit::ReplaceReads(old, new));
     }
 
     /// Replaces the list of graph inputs.
@@ -182,7 +195,12 @@ fn apply_edit(graph: &mut Graph, edit: Edit) -> Result<()> {
             set_slot(&mut node_mut(graph, id).outputs, index, value)
         }
         Edit::SetAttr(id, name, attr) => node_mut(graph, id).set_attr(&name, attr),
-        Edit::ReplaceUses(old, new) => replace_uses(graph, old, new),
+        Edit::SetNodeName(id, name) => node_mut(graph, id).name = name,
+        Edit::ReplaceReads(old, new) => replace_reads(graph, old, new),
+        Edit::ReplaceUses(old, new) => {
+            replace_reads(graph, old, new);
+            graph.outputs.iter_mut().filter(|v| **v == old).for_each(|v| *v = new);
+        }
         Edit::SetGraphInputs(inputs) => graph.inputs = inputs,
     }
     Ok(())
@@ -204,7 +222,7 @@ fn set_slot(slots: &mut Vec<Option<ValueId>>, index: usize, value: Option<ValueI
     slots[index] = value;
 }
 
-fn replace_uses(graph: &mut Graph, old: ValueId, new: ValueId) {
+fn replace_reads(graph: &mut Graph, old: ValueId, new: ValueId) {
     let (old_name, new_name) = (graph.name_of(old).to_string(), graph.name_of(new).to_string());
     for node in graph.nodes.iter_mut().flatten() {
         node.inputs.iter_mut().filter(|v| **v == Some(old)).for_each(|v| *v = Some(new));
@@ -212,7 +230,6 @@ fn replace_uses(graph: &mut Graph, old: ValueId, new: ValueId) {
             rename_capture(inner, &old_name, &new_name);
         }
     }
-    graph.outputs.iter_mut().filter(|v| **v == old).for_each(|v| *v = new);
 }
 
 fn rename_capture(graph: &mut Graph, old: &str, new: &str) {

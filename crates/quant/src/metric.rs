@@ -1,0 +1,231 @@
+//! Metrics: what a prediction is worth, and what changed between two models.
+
+use crate::samples::Task;
+use fewbit_core::{Error, Result, Tensor};
+use serde::Serialize;
+
+/// What one sample's output says, reduced to what the metrics need.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Judgement {
+    /// Index of the largest score; the first among equals.
+    pub prediction: usize,
+    /// Whether the label has the largest score.
+    pub top1: bool,
+    /// Whether the label is among the five largest scores.
+    pub top5: bool,
+}
+
+/// Judges class scores; a score counts as larger than an equal one behind it. NaN counts lowest.
+///
+/// # Errors
+/// When there are no scores, or the label is no class.
+pub fn judge(scores: &Tensor, label: Option<i64>) -> Result<Judgement> {
+    let values = scores.to_f32()?;
+    let Some(prediction) = argmax(&values) else {
+        return Err(Error::bad_input("the model's output is empty"));
+    };
+    let Some(label) = label else {
+        return Ok(Judgement { prediction, top1: false, top5: false });
+    };
+    let class = usize::try_from(label).ok().filter(|&c| c < values.len()).ok_or_else(|| {
+        Error::bad_input(format!(
+            "label {label} is outside the {} classes of the model",
+            values.len()
+        ))
+        .code("FB-3401")
+    })?;
+    let own = values[class];
+    let ahead = values
+        .iter()
+        .enumerate()
+        .filter(|&(i, &v)| v > own || (v == own && i < class) || (own.is_nan() && !v.is_nan()));
+    let rank = ahead.count();
+    Ok(Judgement { prediction, top1: rank == 0, top5: rank < 5 })
+}
+
+fn argmax(values: &[f32]) -> Option<usize> {
+    let mut best: Option<usize> = None;
+    for (i, &v) in values.iter().enumerate() {
+        let better = best.is_none_or(|b| v > values[b] || (values[b].is_nan() && !v.is_nan()));
+        best = if better { Some(i) } else { best };
+    }
+    best
+}
+
+/// Sums for error and likeness of two outputs; they add up over samples.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Likeness {
+    dot: f64,
+    a: f64,
+    b: f64,
+    error: f64,
+    count: u64,
+}
+
+impl Likeness {
+    /// Compares two tensors of one shape, value by value; values that are not finite on either
+    /// side count as zero.
+    pub fn add(&mut self, a: &[f32], b: &[f32]) {
+        let clean = |v: f32| if v.is_finite() { v as f64 } else { 0.0 };
+        for (&a, &b) in a.iter().zip(b) {
+            let (a, b) = (clean(a), clean(b));
+            self.dot += a * b;
+            self.a += a * a;
+            self.b += b * b;
+            self.error += (a - b) * (a - b);
+        }
+        self.count += a.len().min(b.len()) as u64;
+    }
+
+    /// Adds the sums of another part.
+    pub fn merge(&mut self, other: &Likeness) {
+        self.dot += other.dot;
+        self.a += other.a;
+        self.b += other.b;
+        self.error += other.error;
+        self.count += other.count;
+    }
+
+    /// Mean squared error.
+    pub fn mse(&self) -> f64 {
+        self.error / self.count.max(1) as f64
+    }
+
+    /// Cosine of the angle between both; 1 when both are zero.
+    pub fn cosine(&self) -> f64 {
+        let norm = (self.a * self.b).sqrt();
+        if norm > 0.0 { self.dot / norm } else { (self.a == self.b) as u8 as f64 }
+    }
+
+    /// Signal-to-quantization-noise ratio of the first in decibels; `inf` when equal.
+    pub fn sqnr_db(&self) -> f64 {
+        if self.error == 0.0 { f64::INFINITY } else { 10.0 * (self.a / self.error).log10() }
+    }
+}
+
+/// The outcome of comparing a quantized model with its float original on one data set.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    /// Metric that decides: `top1`, `cosine` or `agreement`.
+    pub name: String,
+    /// Its value for the float model.
+    pub float: f64,
+    /// Its value for the quantized model.
+    pub quantized: f64,
+    /// `float - quantized`, in percentage points; negative when the quantized model is better.
+    pub drop_points: f64,
+    /// Half the width of the 95% confidence interval of the drop, in points (paired samples).
+    pub interval_points: f64,
+    /// Number of samples.
+    pub samples: usize,
+    /// Predictions that differ between both models.
+    pub flips: usize,
+    /// Top-5 of both models, for classification.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top5: Option<(f64, f64)>,
+    /// Mean squared error of the outputs, for regression.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mse: Option<f64>,
+}
+
+/// One sample seen by both models.
+#[derive(Clone, Copy, Debug)]
+pub struct Paired {
+    /// The float model's judgement.
+    pub float: Judgement,
+    /// The quantized model's judgement.
+    pub quantized: Judgement,
+    /// Likeness of the outputs, where outputs are compared.
+    pub likeness: Likeness,
+}
+
+impl Comparison {
+    /// Scores paired samples for a task.
+    pub fn score(task: Task, pairs: &[Paired]) -> Self {
+        let count = pairs.len().max(1) as f64;
+        let flips = pairs.iter().filter(|p| p.float.prediction != p.quantized.prediction).count();
+        let share = |f: fn(&Paired) -> bool| pairs.iter().filter(|p| f(p)).count() as f64 / count;
+        let mut total = Likeness::default();
+        pairs.iter().for_each(|p| total.merge(&p.likeness));
+        let losses: Vec<f64> = pairs.iter().map(|p| loss(task, p)).collect();
+        let (name, float, quantized) = match task {
+            Task::Classify => ("top1", share(|p| p.float.top1), share(|p| p.quantized.top1)),
+            Task::Regress => ("cosine", 1.0, 1.0 - mean(&losses)),
+            Task::None => ("agreement", 1.0, 1.0 - flips as f64 / count),
+        };
+        Comparison {
+            name: name.to_string(),
+            float,
+            quantized,
+            drop_points: 100.0 * (float - quantized),
+            interval_points: 100.0 * half_interval(&losses),
+            samples: pairs.len(),
+            flips,
+            top5: (task == Task::Classify)
+                .then(|| (share(|p| p.float.top5), share(|p| p.quantized.top5))),
+            mse: (task == Task::Regress).then(|| total.mse()),
+        }
+    }
+}
+
+/// What quantization lost on one sample, 0..1 (negative: gained).
+fn loss(task: Task, pair: &Paired) -> f64 {
+    match task {
+        Task::Classify => pair.float.top1 as i32 as f64 - pair.quantized.top1 as i32 as f64,
+        Task::Regress => 1.0 - pair.likeness.cosine(),
+        Task::None => (pair.float.prediction != pair.quantized.prediction) as i32 as f64,
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// Half the 95% interval of the mean: 1.96 standard errors.
+fn half_interval(values: &[f64]) -> f64 {
+    if values.len() < 2 {
+        return f64::INFINITY;
+    }
+    let centre = mean(values);
+    let squares: f64 = values.iter().map(|v| (v - centre).powi(2)).sum();
+    let n = values.len() as f64;
+    1.96 * (squares / (n - 1.0) / n).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_go_to_the_first_class() {
+        let scores = Tensor::vector(&[0.5f32, 2.0, 2.0, f32::NAN, 1.0, 0.1, 0.0]);
+        let at = |label| judge(&scores, Some(label)).unwrap();
+        assert_eq!(at(1), Judgement { prediction: 1, top1: true, top5: true });
+        assert_eq!(at(2), Judgement { prediction: 1, top1: false, top5: true });
+        assert!(!at(6).top5 && !at(3).top5);
+        assert!(judge(&scores, Some(7)).is_err());
+        assert!(judge(&scores, Some(-1)).is_err());
+    }
+
+    #[test]
+    fn the_drop_is_paired() {
+        let right = Judgement { prediction: 0, top1: true, top5: true };
+        let wrong = Judgement { prediction: 1, top1: false, top5: true };
+        let pair = |float, quantized| Paired { float, quantized, likeness: Likeness::default() };
+        let mut pairs = vec![pair(right, right); 98];
+        pairs.extend([pair(right, wrong), pair(wrong, right)]);
+        let c = Comparison::score(Task::Classify, &pairs);
+        assert_eq!((c.drop_points, c.flips, c.samples), (0.0, 2, 100));
+        assert!(c.interval_points > 2.0 && c.interval_points < 4.0, "{}", c.interval_points);
+    }
+
+    #[test]
+    fn likeness_of_equal_and_of_different_outputs() {
+        let mut same = Likeness::default();
+        same.add(&[1.0, 2.0], &[1.0, 2.0]);
+        assert_eq!((same.cosine(), same.mse(), same.sqnr_db()), (1.0, 0.0, f64::INFINITY));
+        let mut other = Likeness::default();
+        other.add(&[1.0, 0.0], &[0.0, 1.0]);
+        assert_eq!((other.cosine(), other.mse()), (0.0, 1.0));
+    }
+}

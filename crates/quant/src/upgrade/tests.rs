@@ -1,0 +1,68 @@
+use super::*;
+use fewbit_core::{Attr, DType, Tensor, ValueType};
+use fewbit_exec::{Mode, Session, SessionOptions};
+
+/// A model of one node with input `x` of the given shape.
+fn single(opset: i64, shape: &[usize], node: impl Fn(Node) -> Node, op: &str) -> Model {
+    let mut graph = Graph::new("one");
+    let x = graph.add_value("x", ValueType::fixed(DType::F32, shape)).unwrap();
+    let y = graph.add_value("y", ValueType::default()).unwrap();
+    graph.add_input(x);
+    graph.add_node(node(Node::new(op, "n", &[x], &[y])));
+    graph.add_output(y);
+    Model { graph, opsets: vec![(String::new(), opset)], ir_version: 6, ..Default::default() }
+}
+
+fn run(model: &Model, shape: &[usize]) -> Tensor {
+    let count: usize = shape.iter().product();
+    let values: Vec<f32> = (0..count).map(|i| (i * 7 % 11) as f32 * 0.3 - 1.0).collect();
+    let session = Session::new(model, &SessionOptions::new(Mode::Float)).unwrap();
+    let x = Tensor::from_slice(shape.to_vec(), &values).unwrap();
+    session.run(&[("x", x)]).unwrap().remove(0).1
+}
+
+/// The old model and the upgraded one give the same result.
+fn same_result(opset: i64, shape: &[usize], op: &str, attrs: &[(&str, Attr)]) {
+    let with_attrs = |mut node: Node| {
+        attrs.iter().for_each(|(name, attr)| node.set_attr(name, attr.clone()));
+        node
+    };
+    let old = single(opset, shape, with_attrs, op);
+    let new = upgrade(&old, 21).unwrap();
+    assert_eq!(new.opset(), 21);
+    new.graph.verify(None).unwrap();
+    assert_eq!(run(&old, shape), run(&new, shape), "{op} of operator set {opset}");
+}
+
+#[test]
+fn old_forms_compute_the_same_after_the_upgrade() {
+    let ints = |v: &[i64]| Attr::Ints(v.to_vec());
+    same_result(
+        7,
+        &[3, 4],
+        "Slice",
+        &[("starts", ints(&[1, 0])), ("ends", ints(&[3, 2])), ("axes", ints(&[0, 1]))],
+    );
+    same_result(7, &[3, 4], "Clip", &[("min", Attr::Float(-0.2)), ("max", Attr::Float(0.4))]);
+    same_result(7, &[3, 4], "Pad", &[("pads", ints(&[0, 1, 2, 0])), ("value", Attr::Float(0.5))]);
+    same_result(11, &[3, 1, 4], "Squeeze", &[("axes", ints(&[1]))]);
+    same_result(11, &[3, 4], "Unsqueeze", &[("axes", ints(&[0]))]);
+    same_result(11, &[3, 4], "ReduceSum", &[("axes", ints(&[1]))]);
+    same_result(13, &[3, 4], "ReduceMean", &[("axes", ints(&[0])), ("keepdims", Attr::Int(0))]);
+    same_result(11, &[2, 3, 4], "Softmax", &[("axis", Attr::Int(1))]);
+    same_result(11, &[2, 12], "Softmax", &[]);
+    same_result(11, &[4, 6], "Split", &[("axis", Attr::Int(1)), ("split", ints(&[6]))]);
+    same_result(
+        7,
+        &[1, 1, 2, 3],
+        "Upsample",
+        &[("scales", Attr::Floats(vec![1.0, 1.0, 2.0, 2.0]))],
+    );
+}
+
+#[test]
+fn an_operator_without_rewrite_is_refused_by_name() {
+    let model = single(18, &[1, 2, 3], |n| n, "GroupNormalization");
+    let error = upgrade(&model, 21).unwrap_err();
+    assert!(error.to_string().contains("GroupNormalization"), "{error}");
+}
