@@ -8,6 +8,7 @@ mod index;
 pub(crate) mod matmul;
 mod movement;
 mod params;
+mod pointwise;
 pub(crate) mod pool;
 mod quantize;
 mod resize;
@@ -25,6 +26,7 @@ pub const ALL: &[&[OpDef]] = &[
     elementwise::DEFS,
     index::DEFS,
     matmul::DEFS,
+    pointwise::DEFS,
     pool::DEFS,
     quantize::DEFS,
     resize::DEFS,
