@@ -3,7 +3,6 @@
 use crate::def::{OpDef, Role};
 use crate::eval::{EvalCtx, axis_index};
 use crate::infer::InferCtx;
-use crate::ops::movement::move_elements;
 use crate::ops::params::like_input;
 use fewbit_core::{Dim, Error, Result, Tensor, ValueType};
 
@@ -23,21 +22,7 @@ fn eval(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
         )));
     }
     let kept: Vec<usize> = (0..condition.len()).filter(|&i| condition[i] != 0).collect();
-    let block: usize = flat[axis + 1..].iter().product();
-    let mut shape = flat;
-    shape[axis] = kept.len();
-    let out = move_elements(ctx, &[input], shape, |inputs, out, size| {
-        let block = block * size;
-        if out.is_empty() {
-            return Ok(());
-        }
-        for (row, slot) in out.chunks_exact_mut(block).enumerate() {
-            let source = row / kept.len() * dim + kept[row % kept.len()];
-            slot.copy_from_slice(&inputs[0][source * block..][..block]);
-        }
-        Ok(())
-    })?;
-    Ok(vec![out])
+    Ok(vec![super::picked(ctx, &input.reshape(flat)?, axis, &kept)?])
 }
 
 fn infer(ctx: &InferCtx) -> Result<Vec<ValueType>> {

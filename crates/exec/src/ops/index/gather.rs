@@ -11,17 +11,26 @@ use fewbit_core::{Dim, Result, Tensor, ValueType};
 pub(super) const DEF: OpDef = OpDef::new("Gather", infer, eval).role(Role::SameScale);
 
 /// The data's shape with its axis replaced by the shape of the indices.
-fn replaced<T: Clone>(data: &[T], axis: usize, indices: &[T]) -> Vec<T> {
+pub(crate) fn replaced<T: Clone>(data: &[T], axis: usize, indices: &[T]) -> Vec<T> {
     [&data[..axis], indices, &data[axis + 1..]].concat()
 }
 
 fn eval(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
     let (data, indices) = (ctx.input(0)?, ctx.input(1)?);
     let axis = axis_index(ctx.int("axis", 0)?, data.rank())?;
-    let dim = data.shape()[axis];
-    let picks = index_values(indices, dim)?;
+    let picks = index_values(indices, data.shape()[axis])?;
     let shape = replaced(data.shape(), axis, indices.shape());
-    let out = move_elements(ctx, &[data], shape, |inputs, out, size| {
+    Ok(vec![picked(ctx, data, axis, &picks)?.reshape(shape)?])
+}
+
+/// The slices at `picks` (each a valid index) along an axis, in their order.
+///
+/// # Errors
+/// When the output is too large.
+pub(crate) fn picked(ctx: &EvalCtx, data: &Tensor, axis: usize, picks: &[usize]) -> Result<Tensor> {
+    let mut shape = data.shape().to_vec();
+    let dim = std::mem::replace(&mut shape[axis], picks.len());
+    move_elements(ctx, &[data], shape, |inputs, out, size| {
         let block = data.shape()[axis + 1..].iter().product::<usize>() * size;
         if out.is_empty() {
             return Ok(());
@@ -31,8 +40,7 @@ fn eval(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
             slot.copy_from_slice(&inputs[0][source * block..][..block]);
         }
         Ok(())
-    })?;
-    Ok(vec![out])
+    })
 }
 
 fn infer(ctx: &InferCtx) -> Result<Vec<ValueType>> {

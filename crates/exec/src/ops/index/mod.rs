@@ -17,6 +17,7 @@ mod unpool;
 
 use crate::def::OpDef;
 
+pub(super) use gather::{picked, replaced};
 pub(super) use place::{index_values, wrap_index};
 
 pub(super) const DEFS: &[OpDef] = &[

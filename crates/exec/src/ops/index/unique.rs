@@ -3,7 +3,6 @@
 use crate::def::OpDef;
 use crate::eval::{EvalCtx, axis_index};
 use crate::infer::{InferCtx, typed};
-use crate::ops::movement::move_elements;
 use fewbit_core::{DType, Dim, Result, Tensor, ValueType};
 use std::cmp::Ordering;
 
@@ -94,7 +93,7 @@ fn groups(slices: &Slices, sorted: bool) -> Groups {
 
 fn eval(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
     let input = ctx.input(0)?;
-    let (mut shape, axis) = match ctx.node.int("axis")? {
+    let (shape, axis) = match ctx.node.int("axis")? {
         Some(axis) => (input.shape().to_vec(), axis_index(axis, input.rank())?),
         None => (vec![input.len()], 0),
     };
@@ -103,19 +102,7 @@ fn eval(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
     let inner: usize = shape[axis + 1..].iter().product();
     let slices = Slices { outer, dim, inner, keys: Keys::of(input)? };
     let found = groups(&slices, ctx.int("sorted", 1)? != 0);
-    shape[axis] = found.first.len();
-    let unique = move_elements(ctx, &[input], shape, |inputs, out, size| {
-        let block = inner * size;
-        if out.is_empty() {
-            return Ok(());
-        }
-        for (row, slot) in out.chunks_exact_mut(block).enumerate() {
-            let count = found.first.len();
-            let source = row / count * dim + found.first[row % count];
-            slot.copy_from_slice(&inputs[0][source * block..][..block]);
-        }
-        Ok(())
-    })?;
+    let unique = super::picked(ctx, &input.reshape(shape)?, axis, &found.first)?;
     let first: Vec<i64> = found.first.iter().map(|&i| i as i64).collect();
     let [first, inverse, count] = [&first, &found.inverse, &found.count].map(|v| Tensor::vector(v));
     Ok(vec![unique, first, inverse, count])

@@ -46,6 +46,30 @@ impl Layout {
         }
     }
 
+    /// Blocks of `block` elements (not 0) along an axis; scales have the data's rank.
+    ///
+    /// # Errors
+    /// As [`of`](Layout::of).
+    pub fn blocks(data: &[usize], scale: &[usize], axis: usize, block: usize) -> Result<Layout> {
+        blocked(data, scale, axis, block)
+    }
+
+    /// Parameters broadcast over data by numpy's rules.
+    ///
+    /// # Errors
+    /// When the shapes cannot be broadcast, or the data would have to repeat.
+    pub fn broadcast(data: &[usize], params: &[usize]) -> Result<Layout> {
+        let pairs = data.iter().rev().zip(params.iter().rev());
+        let mut fits = pairs.map(|(&d, &p)| p == 1 || p == d);
+        if params.len() > data.len() || !fits.all(|f| f) {
+            return Err(Error::bad_input(format!(
+                "scales or zero points of shape {params:?} do not fit data of shape {data:?}"
+            ))
+            .code("FB-3220"));
+        }
+        Ok(Layout { dims: data.to_vec(), params: params.to_vec(), ragged: None })
+    }
+
     /// The scale of every element, by its position.
     pub fn positions(&self) -> impl Fn(usize) -> usize + '_ {
         let rank = self.dims.len();

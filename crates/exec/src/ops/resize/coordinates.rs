@@ -38,17 +38,18 @@ impl Transform {
         })
     }
 
-    /// The input coordinate of output element `x`.
+    /// The input coordinate of output element `x`. In single precision, like the scales of a
+    /// file: 3.5 pixels scaled by 0.7 lie exactly between two elements.
     pub fn coordinate(self, axis: &Axis, x: usize) -> f64 {
-        let x = x as f64;
-        let (input, scale) = (axis.input as f64, axis.scale);
-        let (start, end) = axis.roi;
+        let x = x as f32;
+        let (input, scale) = (axis.input as f32, axis.scale as f32);
+        let (start, end) = (axis.roi.0 as f32, axis.roi.1 as f32);
         // Before rounding down, as the specification's reference has it.
         let output = scale * input;
-        match self {
+        let coordinate = match self {
             Transform::HalfPixel => (x + 0.5) / scale - 0.5,
             Transform::HalfPixelSymmetric => {
-                let adjustment = axis.output as f64 / output;
+                let adjustment = axis.output as f32 / output;
                 input / 2.0 * (1.0 - adjustment) + (x + 0.5) / scale - 0.5
             }
             Transform::PytorchHalfPixel if axis.output <= 1 => 0.0,
@@ -61,7 +62,8 @@ impl Transform {
             Transform::CropAndResize => {
                 start * (input - 1.0) + x * (end - start) * (input - 1.0) / (output - 1.0)
             }
-        }
+        };
+        coordinate as f64
     }
 
     /// Whether a coordinate of this transform shows the extrapolation value.

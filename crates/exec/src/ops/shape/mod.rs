@@ -17,6 +17,8 @@ mod trilu;
 
 use crate::def::OpDef;
 
+pub(super) use concat::{join, joined_dims};
+
 pub(super) const DEFS: &[OpDef] = &[
     center_crop_pad::DEF,
     concat::DEF,
