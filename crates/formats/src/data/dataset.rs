@@ -77,9 +77,13 @@ impl Dataset {
     }
 
     /// Number of selected samples, at least 1.
-    #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.samples.len()
+    }
+
+    /// Never true: data without samples does not open.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// What is scored: as the card says, otherwise by the labels (integers classify, real

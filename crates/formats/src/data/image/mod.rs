@@ -124,3 +124,6 @@ fn luma([r, g, b]: [u8; 3]) -> u8 {
     let sum = u32::from(r) * 19_595 + u32::from(g) * 38_470 + u32::from(b) * 7_471 + 0x8000;
     (sum >> 16) as u8
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,16 @@ impl Header {
         self.data_bytes
     }
 
+    /// The same for a part of the array that has `rows` rows in `bytes` bytes.
+    pub(crate) fn with_rows(&self, rows: usize, bytes: usize) -> Header {
+        let mut part = self.clone();
+        part.data_bytes = bytes;
+        if let Some(first) = part.shape.first_mut() {
+            *first = rows;
+        }
+        part
+    }
+
     /// Reads a header from the front of a stream of `available` bytes.
     ///
     /// # Errors

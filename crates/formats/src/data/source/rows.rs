@@ -84,8 +84,7 @@ impl Rows {
         if range.end == header.shape[0] && stream.read(&mut [0]).map_err(damaged)? > 0 {
             return Err(Error::bad_input("more data than the header says").code("FB-3324"));
         }
-        let mut native = header.clone();
-        native.shape[0] = range.len();
+        let native = header.with_rows(range.len(), bytes.as_ref().len());
         let tensor = npy::to_native(&native, bytes)?;
         Rows::of_tensor(&native, tensor, 0..range.len())
     }
