@@ -1,0 +1,270 @@
+//! Reductions of `[outer, len, inner]` along the middle.
+
+use super::Reduce;
+use super::lanes::{
+    Fold, L1Fold, L2Fold, LANES, Load, LogSumExpFold, LogSumFold, MaxFold, MeanFold, MinFold,
+    Plain, ProdFold, Store, SumFold, SumSquareFold, lanes, tree,
+};
+use crate::quantize::{Affine, Code, Quantizer};
+use crate::{Ctx, Job};
+
+/// Elements that are worth a task of their own.
+const LEAST: usize = 32_768;
+
+/// Columns that are reduced together.
+const COLUMNS: usize = 16;
+
+/// `output[o, i]` = `op` over `input[o, .., i]`, with `dims = [outer, len, inner]`.
+///
+/// Axes that lie side by side count as one; with `inner` 1 it reduces contiguous rows.
+///
+/// # Panics
+/// When a length does not fit `dims`.
+pub fn reduce_f32(ctx: Ctx<'_>, op: Reduce, input: &[f32], dims: [usize; 3], output: &mut [f32]) {
+    let io = Io { input, dims, output, load: Plain, store: Plain };
+    match op {
+        Reduce::Sum => io.reduce(ctx, SumFold),
+        Reduce::Mean => io.reduce(ctx, MeanFold),
+        Reduce::Max => io.reduce(ctx, MaxFold),
+        Reduce::Min => io.reduce(ctx, MinFold),
+        Reduce::Prod => io.reduce(ctx, ProdFold),
+        Reduce::L1 => io.reduce(ctx, L1Fold),
+        Reduce::L2 => io.reduce(ctx, L2Fold),
+        Reduce::SumSquare => io.reduce(ctx, SumSquareFold),
+        Reduce::LogSum => io.reduce(ctx, LogSumFold),
+        Reduce::LogSumExp => io.reduce(ctx, LogSumExpFold),
+    }
+}
+
+/// The mean of codes, quantized: bit for bit `dequantize`, [`Reduce::Mean`], `quantize`. For
+/// `ReduceMean` and global average pooling of `[n, pixels, channels]` (NHWC) or
+/// `[n channels, pixels, 1]` (NCHW).
+///
+/// # Panics
+/// When a length does not fit `dims`, or the quantizer yields codes that `T` has not.
+pub fn mean_codes<T: Code>(
+    ctx: Ctx<'_>,
+    (input, load): (&[T], Affine),
+    dims: [usize; 3],
+    (output, store): (&mut [T], Quantizer),
+) {
+    let (min, max) = store.range();
+    assert!(T::MIN <= min && max <= T::MAX, "codes {min}..={max} do not fit the storage type");
+    let io = Io { input, dims, output, load, store };
+    io.reduce(ctx, MeanFold);
+}
+
+struct Io<'a, X, Y, L, S> {
+    input: &'a [X],
+    dims: [usize; 3],
+    output: &'a mut [Y],
+    load: L,
+    store: S,
+}
+
+impl<X: Copy + Sync, Y: Send, L: Load<X>, S: Store<Y>> Io<'_, X, Y, L, S> {
+    fn reduce<F: Fold>(self, ctx: Ctx<'_>, fold: F) {
+        let [outer, len, inner] = self.dims;
+        assert_eq!(self.input.len(), outer * len * inner, "input does not fit {:?}", self.dims);
+        assert_eq!(self.output.len(), outer * inner, "output does not fit {:?}", self.dims);
+        let grain = ctx.pool.grain(self.output.len(), LEAST / len.max(1));
+        ctx.pool.for_each_chunk(self.output, grain, |i, output| {
+            ctx.isa.run(Part {
+                input: self.input,
+                len,
+                inner,
+                start: i * grain,
+                output,
+                load: self.load,
+                store: self.store,
+                _fold: fold,
+            });
+        });
+    }
+}
+
+/// The part of the output that begins at element `start`.
+struct Part<'a, X, Y, L, S, F> {
+    input: &'a [X],
+    len: usize,
+    inner: usize,
+    start: usize,
+    output: &'a mut [Y],
+    load: L,
+    store: S,
+    _fold: F,
+}
+
+impl<X: Copy, Y, L: Load<X>, S: Store<Y>, F: Fold> Job for Part<'_, X, Y, L, S, F> {
+    type Output = ();
+    #[inline(always)]
+    fn run(mut self) {
+        if self.inner == 1 {
+            self.rows();
+        } else {
+            self.columns();
+        }
+    }
+}
+
+impl<X: Copy, Y, L: Load<X>, S: Store<Y>, F: Fold> Part<'_, X, Y, L, S, F> {
+    #[inline(always)]
+    fn rows(&mut self) {
+        for (i, y) in self.output.iter_mut().enumerate() {
+            let row = &self.input[(self.start + i) * self.len..][..self.len];
+            let shift = if F::SHIFTED { lanes::<MaxFold, X>(row, 0.0, self.load) } else { 0.0 };
+            let total = lanes::<F, X>(row, shift, self.load);
+            *y = self.store.store(F::finish(total, self.len, shift));
+        }
+    }
+
+    #[inline(always)]
+    fn columns(&mut self) {
+        let mut done = 0;
+        while done < self.output.len() {
+            let at = self.start + done;
+            let (outer, column) = (at / self.inner, at % self.inner);
+            let base = outer * self.len * self.inner + column;
+            let left = (self.inner - column).min(self.output.len() - done);
+            done += if left >= COLUMNS {
+                self.block::<COLUMNS>(base, done)
+            } else {
+                self.block::<1>(base, done)
+            };
+        }
+    }
+
+    /// Reduces the `W` columns that begin at `base` into `output[done..]`.
+    #[inline(always)]
+    fn block<const W: usize>(&mut self, base: usize, done: usize) -> usize {
+        let shift = if F::SHIFTED { self.totals::<MaxFold, W>(base, &[0.0; W]) } else { [0.0; W] };
+        let totals = self.totals::<F, W>(base, &shift);
+        for c in 0..W {
+            let y = F::finish(totals[c], self.len, shift[c]);
+            self.output[done + c] = self.store.store(y);
+        }
+        W
+    }
+
+    #[inline(always)]
+    fn totals<G: Fold, const W: usize>(&self, base: usize, shift: &[f32; W]) -> [f32; W] {
+        let mut acc = [[G::START; W]; LANES];
+        for i in 0..self.len {
+            let at = base + i * self.inner;
+            let row = &self.input[at..at + W];
+            let lane = &mut acc[i % LANES];
+            for c in 0..W {
+                lane[c] = G::step(lane[c], self.load.load(row[c]), shift[c]);
+            }
+        }
+        std::array::from_fn(|c| tree(acc.map(|lane| lane[c]), G::join))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::elementwise::sweep::{LENGTHS, bits, codes, everywhere, numbers, wild};
+    use crate::quantize::{dequantize, quantize};
+
+    const ALL: [Reduce; 10] = [
+        Reduce::Sum,
+        Reduce::Mean,
+        Reduce::Max,
+        Reduce::Min,
+        Reduce::Prod,
+        Reduce::L1,
+        Reduce::L2,
+        Reduce::SumSquare,
+        Reduce::LogSum,
+        Reduce::LogSumExp,
+    ];
+
+    fn exact(op: Reduce, x: &[f32]) -> f64 {
+        let x = || x.iter().map(|&x| f64::from(x));
+        match op {
+            Reduce::Sum => x().sum(),
+            Reduce::Mean => x().sum::<f64>() / x().count() as f64,
+            Reduce::Max => x().fold(f64::NEG_INFINITY, f64::max),
+            Reduce::Min => x().fold(f64::INFINITY, f64::min),
+            Reduce::Prod => x().product(),
+            Reduce::L1 => x().map(f64::abs).sum(),
+            Reduce::L2 => x().map(|x| x * x).sum::<f64>().sqrt(),
+            Reduce::SumSquare => x().map(|x| x * x).sum(),
+            Reduce::LogSum => x().sum::<f64>().ln(),
+            Reduce::LogSumExp => x().map(f64::exp).sum::<f64>().ln(),
+        }
+    }
+
+    fn reduce(ctx: Ctx<'_>, op: Reduce, x: &[f32], dims: [usize; 3]) -> Vec<f32> {
+        let mut y = vec![0.0; dims[0] * dims[2]];
+        reduce_f32(ctx, op, x, dims, &mut y);
+        y
+    }
+
+    #[test]
+    fn rows_are_accurate_and_the_same_everywhere() {
+        for op in ALL {
+            for len in LENGTHS.into_iter().filter(|&len| len > 0) {
+                let x: Vec<f32> = numbers(3 * len, 12, 0.5).iter().map(|x| x + 0.8).collect();
+                let y = everywhere(|ctx| bits(&reduce(ctx, op, &x, [3, len, 1])));
+                for (row, y) in x.chunks(len).zip(y) {
+                    let (y, expected) = (f64::from(f32::from_bits(y)), exact(op, row));
+                    let error = (y - expected).abs() / expected.abs().max(1.0);
+                    assert!(error < 1e-5, "{op:?} of {len}: {y}, not {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_axis_may_lie_anywhere() {
+        for op in ALL {
+            for [outer, len, inner] in [[2, 17, 37], [1, 49, 64], [3, 5, 3], [1, 1000, 16]] {
+                let x = wild(outer * len * inner, 13);
+                let middle = everywhere(|ctx| bits(&reduce(ctx, op, &x, [outer, len, inner])));
+                let moved: Vec<f32> = (0..outer * inner * len)
+                    .map(|i| (i / (inner * len), i / len % inner, i % len))
+                    .map(|(o, c, i)| x[(o * len + i) * inner + c])
+                    .collect();
+                let rows =
+                    everywhere(|ctx| bits(&reduce(ctx, op, &moved, [outer * inner, len, 1])));
+                assert_eq!(middle, rows, "{op:?} of {outer} {len} {inner}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_has_a_value() {
+        let of = |op| everywhere(|ctx| bits(&reduce(ctx, op, &[], [1, 0, 1])))[0];
+        let value = |op| f32::from_bits(of(op));
+        assert_eq!(value(Reduce::Sum), 0.0);
+        assert_eq!(value(Reduce::Prod), 1.0);
+        assert_eq!(value(Reduce::Max), f32::NEG_INFINITY);
+        assert_eq!(value(Reduce::LogSumExp), f32::NEG_INFINITY);
+        assert!(value(Reduce::Mean).is_nan());
+    }
+
+    #[test]
+    fn mean_of_codes_is_the_way_through_floats() {
+        let load = Affine { scale: 0.031, zero_point: 77 };
+        let store = Quantizer::of::<u8>(Affine { scale: 0.019, zero_point: 3 });
+        for dims @ [outer, len, inner] in [[2, 49, 40], [33, 49, 1], [1, 4, 17]] {
+            let x = codes(outer * len * inner, 14);
+            let expected = everywhere(|ctx| {
+                let mut floats = vec![0.0; x.len()];
+                dequantize(ctx, load, &x, &mut floats);
+                let means = reduce(ctx, Reduce::Mean, &floats, dims);
+                let mut y = vec![0_u8; means.len()];
+                quantize(ctx, store, &means, &mut y);
+                y
+            });
+            let got = everywhere(|ctx| {
+                let mut y = vec![0_u8; outer * inner];
+                mean_codes(ctx, (&x, load), dims, (&mut y, store));
+                y
+            });
+            assert_eq!(got, expected);
+        }
+    }
+}
