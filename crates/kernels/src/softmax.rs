@@ -87,8 +87,9 @@ mod tests {
                     for (&x, &y) in x.iter().zip(y) {
                         let exact = f64::from(x) - sum.ln();
                         let (exact, scale) = if log { (exact, 1.0) } else { (exact.exp(), 0.0) };
-                        let error = (f64::from(f32::from_bits(y)) - exact).abs();
-                        assert!(error <= 2e-6 * exact.abs().max(scale), "{y} is not {exact}");
+                        let y = f64::from(f32::from_bits(y));
+                        let error = (y - exact).abs();
+                        assert!(error <= 5e-6 * exact.abs().max(scale), "{y} is not {exact}");
                     }
                 }
             }
