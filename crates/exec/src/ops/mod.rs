@@ -3,6 +3,7 @@
 mod cast;
 mod control;
 pub(crate) mod conv;
+mod detection;
 mod elementwise;
 mod index;
 pub(crate) mod matmul;
@@ -23,6 +24,7 @@ pub const ALL: &[&[OpDef]] = &[
     cast::DEFS,
     control::DEFS,
     conv::DEFS,
+    detection::DEFS,
     elementwise::DEFS,
     index::DEFS,
     matmul::DEFS,
