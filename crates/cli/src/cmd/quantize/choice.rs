@@ -1,0 +1,109 @@
+//! Flags that say what to quantize and how, shared by `quantize` and `plan`.
+
+use crate::flags::selector;
+use clap::ValueEnum;
+use fewbit::{Calibration, DType, Method, QuantScheme, Recipe, Result, Selector};
+
+#[derive(clap::Args)]
+pub struct Choice {
+    /// A built-in recipe (int8, int8-per-tensor, int8-dynamic, int8-weights, int4-weights, fp16, bf16) or a .toml file
+    #[arg(long, default_value = "int8", value_name = "NAME|FILE")]
+    recipe: String,
+    /// What the model will run on: fewbit, onnxruntime, openvino, tensorrt, or a .toml file
+    #[arg(long, default_value = "fewbit", value_name = "NAME|FILE")]
+    pub(super) target: String,
+    /// Leave nodes in float: op=TYPE, name=PATTERN, index=N, joined by commas; repeatable
+    #[arg(long, value_name = "SELECTOR", value_parser = selector)]
+    keep_float: Vec<Selector>,
+    /// How activation ranges are found
+    #[arg(long, value_enum)]
+    calibration: Option<CalibrationFlag>,
+    /// One scale for a whole weight instead of one for each output channel
+    #[arg(long)]
+    per_tensor: bool,
+    /// Activation ranges symmetric around zero
+    #[arg(long)]
+    symmetric: bool,
+    /// Storage of activations
+    #[arg(long, value_enum)]
+    activations: Option<ActivationFlag>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum CalibrationFlag {
+    Minmax,
+    MovingAverage,
+    Percentile,
+    Entropy,
+    Mse,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ActivationFlag {
+    U8,
+    I8,
+}
+
+impl Choice {
+    /// The recipe with what other flags change in it.
+    ///
+    /// # Errors
+    /// When there is no such recipe, or the changes contradict it.
+    pub fn recipe(&self) -> Result<Recipe> {
+        let mut recipe = fewbit::recipe(&self.recipe)?;
+        recipe.keep_float.extend(self.keep_float.iter().cloned());
+        if let Some(method) = self.calibration {
+            let name =
+                method.to_possible_value().map_or(String::new(), |v| v.get_name().to_string());
+            recipe.calibration = Calibration::named(&name)?;
+        }
+        if self.per_tensor {
+            recipe.weights.granularity = fewbit::Granularity::Tensor;
+        }
+        self.change_activations(&mut recipe.activations);
+        self.refuse_idle(&recipe)?;
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    fn change_activations(&self, scheme: &mut QuantScheme) {
+        if let Some(storage) = self.activations {
+            scheme.storage = match storage {
+                ActivationFlag::U8 => DType::U8,
+                ActivationFlag::I8 => DType::I8,
+            };
+        }
+        if self.symmetric {
+            scheme.zero_point = fewbit::ZeroPoint::Symmetric;
+            // Codes around 0 are what engines without zero points take.
+            if self.activations.is_none() {
+                scheme.storage = DType::I8;
+            }
+        }
+    }
+
+    /// Flags about activations have no effect where activations stay in float.
+    fn refuse_idle(&self, recipe: &Recipe) -> Result<()> {
+        let given = [
+            (self.calibration.is_some(), "--calibration"),
+            (self.symmetric, "--symmetric"),
+            (self.activations.is_some(), "--activations"),
+        ];
+        match given.iter().find(|(given, _)| *given) {
+            Some((_, flag)) if recipe.method != Method::Static => {
+                Err(fewbit::Error::usage(format!(
+                    "{flag} has no effect with recipe `{}`, which does not calibrate activations",
+                    recipe.name
+                ))
+                .hint("leave it out, or choose a static recipe such as int8"))
+            }
+            _ if self.per_tensor && matches!(recipe.method, Method::Fp16 | Method::Bf16) => {
+                Err(fewbit::Error::usage(format!(
+                    "--per-tensor has no effect with recipe `{}`",
+                    recipe.name
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+}

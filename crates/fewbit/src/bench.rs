@@ -1,0 +1,310 @@
+//! Latency: warm-up, many runs, percentiles; two models take turns.
+
+use fewbit_core::{DType, Error, Model, Result, Tensor};
+use fewbit_exec::{Mode, OpTable, Port, Session, SessionOptions};
+use fewbit_kernels::Pool;
+use fewbit_quant::Progress;
+use serde::Serialize;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// At most this many runs of one model are kept.
+const MAX_RUNS: usize = 100_000;
+
+/// How a model is timed.
+#[derive(Clone, Debug)]
+pub struct BenchOptions {
+    /// How it is run.
+    pub mode: Mode,
+    /// Threads; 0 takes all cores.
+    pub threads: usize,
+    /// Seconds of measuring, for each model.
+    pub seconds: f64,
+    /// Runs that are made at least, whatever they take.
+    pub least_runs: usize,
+    /// Shapes for inputs with open dimensions; open dimensions without one are 1.
+    pub shapes: Vec<(String, Vec<usize>)>,
+    /// Seed of the random inputs.
+    pub seed: u64,
+}
+
+impl Default for BenchOptions {
+    fn default() -> Self {
+        BenchOptions {
+            mode: Mode::Integer,
+            threads: 0,
+            seconds: 2.0,
+            least_runs: 10,
+            shapes: Vec::new(),
+            seed: 0,
+        }
+    }
+}
+
+/// Latency of one model, in milliseconds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Bench {
+    /// Half of the runs are faster.
+    pub median_ms: f64,
+    /// 90% of the runs are faster.
+    pub p90_ms: f64,
+    /// 99% of the runs are faster.
+    pub p99_ms: f64,
+    /// The fastest run.
+    pub least_ms: f64,
+    /// Runs in a second, one after another.
+    pub throughput_per_s: f64,
+    /// Number of timed runs.
+    pub runs: usize,
+    /// Threads of the kernels.
+    pub threads: usize,
+    /// Instruction set of the kernels.
+    pub isa: String,
+    /// `float`, `simulate` or `integer`.
+    pub mode: String,
+    /// Time by operator, longest first.
+    pub operators: Vec<OperatorTime>,
+    /// Against the other model, where there is one.
+    #[serde(flatten)]
+    pub against: Option<Ratio>,
+}
+
+/// Time of all steps of one kind in one run.
+#[derive(Clone, Debug, Serialize)]
+pub struct OperatorTime {
+    /// Operator, with what was fused into it.
+    pub op: String,
+    /// Kernel.
+    pub kernel: String,
+    /// Whether it computes on integers.
+    pub integer: bool,
+    /// Number of steps.
+    pub count: usize,
+    /// Milliseconds in one run (median over runs).
+    pub ms: f64,
+    /// Share of the whole run.
+    pub share: f64,
+    /// Multiply-accumulates in a second, in units of 10^9; 0 where they are not counted.
+    pub gmacs_per_s: f64,
+}
+
+/// Two models that took turns.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Ratio {
+    /// Median time of the other model divided by this one's: 2 means twice as fast.
+    pub ratio: f64,
+    /// 10% of the turns have a smaller ratio.
+    pub ratio_low: f64,
+    /// 90% of the turns have a smaller ratio.
+    pub ratio_high: f64,
+    /// Median of the other model, milliseconds.
+    pub against_median_ms: f64,
+}
+
+/// Times a model, and another one beside it (A B A B), each in its own mode.
+///
+/// # Errors
+/// When a model cannot be run with random inputs of its own types and shapes.
+pub fn bench(
+    model: &Model,
+    against: Option<(&Model, Mode)>,
+    options: &BenchOptions,
+    progress: &dyn Progress,
+) -> Result<Bench> {
+    let pool = Arc::new(Pool::new(options.threads));
+    let own = Timed::new(model, options.mode, options, &pool, false)?;
+    let other = against.map(|(m, mode)| Timed::new(m, mode, options, &pool, false)).transpose()?;
+    let all: Vec<&Timed> = std::iter::once(&own).chain(&other).collect();
+    let times = take_turns(&all, options, progress)?;
+    let mine = sorted(&times[0]);
+    let profiled = Timed::new(model, options.mode, options, &pool, true)?;
+    let median = quantile(&mine, 0.5);
+    Ok(Bench {
+        median_ms: median,
+        p90_ms: quantile(&mine, 0.9),
+        p99_ms: quantile(&mine, 0.99),
+        least_ms: mine[0],
+        throughput_per_s: 1000.0 * mine.len() as f64 / mine.iter().sum::<f64>().max(1e-9),
+        runs: mine.len(),
+        threads: own.session.threads(),
+        isa: own.session.isa().to_string(),
+        mode: crate::evaluate::mode_name(options.mode).to_string(),
+        operators: by_operator(&profiled, mine.len().min(20))?,
+        against: times.get(1).map(|theirs| Ratio::of(&times[0], theirs)),
+    })
+}
+
+impl Ratio {
+    fn of(own: &[f64], other: &[f64]) -> Self {
+        let turns: Vec<f64> = own.iter().zip(other).map(|(a, b)| b / a.max(1e-9)).collect();
+        let turns = sorted(&turns);
+        let median = quantile(&sorted(other), 0.5);
+        Ratio {
+            ratio: median / quantile(&sorted(own), 0.5).max(1e-9),
+            ratio_low: quantile(&turns, 0.1),
+            ratio_high: quantile(&turns, 0.9),
+            against_median_ms: median,
+        }
+    }
+}
+
+/// A session with inputs to run it on.
+struct Timed {
+    session: Session,
+    inputs: Vec<(String, Tensor)>,
+}
+
+impl Timed {
+    fn new(
+        model: &Model,
+        mode: Mode,
+        options: &BenchOptions,
+        pool: &Arc<Pool>,
+        profile: bool,
+    ) -> Result<Self> {
+        let mut wanted = SessionOptions::new(mode).threads(options.threads);
+        wanted.profile = profile;
+        wanted.input_shapes = options.shapes.clone();
+        let session = Session::with_pool(model, &wanted, &OpTable::standard(), pool.clone())?;
+        let inputs = random_inputs(session.inputs(), options.seed)?;
+        Ok(Timed { session, inputs })
+    }
+
+    /// Milliseconds of one run.
+    fn run(&self) -> Result<f64> {
+        let inputs: Vec<(&str, Tensor)> =
+            self.inputs.iter().map(|(n, t)| (n.as_str(), t.clone())).collect();
+        let started = Instant::now();
+        self.session.run(&inputs)?;
+        Ok(started.elapsed().as_secs_f64() * 1e3)
+    }
+}
+
+/// Warms all sessions up, then runs them in turns; one list of milliseconds for each.
+fn take_turns(
+    all: &[&Timed],
+    options: &BenchOptions,
+    progress: &dyn Progress,
+) -> Result<Vec<Vec<f64>>> {
+    let warm_up = Instant::now();
+    let long_enough = Duration::from_secs_f64((options.seconds / 5.0).clamp(0.0, 1.0));
+    let mut round = 0.0;
+    for turn in 0.. {
+        round = all.iter().map(|t| t.run()).sum::<Result<f64>>()?;
+        if turn >= 2 && warm_up.elapsed() >= long_enough {
+            break;
+        }
+    }
+    let fit = options.seconds * 1e3 * all.len() as f64 / round.max(1e-3);
+    let runs = (fit as usize).clamp(options.least_runs.max(1), MAX_RUNS);
+    let mut times = vec![Vec::with_capacity(runs); all.len()];
+    progress.start("bench", runs);
+    for _ in 0..runs {
+        for (timed, list) in all.iter().zip(&mut times) {
+            list.push(timed.run()?);
+        }
+        progress.step();
+    }
+    progress.finish();
+    Ok(times)
+}
+
+fn by_operator(timed: &Timed, runs: usize) -> Result<Vec<OperatorTime>> {
+    type Key = (String, String, bool);
+    let mut steps: HashMap<Key, (usize, u64, Vec<f64>)> = HashMap::new();
+    for run in 0..runs.max(1) + 1 {
+        timed.run()?;
+        // The first run grows the buffers.
+        if run == 0 {
+            continue;
+        }
+        let mut once: HashMap<Key, (usize, u64, f64)> = HashMap::new();
+        for step in timed.session.profile() {
+            let sum = once.entry((step.op, step.kernel, step.integer)).or_default();
+            *sum = (sum.0 + 1, sum.1 + step.macs, sum.2 + step.nanoseconds as f64 / 1e6);
+        }
+        for (key, (count, macs, ms)) in once {
+            let entry = steps.entry(key).or_default();
+            (entry.0, entry.1) = (count, macs);
+            entry.2.push(ms);
+        }
+    }
+    let line = |((op, kernel, integer), (count, macs, list)): (Key, (usize, u64, Vec<f64>))| {
+        let ms = quantile(&sorted(&list), 0.5);
+        let gmacs_per_s = macs as f64 / 1e6 / ms.max(1e-9);
+        OperatorTime { op, kernel, integer, count, ms, share: 0.0, gmacs_per_s }
+    };
+    let mut lines: Vec<OperatorTime> = steps.into_iter().map(line).collect();
+    let total: f64 = lines.iter().map(|l| l.ms).sum();
+    lines.iter_mut().for_each(|l| l.share = l.ms / total.max(1e-9));
+    lines.sort_by(|a, b| b.ms.total_cmp(&a.ms).then_with(|| a.op.cmp(&b.op)));
+    Ok(lines)
+}
+
+fn random_inputs(ports: &[Port], seed: u64) -> Result<Vec<(String, Tensor)>> {
+    let mut state = seed;
+    ports.iter().map(|port| Ok((port.name.clone(), random_input(port, &mut state)?))).collect()
+}
+
+/// Floats in 0..1; integers 0 and 1, which are sound indices into almost everything.
+fn random_input(port: &Port, state: &mut u64) -> Result<Tensor> {
+    let unclear = |what: &str| {
+        Error::usage(format!("input `{}` has no {what} in the model", port.name))
+            .hint(format!("give one: --shape {}=1,3,224,224", port.name))
+    };
+    let shape = port.ty.shape.as_ref().ok_or_else(|| unclear("shape"))?;
+    let shape: Vec<usize> = shape.iter().map(|d| d.known().unwrap_or(1)).collect();
+    let dtype = port.ty.dtype.unwrap_or(DType::F32);
+    if dtype == DType::String {
+        return Tensor::zeros(dtype, shape);
+    }
+    let mut tensor = Tensor::zeros(dtype, shape)?;
+    let mut next = || {
+        let unit = (splitmix(state) >> 40) as f64 / (1u64 << 24) as f64;
+        if dtype.is_float() { unit } else { unit.round() }
+    };
+    let values: Vec<f64> = (0..tensor.len()).map(|_| next()).collect();
+    tensor = Tensor::from_f64(dtype, tensor.shape().to_vec(), &values)?;
+    Ok(tensor)
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+fn splitmix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn sorted(values: &[f64]) -> Vec<f64> {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+/// Value at a share of a sorted list, nearest rank; NaN for an empty one.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.max(1) - 1).or(sorted.last()).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_nearest_ranks() {
+        let values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0];
+        assert_eq!([0.5, 0.9, 0.99].map(|q| quantile(&values, q)), [5.0, 9.0, 10.0]);
+        assert_eq!(quantile(&[3.0], 0.5), 3.0);
+        assert!(quantile(&[], 0.5).is_nan());
+    }
+
+    #[test]
+    fn a_ratio_above_one_means_faster_than_the_other() {
+        let ratio = Ratio::of(&[1.0, 1.0, 1.0], &[2.0, 3.0, 2.5]);
+        assert_eq!((ratio.ratio, ratio.ratio_low, ratio.ratio_high), (2.5, 2.0, 3.0));
+    }
+}

@@ -1,0 +1,148 @@
+//! The part of a report that costs runs of its own: layers, distributions, latency.
+
+use super::{Built, QuantizeJob};
+use crate::bench::{BenchOptions, bench};
+use crate::data::First;
+use fewbit_core::{DType, Graph, Model, Result, ResultExt};
+use fewbit_exec::Mode;
+use fewbit_quant::explain::{activation_bars, layer_losses, weight_bars};
+use fewbit_quant::observer::Range;
+use fewbit_quant::report::{Latency, LayerCard, Report};
+use fewbit_quant::{Calibration, Plan, Progress, Recipe, Samples, calibrate};
+use std::collections::HashMap;
+
+/// Samples that per-layer figures are taken from.
+const SAMPLES: usize = 16;
+/// Seconds of latency measurement for each model.
+const BENCH_SECONDS: f64 = 0.5;
+
+/// One card for each node, without measurements.
+pub(super) fn cards(plan: &Plan) -> Vec<LayerCard> {
+    let card = |line: &fewbit_quant::NodeLine| LayerCard {
+        name: line.name.clone(),
+        op: line.op.clone(),
+        quantized: line.quantize,
+        reason: line.reason.clone(),
+        weights: line.weights.clone(),
+        sqnr_db: None,
+        weight_sqnr_db: None,
+        weight_bars: None,
+        activation_bars: None,
+        range: None,
+    };
+    plan.nodes.iter().map(card).collect()
+}
+
+/// Fills the report with what is measured for people.
+pub(super) fn explain(
+    job: &QuantizeJob,
+    built: &Built,
+    report: &mut Report,
+    progress: &dyn Progress,
+) -> Result<()> {
+    report.layers = cards(&built.plan);
+    add_weights(&built.prepared, &mut report.layers)?;
+    if let Some(samples) = job.evaluation.or(job.calibration) {
+        let few = First { all: samples, count: SAMPLES };
+        add_losses(job, built, &few, &mut report.layers, progress)?;
+        add_distributions(job, built, &few, &mut report.layers, progress)?;
+    }
+    report.latency = latency(job, &built.model, progress).ok();
+    Ok(())
+}
+
+fn add_weights(prepared: &Model, layers: &mut [LayerCard]) -> Result<()> {
+    let graph = &prepared.graph;
+    for ((_, node), card) in graph.nodes().zip(layers) {
+        let weight = node.input(1).and_then(|v| graph.constant(v));
+        if let (Some(weight), Some(_)) = (weight, &card.weights) {
+            card.weight_bars = weight_bars(weight)?;
+        }
+    }
+    Ok(())
+}
+
+fn add_losses(
+    job: &QuantizeJob,
+    built: &Built,
+    samples: &dyn Samples,
+    layers: &mut [LayerCard],
+    progress: &dyn Progress,
+) -> Result<()> {
+    let losses = layer_losses(
+        (&built.prepared, Mode::Float),
+        (&built.model, Mode::Simulate),
+        samples,
+        job.threads,
+        progress,
+    )
+    .at(|| "per-layer comparison")?;
+    let by_name: HashMap<&str, Option<f64>> =
+        losses.iter().map(|l| (l.name.as_str(), l.sqnr_db)).collect();
+    for card in layers {
+        card.sqnr_db = by_name.get(card.name.as_str()).copied().flatten();
+    }
+    Ok(())
+}
+
+fn add_distributions(
+    job: &QuantizeJob,
+    built: &Built,
+    samples: &dyn Samples,
+    layers: &mut [LayerCard],
+    progress: &dyn Progress,
+) -> Result<()> {
+    let ranges = chosen_ranges(&built.model.graph);
+    if ranges.is_empty() {
+        return Ok(());
+    }
+    // Percentile observers keep histograms.
+    let recipe =
+        Recipe { calibration: Calibration::named("percentile")?, ..built.plan.recipe.clone() };
+    let placement = built.plan.placement(&built.prepared)?;
+    let statistics =
+        calibrate(&built.prepared, &placement, &recipe, samples, job.threads, progress)?;
+    let graph = &built.prepared.graph;
+    for ((_, node), card) in graph.nodes().zip(layers) {
+        let name = node.output(0).map(|v| graph.name_of(v)).unwrap_or_default();
+        if let (Some(&range), Ok(seen)) = (ranges.get(name), statistics.of(name)) {
+            card.range = Some((range.low, range.high));
+            card.activation_bars = activation_bars(seen, range);
+        }
+    }
+    Ok(())
+}
+
+/// Real ranges of all quantized activations, read from the quantized graph itself.
+fn chosen_ranges(graph: &Graph) -> HashMap<String, Range> {
+    let range = |node: &fewbit_core::Node| {
+        let scalar = |i: usize| {
+            let tensor = graph.constant(node.input(i)?)?;
+            Some((tensor.dtype(), *tensor.to_f64().ok()?.first()?))
+        };
+        let (_, scale) = scalar(1)?;
+        let (codes, zero) = scalar(2).unwrap_or((DType::U8, 0.0));
+        let (low, high) = codes.int_range()?;
+        let real = |code: i128| ((code as f64 - zero) * scale) as f32;
+        let name = graph.name_of(node.input(0)?).to_string();
+        Some((name, Range { low: real(low), high: real(high) }))
+    };
+    graph.nodes().filter(|(_, n)| n.is("QuantizeLinear")).filter_map(|(_, n)| range(n)).collect()
+}
+
+fn latency(job: &QuantizeJob, quantized: &Model, progress: &dyn Progress) -> Result<Latency> {
+    let options = BenchOptions {
+        threads: job.threads,
+        seconds: BENCH_SECONDS,
+        seed: job.seed,
+        ..BenchOptions::default()
+    };
+    let timed = bench(quantized, Some((&job.source.model, Mode::Float)), &options, progress)?;
+    let float_ms = timed.against.map_or(f64::NAN, |r| r.against_median_ms);
+    Ok(Latency {
+        float_ms,
+        quantized_ms: timed.median_ms,
+        threads: timed.threads,
+        runs: timed.runs,
+    })
+}
