@@ -69,11 +69,13 @@ pub fn install_panic_hook() {
     panic::set_hook(Box::new(|info| {
         fewbit::formats::atomic::remove_partials();
         let place = info.location().map_or(String::new(), |l| format!(" at {l}"));
-        let what = info.payload_as_str().unwrap_or("no message");
+        let payload = info.payload();
+        let text = payload.downcast_ref::<&str>().map(|s| s.to_string());
+        let what = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
         // Writing may fail too; the exit code still tells.
         let _ = std::io::Write::write_all(
             &mut std::io::stderr(),
-            format!("\nerror[FB-7001]: panic{place}: {}\n{BUG}\n", printable(what)).as_bytes(),
+            format!("\nerror[FB-7001]: panic{place}: {}\n{BUG}\n", printable(&what)).as_bytes(),
         );
         std::process::exit(70);
     }));
