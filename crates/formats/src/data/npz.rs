@@ -137,10 +137,10 @@ pub fn write(path: &Path, arrays: &[(&str, &Tensor)], options: &OutputOptions) -
     write_file(path, zip.get_ref(), options).map(drop)
 }
 
-/// Writes named arrays to a stream and gives it back; see [`write`].
+/// Writes named arrays to a stream and gives it back; see [`write()`].
 ///
 /// # Errors
-/// As [`write`], and `FB-5303` when writing fails.
+/// As [`write()`], and `FB-5303` when writing fails.
 pub fn write_to<W: Write + Seek>(out: W, arrays: &[(&str, &Tensor)]) -> Result<W> {
     let mut zip = ZipWriter::new(out);
     let mut seen = HashSet::new();

@@ -21,7 +21,7 @@ pub fn write(path: &Path, tensor: &Tensor, options: &OutputOptions) -> Result<()
     write_file(path, &encode(tensor)?, options).map(drop)
 }
 
-/// The bytes of the file that [`write`] writes.
+/// The bytes of the file that [`write()`] writes.
 ///
 /// # Errors
 /// `FB-4312` for strings.
