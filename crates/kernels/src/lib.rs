@@ -10,7 +10,7 @@
 //!   instructions can make. [`threads`]: the pool that all parallel loops share.
 //! - [`gemm`] and [`conv`]: matrix products and convolutions, float and int8, with composable
 //!   epilogues (bias, requantization, activation, residual). Weights are packed once.
-//! - [`elementwise`], [`quantize`], [`pool`], [`reduce`], [`softmax`], [`norm`], [`transpose`]:
+//! - [`elementwise`], [`quantize`], [`reduce`], [`softmax`], [`norm`], [`transpose`]:
 //!   everything between two matrix products. [`math`] holds our own `exp`, `tanh` and `erf`.
 //!
 //! # The same bits everywhere
@@ -35,7 +35,6 @@ pub mod gemm;
 mod int8;
 pub mod math;
 pub mod norm;
-pub mod pool;
 pub mod quantize;
 pub mod reduce;
 mod scratch;

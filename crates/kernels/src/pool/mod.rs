@@ -1,1 +1,0 @@
-//! Average and maximum pooling.
