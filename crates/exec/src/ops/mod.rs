@@ -1,17 +1,21 @@
 //! The operators. One file (or folder) for each family; its rows stand in [`ALL`].
 
+mod broadcast;
 mod cast;
 mod control;
 pub(crate) mod conv;
 mod detection;
 mod elementwise;
+mod half;
 mod index;
 pub(crate) mod matmul;
 mod movement;
+mod norm;
+mod number;
 mod params;
-mod pointwise;
 pub(crate) mod pool;
 mod quantize;
+mod reduce;
 mod resize;
 mod shape;
 mod strided;
@@ -25,12 +29,18 @@ pub const ALL: &[&[OpDef]] = &[
     control::DEFS,
     conv::DEFS,
     detection::DEFS,
-    elementwise::DEFS,
+    elementwise::BINARY,
+    elementwise::COMPARE,
+    elementwise::KERNELS,
+    elementwise::NUMERIC,
+    elementwise::PLAIN,
+    elementwise::SINGLE,
     index::DEFS,
     matmul::DEFS,
-    pointwise::DEFS,
+    norm::DEFS,
     pool::DEFS,
     quantize::DEFS,
+    reduce::DEFS,
     resize::DEFS,
     shape::DEFS,
 ];

@@ -1,7 +1,17 @@
 //! Operators that work element by element.
 
+mod binary;
+mod clip;
+mod compare;
+mod dropout;
 mod identity;
+mod unary;
 
 use crate::def::OpDef;
 
-pub(super) const DEFS: &[OpDef] = &[identity::DEF];
+pub(super) use binary::DEFS as BINARY;
+pub(super) use compare::DEFS as COMPARE;
+pub(super) use unary::{KERNELS, NUMERIC, PLAIN};
+
+/// Rows that have a file of their own.
+pub(super) const SINGLE: &[OpDef] = &[identity::DEF, clip::DEF, dropout::DEF, binary::POW];
