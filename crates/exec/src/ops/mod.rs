@@ -1,5 +1,6 @@
 //! The operators. One file (or folder) for each family; its rows stand in [`ALL`].
 
+mod attention;
 mod broadcast;
 mod cast;
 mod control;
@@ -25,6 +26,7 @@ use crate::def::OpDef;
 
 /// Every family. A new operator is its row in its family's file; a new family is one line here.
 pub const ALL: &[&[OpDef]] = &[
+    attention::DEFS,
     cast::DEFS,
     control::DEFS,
     conv::DEFS,

@@ -1,0 +1,12 @@
+//! Attention and the operators around it in language models.
+
+mod bias;
+mod causal_conv;
+mod heads;
+mod linear;
+mod rotary;
+mod scaled;
+
+use crate::def::OpDef;
+
+pub(super) const DEFS: &[OpDef] = &[causal_conv::DEF, linear::DEF, rotary::DEF, scaled::DEF];
