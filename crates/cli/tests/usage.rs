@@ -1,0 +1,119 @@
+//! Command lines that contradict themselves: exit code 2, and a message with the way out.
+
+mod process;
+
+use process::{Ran, calibrated, digits, fewbit, quantize, run};
+use tempfile::tempdir;
+
+fn with_digits(flags: &[&str]) -> Ran {
+    let dir = tempdir().unwrap();
+    quantize(&dir.path().join("out.onnx"), flags)
+}
+
+#[test]
+fn unknown_commands_and_flags_are_answered_with_the_nearest_one() {
+    run(["quantise", "x.onnx"]).fails(2, &["quantize"]);
+    with_digits(&["--evalute", "x"]).fails(2, &["--evaluate"]);
+    run(["quantize", "x.onnx"]).fails(2, &["--output"]);
+    run::<&str>([]).fails(2, &["Usage"]);
+}
+
+#[test]
+fn numbers_that_make_no_sense_are_refused() {
+    for (flag, value) in [
+        ("--threads", "10000"),
+        ("--threads", "-1"),
+        ("--threads", "two"),
+        ("--max-drop", "nan"),
+        ("--max-drop", "-1%"),
+        ("--max-drop", "1e9"),
+        ("--max-memory", "1X"),
+        ("--max-memory", "-3G"),
+        ("--seed", "-1"),
+        ("--keep-float", "Conv"),
+        ("--calibration", "best"),
+        ("--activations", "i4"),
+    ] {
+        with_digits(&[&format!("{flag}={value}")]).fails(2, &[flag]);
+    }
+    run(["bench", &digits("digits.onnx"), "--seconds", "inf"]).fails(2, &["--seconds"]);
+    run(["bench", &digits("digits.onnx"), "--shape", "image=1,-1"]).fails(2, &["--shape"]);
+}
+
+#[test]
+fn static_recipes_need_data_and_say_what_does_not() {
+    let dir = tempdir().unwrap();
+    let out = dir.path().join("out.onnx").display().to_string();
+    let model = digits("digits.onnx");
+    run(["quantize", &model, "-o", &out]).fails(2, &["--calibrate", "int8-dynamic"]);
+    with_digits(&["--max-drop", "1%"]).fails(2, &["--evaluate"]);
+    assert!(process::names(dir.path()).is_empty());
+}
+
+#[test]
+fn flags_that_exclude_each_other_are_refused() {
+    with_digits(&["--plan", "p.toml", "--recipe", "int8"]).fails(2, &["--plan", "--recipe"]);
+    with_digits(&["-q", "-v"]).fails(2, &["--verbose"]);
+    with_digits(&["--recipe", "int8-weights", "--calibration", "mse"]).fails(2, &["--calibration"]);
+    with_digits(&["--recipe", "fp16", "--per-tensor"]).fails(2, &["--per-tensor"]);
+}
+
+#[test]
+fn names_that_do_not_exist_are_answered() {
+    with_digits(&["--recipe", "int9"]).fails(2, &["int9", "did you mean `int8`"]);
+    with_digits(&["--target", "openvin"]).fails(2, &["did you mean `openvino`"]);
+    with_digits(&["--keep-float", "name=nothing*"]).fails(2, &["matches no node", "inspect"]);
+    run(["inspect", "/does/not/exist.onnx"]).fails(3, &["/does/not/exist.onnx", "check the path"]);
+}
+
+#[test]
+fn settings_files_are_checked() {
+    let dir = tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let misspelt = write("misspelt.toml", "method = \"static\"\ncalibrtion = \"mse\"\n");
+    with_digits(&["--recipe", &misspelt]).fails(2, &["misspelt.toml", "calibrtion"]);
+    for scheme in ["i0:tensor:sym", "i1000000000:tensor:sym", "i4:block(1,0):sym", "i8:tensor"] {
+        let path =
+            write("scheme.toml", &format!("method = \"weight-only\"\nweights = \"{scheme}\"\n"));
+        with_digits(&["--recipe", &path]).fails(2, &["scheme.toml"]);
+    }
+    let plan = write("plan.toml", "target = \"fewbit\"\n");
+    with_digits(&["--plan", &plan]).fails(2, &["plan"]);
+}
+
+#[test]
+fn an_instruction_set_that_is_not_there_is_refused() {
+    for command in [vec!["inspect".to_string(), digits("digits.onnx")], demo_line()] {
+        let output = fewbit().args(&command).env("FEWBIT_ISA", "mmx").output().unwrap();
+        Ran::of(output).fails(2, &["FEWBIT_ISA", "mmx", "scalar"]);
+    }
+}
+
+fn demo_line() -> Vec<String> {
+    let mut line = vec!["quantize".to_string(), digits("digits.onnx")];
+    line.extend(["-o".to_string(), "/tmp/never-written.onnx".to_string()]);
+    line.extend(calibrated());
+    line
+}
+
+#[test]
+fn memory_that_does_not_suffice_is_known_before_the_work() {
+    let dir = tempdir().unwrap();
+    let out = dir.path().join("out.onnx");
+    quantize(&out, &["--max-memory", "1M"]).fails(5, &["--max-memory", "needs about"]);
+    assert!(process::names(dir.path()).is_empty());
+    quantize(&out, &["--max-memory", "1G"]).succeeds();
+}
+
+#[test]
+fn failures_are_one_json_object_too() {
+    let ran = run(["eval", &digits("digits.onnx"), "--data", "/does/not/exist.npz", "--json"]);
+    let error = &ran.json()["error"];
+    assert_eq!(ran.code.map(i64::from), error["exit"].as_i64());
+    assert!(error["code"].as_str().unwrap().starts_with("FB-"));
+    assert!(!error["message"].as_str().unwrap().is_empty());
+}
