@@ -192,7 +192,7 @@ impl Climb<'_> {
             kept,
             seconds: started.elapsed().as_secs_f64(),
         };
-        self.search.progress.note(&attempt.line());
+        self.search.progress.note(&format!("tried {}", attempt.line()));
         self.attempts.push(attempt);
         if kept {
             self.best = Some(Candidate { recipe, float_layers, prepared, plan, model, comparison });

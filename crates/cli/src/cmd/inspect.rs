@@ -60,7 +60,9 @@ fn head(facts: &Inspection) -> Table {
         &format!("ONNX, IR {}, operator sets: {}", facts.ir_version, opsets.join(", ")),
     ]);
     table.row(&["producer", producer]);
-    table.row(&["size", &format!("{} in {} files", bytes(facts.bytes), facts.files.len())]);
+    let files = facts.files.len();
+    let plural = if files == 1 { "" } else { "s" };
+    table.row(&["size", &format!("{} in {files} file{plural}", bytes(facts.bytes))]);
     let weights =
         format!("{} parameters, {}", count(facts.parameters), bytes(facts.parameter_bytes));
     table.row(&["weights", &weights]);
@@ -91,6 +93,9 @@ fn operators(facts: &Inspection) -> Table {
             "elementwise" => "computes on codes",
             "clamp" => "folded into the range before it",
             "moves" => "moves codes",
+            _ if op.op.ends_with("QuantizeLinear") || op.op == "DequantizeLinear" => {
+                "quantization itself"
+            }
             "float" => "stays in float",
             _ => "unknown to fewbit: passes through, cannot be run",
         };

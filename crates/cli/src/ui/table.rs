@@ -9,7 +9,7 @@ pub struct Table {
 }
 
 /// Longer cells are cut, so that one name does not spoil the table.
-const MAX_WIDTH: usize = 60;
+const MAX_WIDTH: usize = 100;
 
 impl Table {
     /// A table with column titles; no title line when all are empty.

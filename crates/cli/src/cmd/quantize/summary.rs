@@ -53,14 +53,14 @@ fn figures(report: &Report) -> Table {
     let share = format!("{:.1}%", 100.0 * small as f64 / float.max(1) as f64);
     table.row(&["size", &bytes(float), &bytes(small), &share]);
     if let Some(m) = &report.metric {
-        let change = format!("{:+.2} ± {:.2} points", -m.drop_points, m.interval_points);
+        let change = format!("{} ± {:.2} points", signed(-m.drop_points), m.interval_points);
         table.row(&[&m.name, &percent(m.float), &percent(m.quantized), &change]);
         if let Some((a, b)) = m.top5 {
             table.row(&[
                 "top5",
                 &percent(a),
                 &percent(b),
-                &format!("{:+.2} points", 100.0 * (b - a)),
+                &format!("{} points", signed(100.0 * (b - a))),
             ]);
         }
         let flips = format!("{} of {}", count(m.flips as u64), count(m.samples as u64));
@@ -71,6 +71,12 @@ fn figures(report: &Report) -> Table {
         table.row(&["latency", &ms(l.float_ms), &ms(l.quantized_ms), &ratio]);
     }
     table
+}
+
+/// With its sign, but without one for zero.
+fn signed(value: f64) -> String {
+    let text = format!("{value:+.2}");
+    if text == "-0.00" || text == "+0.00" { "0.00".to_string() } else { text }
 }
 
 fn show_layers(report: &Report, ui: &Ui) {
