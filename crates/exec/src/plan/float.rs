@@ -1,6 +1,7 @@
 //! `Float` mode: activation quantization is skipped.
 
 use fewbit_core::{Graph, Node, NodeId, Patch, Result, Uses, ValueId};
+use std::collections::HashMap;
 
 /// Makes every `DequantizeLinear(QuantizeLinear(x))` an identity of `x` and lets its readers read
 /// `x` itself. The identity stays for graph outputs and taps of that name.
@@ -10,8 +11,12 @@ use fewbit_core::{Graph, Node, NodeId, Patch, Result, Uses, ValueId};
 pub(crate) fn skip_activation_quantization(graph: &mut Graph) -> Result<()> {
     let uses = graph.uses();
     let mut patch = Patch::new(graph);
+    // Nodes stand in order, so the source of a chain of pairs is known when its end comes.
+    let mut sources = HashMap::new();
     for (id, node) in graph.nodes() {
         let Some((source, value)) = dequantized(graph, &uses, node) else { continue };
+        let source = sources.get(&source).copied().unwrap_or(source);
+        sources.insert(value, source);
         for &reader in uses.consumers(value) {
             redirect(graph, &mut patch, reader, value, source);
         }
@@ -29,17 +34,7 @@ fn dequantized(graph: &Graph, uses: &Uses, node: &Node) -> Option<(ValueId, Valu
         return None;
     }
     let quantize = graph.node(uses.producer(node.input(0)?)?);
-    if !quantize.is("QuantizeLinear") {
-        return None;
-    }
-    let mut source = quantize.input(0)?;
-    // A chain of pairs leads back to the first value.
-    while let Some(before) = uses.producer(source) {
-        match dequantized(graph, uses, graph.node(before)) {
-            Some((earlier, _)) => source = earlier,
-            None => break,
-        }
-    }
+    let source = quantize.is("QuantizeLinear").then(|| quantize.input(0)).flatten()?;
     Some((source, node.output(0)?))
 }
 

@@ -1,14 +1,12 @@
 //! int8 depthwise convolution: exact i32 sums, 16 channels at a time.
 
-use std::ops::Range;
-
-use super::depthwise::taps;
+use super::depthwise::{Row, Tap, channels, walk, weights};
 use super::int8::ConvInput;
 use super::shape::ConvShape;
 use crate::cpu::{Ctx, Isa, Job};
 use crate::gemm::driver::Finish;
 use crate::gemm::kernel::NR;
-use crate::gemm::{Matrix, Output, Prepared, WeightZero, load, unsigned_zero};
+use crate::gemm::{Matrix, Output, Prepared, WeightZero, unsigned_zero};
 use crate::int8::Int8;
 
 /// Weights less their zero points, by tap and channel.
@@ -61,7 +59,7 @@ impl DepthwiseI8 {
         input: ConvInput<'_>,
         finish: &F,
     ) {
-        let zero_point = i32::from(unsigned_zero(input.values, input.zero_point));
+        let zero_point = i16::from(unsigned_zero(input.values, input.zero_point));
         let (bytes, flip) = (input.values.bytes(), input.values.flip());
         let lines = shape.batch * shape.out_h();
         ctx.pool.for_each_range(lines, ctx.pool.grain(lines, 1), |lines| {
@@ -79,7 +77,7 @@ struct Line<'a, F> {
     shape: &'a ConvShape,
     bytes: &'a [u8],
     flip: u8,
-    zero_point: i32,
+    zero_point: i16,
     line: usize,
     finish: &'a F,
 }
@@ -89,69 +87,33 @@ impl<F: Finish<Acc = i32>> Job for Line<'_, F> {
 
     #[inline(always)]
     fn run(self) {
-        for col in (0..self.shape.out_c).step_by(NR) {
-            let columns = self.finish.columns(col, NR.min(self.shape.out_c - col));
-            for x in 0..self.shape.out_w() {
-                self.pixel(x, col, &columns);
-            }
-        }
+        walk(self.shape, self.line, &self);
     }
 }
 
-impl<F: Finish<Acc = i32>> Line<'_, F> {
+impl<F: Finish<Acc = i32>> Row for Line<'_, F> {
     #[inline(always)]
-    fn pixel(&self, x: usize, col: usize, columns: &F::Columns) {
+    fn pixels<const N: usize, const FULL: bool>(&self, taps: &[Tap], x: usize, col: usize) {
         let shape = self.shape;
-        let width = NR.min(shape.out_c - col);
-        let (image, y) = (self.line / shape.out_h(), self.line % shape.out_h());
-        let across = taps(shape, 1, shape.in_w, x);
-        let mut acc = [0; NR];
-        for ky in taps(shape, 0, shape.in_h, y) {
-            let in_y = y * shape.stride[0] + ky * shape.dilation[0] - shape.pads[0];
-            let first = (image * shape.in_h + in_y) * shape.in_w;
-            self.taps(ky, across.clone(), first, x, col, &mut acc);
-        }
-        // SAFETY: each pixel belongs to one task, which stores it once.
-        unsafe { self.finish.row(columns, self.line * shape.out_w() + x, col, width, &acc) }
-    }
-
-    /// Adds the taps of one kernel row.
-    #[inline(always)]
-    fn taps(
-        &self,
-        ky: usize,
-        across: Range<usize>,
-        first: usize,
-        x: usize,
-        col: usize,
-        acc: &mut [i32; NR],
-    ) {
-        let shape = self.shape;
-        let width = NR.min(shape.out_c - col);
-        for kx in across {
-            let tap = (ky * shape.kernel[1] + kx) * shape.out_c + col;
-            let weights = load(&self.weights[tap..], width);
-            let in_x = x * shape.stride[1] + kx * shape.dilation[1] - shape.pads[1];
-            let values = self.values((first + in_x) * shape.in_c, col, width);
-            for lane in 0..NR {
-                acc[lane] += values[lane] * i32::from(weights[lane]);
+        let step = shape.stride[1] * shape.in_c;
+        let mut acc = [[0i32; NR]; N];
+        for tap in taps {
+            let weights = weights::<i16, FULL>(shape, self.weights, tap, col);
+            for (i, acc) in acc.iter_mut().enumerate() {
+                let pixel = tap.input.wrapping_add((x + i) * step);
+                let bytes = channels::<u8, FULL>(shape, self.bytes, pixel, col);
+                for lane in 0..NR {
+                    // Both factors are of 16 bits, which makes the product one instruction.
+                    let value = i16::from(bytes[lane] ^ self.flip) - self.zero_point;
+                    acc[lane] += i32::from(value) * i32::from(weights[lane]);
+                }
             }
         }
-    }
-
-    /// The inputs of `width` output channels from `col` on, for the pixel that starts at `pixel`.
-    #[inline(always)]
-    fn values(&self, pixel: usize, col: usize, width: usize) -> [i32; NR] {
-        let per_channel = self.shape.group_out_c();
-        let lanes = if per_channel == 1 {
-            load(&self.bytes[pixel + col..], width)
-        } else {
-            let mut lanes = [0; NR];
-            for (i, lane) in lanes.iter_mut().take(width).enumerate() {
-                *lane = self.bytes[pixel + (col + i) / per_channel];
-            }
-            lanes
-        };
-        lanes.map(|byte| i32::from(byte ^ self.flip) - self.zero_point)
+        let width = if FULL { NR } else { NR.min(shape.out_c - col) };
+        let columns = self.finish.columns(col, width);
+        for (i, acc) in acc.iter().enumerate() {
+            // SAFETY: each pixel belongs to one task, which stores it once.
+            unsafe { self.finish.row(&columns, self.line * shape.out_w() + x + i, col, width, acc) }
+        }
     }
 }

@@ -159,7 +159,11 @@ impl<'a, T> Place<'a, T> {
         let Some((sums, factor)) = self.compensation else {
             return [0; NR];
         };
-        load(&sums[col..], width).map(|sum| sum.wrapping_mul(factor))
+        let mut lanes = load(&sums[col..], width);
+        for lane in &mut lanes {
+            *lane = lane.wrapping_mul(factor);
+        }
+        lanes
     }
 
     #[inline(always)]
@@ -330,6 +334,11 @@ impl Requantize<'_> {
     pub(crate) fn round(&self, lanes: &[f32; NR]) -> [u8; NR] {
         let (lo, hi) = (self.lo - self.zero_point, self.hi - self.zero_point);
         let (lo, hi) = (lo as f32, hi as f32);
-        lanes.map(|lane| (round_within(lane, lo, hi) + self.zero_point) as u8)
+        // A loop: `map` on an array is not inlined, so it would miss the instruction set.
+        let mut bytes = [0; NR];
+        for (byte, &lane) in bytes.iter_mut().zip(lanes) {
+            *byte = (round_within(lane, lo, hi) + self.zero_point) as u8;
+        }
+        bytes
     }
 }

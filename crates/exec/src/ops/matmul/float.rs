@@ -12,14 +12,14 @@ pub(crate) fn matmul_f32(ctx: &Ctx, arena: &Arena, a: &Tensor, b: &Tensor) -> Re
     let shape = product(a.shape(), b.shape())?;
     let Product { m, k, n, .. } = shape;
     let (x, w) = (a.cow::<f32>()?, b.cow::<f32>()?);
-    let mut output = arena.tensor(DType::F32, shape.output)?;
+    let mut output = arena.tensor(DType::F32, shape.output.clone())?;
     let y = output.as_mut_slice::<f32>()?;
     if k == 0 || y.is_empty() {
         y.fill(0.0);
         return Ok(output);
     }
     let mut packed: Option<(usize, PackedF32)> = None;
-    for (&(i, j), y) in shape.batches.iter().zip(y.chunks_exact_mut(m * n)) {
+    for ((i, j), y) in shape.batches().zip(y.chunks_exact_mut(m * n)) {
         if packed.as_ref().is_none_or(|(at, _)| *at != j) {
             packed = Some((j, PackedF32::new(k, n, &w[j * k * n..][..k * n])));
         }
@@ -41,13 +41,13 @@ pub(crate) fn matmul_plain<T: Element + Default>(
     let shape = product(a.shape(), b.shape())?;
     let Product { m, k, n, .. } = shape;
     let (x, w) = (a.cow::<T>()?, b.cow::<T>()?);
-    let mut output = arena.tensor(T::DTYPE, shape.output)?;
+    let mut output = arena.tensor(T::DTYPE, shape.output.clone())?;
     let y = output.as_mut_slice::<T>()?;
     y.fill(T::default());
     if y.is_empty() {
         return Ok(output);
     }
-    for (&(i, j), y) in shape.batches.iter().zip(y.chunks_exact_mut(m * n)) {
+    for ((i, j), y) in shape.batches().zip(y.chunks_exact_mut(m * n)) {
         for (row, y) in y.chunks_exact_mut(n).enumerate() {
             for inner in 0..k {
                 let a = x[(i * m + row) * k + inner];

@@ -11,8 +11,19 @@ pub(crate) struct Product {
     pub n: usize,
     /// Output shape.
     pub output: Vec<usize>,
-    /// For each batch, which matrix of A and which of B.
-    pub batches: Vec<(usize, usize)>,
+    batch: Vec<usize>,
+    batch_a: Vec<usize>,
+    batch_b: Vec<usize>,
+}
+
+impl Product {
+    /// For each batch, which matrix of A and which of B. Lazy: the list of a hostile model's
+    /// batches would not fit into memory.
+    pub fn batches(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let count = self.batch.iter().product();
+        let at = |dims, index| broadcast_index(&self.batch, dims, index);
+        (0..count).map(move |index| (at(&self.batch_a, index), at(&self.batch_b, index)))
+    }
 }
 
 /// The shapes of `a @ b`.
@@ -26,16 +37,13 @@ pub(crate) fn product(a: &[usize], b: &[usize]) -> Result<Product> {
     let output = output.ok_or_else(|| Error::internal("a known shape became unknown"))?;
     let (a, b) = (promoted(a, true), promoted(b, false));
     let (m, k, n) = (a[a.len() - 2], a[a.len() - 1], b[b.len() - 1]);
-    let (batch_a, batch_b) = (&a[..a.len() - 2], &b[..b.len() - 2]);
-    let batch = broadcast_dims(&known(batch_a), &known(batch_b))?;
+    let (batch_a, batch_b) = (a[..a.len() - 2].to_vec(), b[..b.len() - 2].to_vec());
+    let batch = broadcast_dims(&known(&batch_a), &known(&batch_b))?;
     let batch: Vec<usize> = batch.iter().filter_map(Dim::known).collect();
-    let count = element_count(&batch).filter(|_| element_count(&output).is_some());
-    let count = count.ok_or_else(|| Error::bad_input(format!("shape {output:?} is too large")))?;
-    // No batch of empty matrices needs to be listed.
-    let count = if m == 0 || n == 0 { 0 } else { count };
-    let pair =
-        |index| (broadcast_index(&batch, batch_a, index), broadcast_index(&batch, batch_b, index));
-    Ok(Product { m, k, n, output, batches: (0..count).map(pair).collect() })
+    if element_count(&output).is_none() {
+        return Err(Error::bad_input(format!("shape {output:?} is too large")));
+    }
+    Ok(Product { m, k, n, output, batch, batch_a, batch_b })
 }
 
 fn promoted(shape: &[usize], left: bool) -> Vec<usize> {
@@ -106,7 +114,7 @@ mod tests {
     fn batches_are_broadcast() {
         let p = product(&[2, 1, 4, 3], &[5, 3, 6]).unwrap();
         assert_eq!(p.output, [2, 5, 4, 6]);
-        assert_eq!(p.batches[7], (1, 2));
+        assert_eq!(p.batches().nth(7), Some((1, 2)));
         assert!(product(&[2, 3], &[4, 5]).is_err());
         assert!(product(&[2, 2, 3], &[3, 3, 5]).is_err());
     }
