@@ -47,14 +47,14 @@ pub(super) fn by_column(shape: &[usize]) -> Vec<usize> {
 /// # Errors
 /// When the output is too large.
 pub(super) fn products(ctx: &EvalCtx, a: &[i32], b: &[i32], shape: &Product) -> Result<Tensor> {
-    let &Product { m, k, n, ref output, ref batches } = shape;
+    let &Product { m, k, n, ref output, .. } = shape;
     let mut out = ctx.alloc(DType::I32, output.clone())?;
     let sums = out.as_mut_slice::<i32>()?;
     sums.fill(0);
     if sums.is_empty() {
         return Ok(out);
     }
-    for (&(i, j), sums) in batches.iter().zip(sums.chunks_exact_mut(m * n)) {
+    for ((i, j), sums) in shape.batches().zip(sums.chunks_exact_mut(m * n)) {
         multiply(ctx, &a[i * m * k..][..m * k], &b[j * k * n..][..k * n], (k, n), sums);
     }
     Ok(out)
