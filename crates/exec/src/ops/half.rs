@@ -28,3 +28,17 @@ pub(crate) fn widen(ctx: &mut EvalCtx) -> Result<Option<DType>> {
     }
     Ok(first)
 }
+
+/// A float tensor of type `dtype` from values computed in f32.
+///
+/// # Errors
+/// When the shape does not hold exactly `values.len()` elements.
+pub(crate) fn from_f32(dtype: DType, shape: Vec<usize>, values: &[f32]) -> Result<Tensor> {
+    match dtype {
+        DType::F32 => Tensor::from_slice(shape, values),
+        _ => {
+            let wide: Vec<f64> = values.iter().map(|&v| f64::from(v)).collect();
+            Tensor::from_f64(dtype, shape, &wide)
+        }
+    }
+}

@@ -1,14 +1,18 @@
 //! The operators. One file (or folder) for each family; its rows stand in [`ALL`].
 
 mod attention;
+mod bitwise;
 mod broadcast;
 mod cast;
 mod control;
 pub(crate) mod conv;
+mod cumulative;
 mod detection;
+mod determinant;
 mod elementwise;
 mod half;
 mod index;
+mod loss;
 pub(crate) mod matmul;
 mod movement;
 mod norm;
@@ -20,6 +24,7 @@ mod reduce;
 mod resize;
 mod shape;
 mod strided;
+mod top_k;
 pub(crate) mod window;
 
 use crate::def::OpDef;
@@ -27,10 +32,13 @@ use crate::def::OpDef;
 /// Every family. A new operator is its row in its family's file; a new family is one line here.
 pub const ALL: &[&[OpDef]] = &[
     attention::DEFS,
+    bitwise::DEFS,
     cast::DEFS,
     control::DEFS,
     conv::DEFS,
+    cumulative::DEFS,
     detection::DEFS,
+    determinant::DEFS,
     elementwise::BINARY,
     elementwise::COMPARE,
     elementwise::KERNELS,
@@ -38,6 +46,7 @@ pub const ALL: &[&[OpDef]] = &[
     elementwise::PLAIN,
     elementwise::SINGLE,
     index::DEFS,
+    loss::DEFS,
     matmul::DEFS,
     norm::DEFS,
     pool::DEFS,
@@ -45,4 +54,5 @@ pub const ALL: &[&[OpDef]] = &[
     reduce::DEFS,
     resize::DEFS,
     shape::DEFS,
+    top_k::DEFS,
 ];

@@ -1,0 +1,65 @@
+//! `BitShift`, `BitwiseAnd`, `BitwiseOr`, `BitwiseXor` and `BitwiseNot`.
+
+use super::broadcast::zip;
+use super::number::{for_int, mixed_dtypes};
+use crate::def::OpDef;
+use crate::eval::EvalCtx;
+use crate::infer::{broadcast, same_as_input};
+use fewbit_core::{Error, Result, Tensor};
+
+pub(super) const DEFS: &[OpDef] = &[
+    OpDef::new("BitShift", broadcast, shift).since(11),
+    OpDef::new("BitwiseAnd", broadcast, and).since(18),
+    OpDef::new("BitwiseNot", same_as_input, not).since(18),
+    OpDef::new("BitwiseOr", broadcast, or).since(18),
+    OpDef::new("BitwiseXor", broadcast, xor).since(18),
+];
+
+macro_rules! bits {
+    ($($name:ident $op:tt;)*) => { $(
+        fn $name(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
+            let (a, b) = pair(ctx)?;
+            Ok(vec![for_int!(a.dtype(), T => zip(ctx, a, b, |a: T, b: T| a $op b))?])
+        }
+    )* };
+}
+bits! { and &; or |; xor ^; }
+
+fn pair<'a>(ctx: &'a EvalCtx) -> Result<(&'a Tensor, &'a Tensor)> {
+    let (a, b) = (ctx.input(0)?, ctx.input(1)?);
+    match a.dtype() == b.dtype() {
+        true => Ok((a, b)),
+        false => Err(mixed_dtypes(a.dtype(), b.dtype())),
+    }
+}
+
+fn not(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
+    let mut input = ctx.take(0)?;
+    // Whole-byte integers only: the unused bits of a packed tensor must stay 0.
+    for_int!(input.dtype(), T => input.as_mut_slice::<T>().map(|_| ()))?;
+    input.bytes_mut().iter_mut().for_each(|byte| *byte = !*byte);
+    Ok(vec![input])
+}
+
+fn shift(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
+    let (a, b) = pair(ctx)?;
+    let dtype = a.dtype();
+    if dtype.is_signed_int() {
+        return Err(Error::bad_input(format!("BitShift of {dtype}; it is for unsigned integers")));
+    }
+    // Shifting out every bit leaves 0, where the machine would take the amount modulo the width.
+    let out = match ctx.string("direction", "")? {
+        "LEFT" => {
+            for_int!(dtype, T => zip(ctx, a, b, |a: T, b: T| a.checked_shl(amount(b as u64)).unwrap_or(0)))
+        }
+        "RIGHT" => {
+            for_int!(dtype, T => zip(ctx, a, b, |a: T, b: T| a.checked_shr(amount(b as u64)).unwrap_or(0)))
+        }
+        other => Err(Error::bad_input(format!("direction `{other}`; allowed: LEFT, RIGHT"))),
+    };
+    Ok(vec![out?])
+}
+
+fn amount(bits: u64) -> u32 {
+    u32::try_from(bits).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,5 @@
+//! Running the backend test suite of the `onnx` package.
+
+pub mod case;
+pub mod compare;
+pub mod tally;

@@ -1,0 +1,112 @@
+//! The conformance suite of ONNX (the backend test data of the `onnx` package): every case runs,
+//! none may panic, and no operator may pass fewer cases than `backend_suite.tsv` says.
+//!
+//! `FEWBIT_PYTHON` names a Python that has the package; `FEWBIT_BLESS=1` rewrites the table.
+
+mod backend;
+
+use backend::case::{Outcome, Report, run};
+use backend::tally::{Count, Table, read, write};
+use fewbit_exec::OpTable;
+use fewbit_exec::kernels::Pool;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+/// Operators that must pass all their cases.
+const QUANTIZED: [&str; 7] = [
+    "ConvInteger",
+    "DequantizeLinear",
+    "DynamicQuantizeLinear",
+    "MatMulInteger",
+    "QLinearConv",
+    "QLinearMatMul",
+    "QuantizeLinear",
+];
+
+/// Cases that stand for an operator itself, on tensors, in the default domain: 1254 in all.
+const LEAST: usize = 950;
+
+fn data() -> Option<PathBuf> {
+    let Some(python) = std::env::var_os("FEWBIT_PYTHON") else {
+        eprintln!("skipped: FEWBIT_PYTHON is not set");
+        return None;
+    };
+    let code = "import onnx,os;print(os.path.dirname(onnx.__file__))";
+    let output = Command::new(python).args(["-c", code]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let folder = String::from_utf8(output.stdout).unwrap();
+    Some(Path::new(folder.trim()).join("backend/test/data"))
+}
+
+fn run_folder(folder: &Path) -> Vec<Report> {
+    let mut cases: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    cases.retain(|path| path.join("model.onnx").exists());
+    cases.sort();
+    let (table, pool) = (OpTable::standard(), Arc::new(Pool::single()));
+    cases.iter().map(|case| run(case, &table, &pool)).collect()
+}
+
+fn print(reports: &[Report]) {
+    for report in reports {
+        let (state, why) = match &report.outcome {
+            Outcome::Passed => continue,
+            Outcome::Unsupported(why) => ("unsupported", why.as_str()),
+            Outcome::Failed(why) => ("FAILED", why.as_str()),
+            Outcome::Crashed => ("CRASHED", ""),
+        };
+        let kind = if report.primary { "primary" } else { "other" };
+        let why = why.replace('\n', " | ");
+        println!("{state}\t{kind}\t{}\t{}\t{why}", report.operator, report.name);
+    }
+}
+
+fn by_operator<'a>(reports: impl Iterator<Item = &'a Report>) -> Table {
+    let mut table = Table::new();
+    for report in reports {
+        table.entry(report.operator.clone()).or_default().add(&report.outcome);
+    }
+    table
+}
+
+#[test]
+fn the_conformance_suite_passes_as_before() {
+    let Some(data) = data() else { return };
+    let node = run_folder(&data.join("node"));
+    print(&node);
+    let primary = || node.iter().filter(|report| report.primary);
+    let mut table = by_operator(primary());
+    table.iter().for_each(|(operator, count)| println!("{operator}: {count}"));
+    let total = Count::of(primary());
+    let mut crashed = Count::of(&node).crashed;
+    println!("all cases: {}", Count::of(&node));
+    println!("tensors, default domain, not expanded: {total}");
+    for set in ["pytorch-converted", "pytorch-operator", "simple"] {
+        let reports = run_folder(&data.join(set));
+        print(&reports);
+        let count = Count::of(&reports);
+        println!("{set}: {count}");
+        crashed += count.crashed;
+        table.insert(format!("{set}/"), count);
+    }
+    assert_eq!(node.len(), 1765, "the table belongs to onnx 1.22.0");
+    assert_eq!(crashed, 0, "a case panicked");
+    check(&table);
+    assert!(total.passed >= LEAST, "{total}");
+    for operator in QUANTIZED {
+        let count = table[operator];
+        assert_eq!(count.passed, count.cases, "{operator}");
+    }
+}
+
+fn check(table: &Table) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/backend_suite.tsv");
+    if std::env::var_os("FEWBIT_BLESS").is_some() {
+        write(&path, table);
+    }
+    for (name, passed) in read(&path) {
+        let now = table.get(&name).map_or(0, |count| count.passed);
+        assert!(now >= passed, "{name} passed {passed} cases before, and {now} now");
+    }
+}
