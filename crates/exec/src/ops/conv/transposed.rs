@@ -120,9 +120,10 @@ impl Transposed {
     }
 
     fn split(&self, total: i64) -> (i64, i64) {
-        let total = total.max(0);
         let half = total / 2;
         match self.window.auto_pad {
+            // A larger output than the input fills grows at its end.
+            _ if total < 0 => (0, total),
             AutoPad::SameUpper => (half, total - half),
             _ => (total - half, half),
         }
@@ -190,15 +191,20 @@ impl Axis {
     fn new(size: usize, stride: usize, reach: usize, pads: (i64, i64), extra: usize) -> Axis {
         let reach = reach as i64 - 1;
         let (begin, end) = (reach - pads.0, reach - pads.1 + extra as i64);
-        let spread = (size - 1) * stride + 1;
-        let cut = (-begin).max(0) as usize;
-        let cut_end = (-end).max(0) as usize;
+        // Of the spread line and the endless zeros around it, `from..to` is convolved.
+        let line = ((size - 1) * stride + 1) as i64;
+        let (from, to) = (-begin, line + end);
+        let first = from.clamp(0, line);
+        let len = to.clamp(first, line) - first;
+        let total = (to - from).max(len);
+        let before = (-from).clamp(0, total - len);
+        let count = |n: i64| n as usize;
         Axis {
             size,
             stride,
-            len: spread.saturating_sub(cut + cut_end),
-            cut,
-            pads: (begin.max(0) as usize, end.max(0) as usize),
+            len: count(len),
+            cut: count(first),
+            pads: (count(before), count(total - len - before)),
         }
     }
 

@@ -5,8 +5,8 @@ use crate::eval::EvalCtx;
 use crate::infer::InferCtx;
 use crate::ops::movement::move_elements;
 use crate::ops::params::like_input;
-use crate::ops::strided::{axes, copy, strides};
 use fewbit_core::{Error, Node, Result, Tensor, ValueType};
+use fewbit_kernels::transpose::transpose;
 
 pub(super) const DEF: OpDef = OpDef::new("Transpose", infer, eval).role(Role::SameScale);
 
@@ -27,10 +27,8 @@ fn eval(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
     let input = ctx.input(0)?;
     let order = permutation(ctx.node, input.rank())?;
     let shape: Vec<usize> = order.iter().map(|&a| input.shape()[a]).collect();
-    let from = strides(input.shape());
-    let steps: Vec<isize> = order.iter().map(|&a| from[a]).collect();
-    let out = move_elements(ctx, &[input], shape.clone(), |inputs, out, size| {
-        copy(size, (out, 0), (inputs[0], 0), &axes(&shape, &strides(&shape), &steps));
+    let out = move_elements(ctx, &[input], shape, |inputs, out, size| {
+        transpose(*ctx.kernels, size, inputs[0], input.shape(), &order, out);
         Ok(())
     })?;
     Ok(vec![out])
