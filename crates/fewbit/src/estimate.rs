@@ -6,12 +6,12 @@ use fewbit_exec::{OpTable, infer_types};
 use std::collections::HashMap;
 
 /// What a process of this kind takes without any model: code, stacks, buffers of files.
-const BASE_BYTES: u64 = 16 << 20;
+const BASE_BYTES: u64 = 24 << 20;
 
 /// Memory that work on a model will take, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
-    /// The constants: once as they are in the file, once packed for the kernels.
+    /// The constants: as they are in the file, packed for the kernels, and written anew.
     pub weights: u64,
     /// Activations that are alive at once, for all samples in flight.
     pub activations: u64,
@@ -31,7 +31,7 @@ pub fn estimate(
 ) -> Result<Estimate> {
     let types = infer_types(model, &OpTable::standard(), shapes)?;
     let constants = weights::count(&model.graph).bytes;
-    let weights = constants.saturating_mul(2);
+    let weights = constants.saturating_mul(3);
     let activations = peak(&model.graph, &types).saturating_mul(in_flight.max(1) as u64);
     let total = BASE_BYTES.saturating_add(weights).saturating_add(activations);
     Ok(Estimate { weights, activations, total })

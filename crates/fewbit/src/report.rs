@@ -2,10 +2,10 @@
 
 use fewbit_core::{Error, Result};
 use fewbit_formats::atomic::{OutputOptions, write_file};
-use fewbit_quant::report::Report;
+use fewbit_quant::report::{Report, to_html};
 use std::path::{Path, PathBuf};
 
-/// Writes `report.json` into `dir`, making the folder, and returns the paths.
+/// Writes `report.html` (one page, nothing outside it) and `report.json` into `dir`, making the folder, and returns the paths.
 ///
 /// Reports replace older ones of the same name.
 ///
@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 /// When the folder cannot be written.
 pub fn write_report(report: &Report, dir: &Path) -> Result<Vec<PathBuf>> {
     let json = serde_json::to_vec_pretty(report).map_err(|e| Error::internal(e.to_string()))?;
-    let files = [("report.json", json)];
+    let text = String::from_utf8_lossy(&json);
+    let html = to_html(report, &text).into_bytes();
+    let files = [("report.html", html), ("report.json", json)];
     let mut written = Vec::new();
     for (name, bytes) in files {
         let path = dir.join(name);

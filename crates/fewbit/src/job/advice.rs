@@ -36,10 +36,9 @@ fn missed(job: &QuantizeJob, report: &Report, lines: &mut Vec<String>) {
             "a plan is run as it is; without --plan the search leaves layers in float".to_string()
         }
         (None, Method::Static) => {
-            "try --recipe int8-weights (activations stay in float), or more calibration samples"
-                .to_string()
+            "try more calibration samples, or --recipe fp16, which halves the size".to_string()
         }
-        (None, _) => "try a recipe with more bits: int8-weights, fp16".to_string(),
+        (None, _) => "try a recipe with more bits, such as fp16".to_string(),
     });
 }
 

@@ -25,7 +25,7 @@ impl<'a> StageClock<'a> {
     /// Seconds of all stages of these names.
     pub fn seconds(&self, stages: &[&str]) -> f64 {
         let times = self.times.lock().unwrap_or_else(|e| e.into_inner());
-        stages.iter().filter_map(|s| times.seconds.get(*s)).sum()
+        stages.iter().filter_map(|s| times.seconds.get(*s)).fold(0.0, |sum, s| sum + s)
     }
 }
 

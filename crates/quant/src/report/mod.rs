@@ -3,6 +3,10 @@
 //! Serialized as JSON it is the output of `fewbit quantize --json`; the text and the HTML page
 //! are renderings of the same data.
 
+mod html;
+
+pub use html::render as to_html;
+
 use crate::explain::Bars;
 use crate::metric::Comparison;
 use crate::search::Attempt;
