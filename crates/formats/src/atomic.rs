@@ -69,7 +69,11 @@ impl OutputFile {
         let path = destination(path)?;
         check_destination(&path, options)?;
         let dir = parent(&path);
-        fs::create_dir_all(dir).map_err(|e| failed("cannot make the directory", &e))?;
+        // A file where the directory should be is no output that exists.
+        fs::create_dir_all(dir).map_err(|e| {
+            Error::resource(format!("cannot make the directory {}: {e}", shown(dir)))
+                .code("FB-5301")
+        })?;
         let (partial, file) = open_partial(&path)?;
         let mut output = OutputFile {
             path,
