@@ -64,9 +64,10 @@ fn card(layer: &LayerCard) -> String {
         figures += &histogram("output", bars);
     }
     let scheme = layer.weights.as_ref().map_or(String::new(), |w| format!(", weights {w}"));
-    let loss = layer.sqnr_db.map_or(String::new(), |db| format!(", {db:.1} dB"));
+    let alone = layer.weight_sqnr_db.map_or(String::new(), |db| format!(" alone {db:.1} dB"));
+    let loss = layer.sqnr_db.map_or(String::new(), |db| format!(", output {db:.1} dB"));
     format!(
-        "<details><summary>{} <small>{}{}{loss}</small></summary>\n<p>{}</p>\n<div class=\"figures\">{figures}</div></details>\n",
+        "<details><summary>{} <small>{}{}{alone}{loss}</small></summary>\n<p>{}</p>\n<div class=\"figures\">{figures}</div></details>\n",
         Escaped(&layer.name),
         Escaped(&layer.op),
         Escaped(&scheme),
