@@ -83,7 +83,15 @@ impl Row for Line<'_> {
         let columns = self.finish.columns(col, width);
         for (i, acc) in acc.iter().enumerate() {
             // SAFETY: each pixel belongs to one task, which stores it once.
-            unsafe { self.finish.row(&columns, self.line * shape.out_w() + x + i, col, width, acc) }
+            unsafe {
+                self.finish.row::<FULL>(
+                    &columns,
+                    self.line * shape.out_w() + x + i,
+                    col,
+                    width,
+                    acc,
+                )
+            }
         }
     }
 }

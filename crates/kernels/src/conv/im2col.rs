@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::shape::ConvShape;
 use crate::gemm::driver::Rows;
-use crate::gemm::rows::Convert;
+use crate::gemm::kernel::NR;
+use crate::gemm::rows::{Convert, pitch};
 
 /// The left operand of a convolution: output pixels by (row, column, channel) of the kernel.
 pub(crate) struct PatchRows<'a, C: Convert> {
@@ -22,7 +23,7 @@ pub(crate) struct PatchRows<'a, C: Convert> {
 
 impl<C: Convert> Rows<C::Dst> for PatchRows<'_, C> {
     fn scratch_per_row(&self) -> usize {
-        self.padded_k
+        pitch::<C::Dst>(self.padded_k)
     }
 
     #[inline(always)]
@@ -31,12 +32,13 @@ impl<C: Convert> Rows<C::Dst> for PatchRows<'_, C> {
         range: Range<usize>,
         scratch: &'s mut [C::Dst],
     ) -> (&'s [C::Dst], usize) {
+        let pitch = pitch::<C::Dst>(self.padded_k);
         let (out_h, out_w) = (self.shape.out_h(), self.shape.out_w());
         let mut x = range.start % out_w;
         let mut y = range.start / out_w % out_h;
         let mut image = range.start / out_w / out_h;
-        for row in scratch.chunks_exact_mut(self.padded_k) {
-            self.patch(image, y, x, row);
+        for i in 0..range.len() {
+            self.patch(image, y, x, &mut scratch[i * pitch..]);
             x += 1;
             if x == out_w {
                 (x, y) = (0, y + 1);
@@ -45,40 +47,46 @@ impl<C: Convert> Rows<C::Dst> for PatchRows<'_, C> {
                 (y, image) = (0, image + 1);
             }
         }
-        (scratch, self.padded_k)
+        (scratch, pitch)
     }
 }
 
 impl<C: Convert> PatchRows<'_, C> {
-    /// Gathers what output pixel (`y`, `x`) of an image depends on.
+    /// Gathers what output pixel (`y`, `x`) of an image depends on to the front of `out`. Up to
+    /// [`NR`] elements behind are overwritten with anything.
     #[inline(always)]
     fn patch(&self, image: usize, y: usize, x: usize, out: &mut [C::Dst]) {
         let shape = self.shape;
-        let (body, tail) = out.split_at_mut(shape.k());
-        tail.fill(self.convert.padding());
         let line_len = shape.kernel[1] * shape.group_in_c();
-        for (ky, line) in body.chunks_exact_mut(line_len).enumerate() {
+        for ky in 0..shape.kernel[0] {
+            let line = &mut out[ky * line_len..];
             let from_top = y * shape.stride[0] + ky * shape.dilation[0];
             match from_top.checked_sub(shape.pads[0]).filter(|&in_y| in_y < shape.in_h) {
-                Some(in_y) => self.line((image * shape.in_h + in_y) * shape.in_w, x, line),
-                None => line.fill(self.convert.padding()),
+                Some(in_y) => {
+                    self.line((image * shape.in_h + in_y) * shape.in_w, x, line, line_len);
+                }
+                None => line[..line_len].fill(self.convert.padding()),
             }
+        }
+        for element in &mut out[shape.k()..self.padded_k] {
+            *element = self.convert.padding();
         }
     }
 
-    /// Gathers one row of the kernel from the input row whose first pixel has index `first`.
+    /// Gathers one row of the kernel, `len` elements, from the input row whose first pixel has
+    /// index `first`.
     #[inline(always)]
-    fn line(&self, first: usize, x: usize, out: &mut [C::Dst]) {
+    fn line(&self, first: usize, x: usize, out: &mut [C::Dst], len: usize) {
         let shape = self.shape;
         let from_left = x * shape.stride[1];
         let inside =
             from_left >= shape.pads[1] && from_left + shape.kernel[1] <= shape.pads[1] + shape.in_w;
         if shape.groups == 1 && shape.dilation[1] == 1 && inside {
             let start = (first + from_left - shape.pads[1]) * shape.in_c;
-            self.convert.convert(&self.input[start..][..out.len()], out);
+            self.run(&self.input[start..], out, len);
             return;
         }
-        for (kx, tap) in out.chunks_exact_mut(shape.group_in_c()).enumerate() {
+        for (kx, tap) in out[..len].chunks_exact_mut(shape.group_in_c().max(1)).enumerate() {
             let from_left = from_left + kx * shape.dilation[1];
             match from_left.checked_sub(shape.pads[1]).filter(|&in_x| in_x < shape.in_w) {
                 Some(in_x) => {
@@ -87,6 +95,17 @@ impl<C: Convert> PatchRows<'_, C> {
                 }
                 None => tap.fill(self.convert.padding()),
             }
+        }
+    }
+
+    /// Converts `len` neighbouring elements. Short runs, as of images with three channels, go by
+    /// whole vectors, which is faster than the exact length.
+    #[inline(always)]
+    fn run(&self, input: &[C::Src], out: &mut [C::Dst], len: usize) {
+        if len <= NR && input.len() >= NR && out.len() >= NR {
+            self.convert.convert(&input[..NR], &mut out[..NR]);
+        } else {
+            self.convert.convert(&input[..len], &mut out[..len]);
         }
     }
 }

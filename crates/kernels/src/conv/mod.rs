@@ -11,6 +11,9 @@ mod depthwise_i8;
 mod float;
 mod im2col;
 mod int8;
+mod pair_tile;
+#[cfg(target_arch = "x86_64")]
+mod pair_tile_x86;
 mod shape;
 
 pub use float::{PackedConvF32, conv2d_f32};

@@ -19,7 +19,8 @@ pub(crate) trait Rows<T>: Sync {
     /// Elements of scratch that [`Rows::fetch`] wants per row; 0 where it needs none.
     fn scratch_per_row(&self) -> usize;
 
-    /// The rows `range`, and their distance in elements.
+    /// The rows `range`, and their distance in elements. The scratch has [`NR`] elements more than
+    /// the rows need, so that stores of whole vectors may run over.
     fn fetch<'s>(&'s self, range: Range<usize>, scratch: &'s mut [T]) -> (&'s [T], usize);
 }
 
@@ -33,11 +34,12 @@ pub(crate) trait Finish: Sync {
     /// Loads what belongs to the `width` columns from `col` on.
     fn columns(&self, col: usize, width: usize) -> Self::Columns;
 
-    /// Finishes and stores `width` results of row `row` from column `col` on.
+    /// Finishes and stores `width` results of row `row` from column `col` on. `FULL` says that
+    /// `width` is [`NR`].
     ///
     /// # Safety
     /// No other call may store to the same row and columns at the same time.
-    unsafe fn row(
+    unsafe fn row<const FULL: bool>(
         &self,
         columns: &Self::Columns,
         row: usize,
@@ -114,7 +116,7 @@ pub(crate) unsafe fn drive<K, R, F>(
     pool.for_each_range(split.tasks(), 1, |tasks| {
         for task in tasks {
             let range = split.row_range(task);
-            with_scratch(range.len() * rows.scratch_per_row(), |scratch| {
+            with_scratch(range.len() * rows.scratch_per_row() + NR, |scratch| {
                 let cols = split.panel_range(task);
                 let block = Block::<K, R, F> { rows, range, scratch, panels, cols, finish };
                 // SAFETY: the CPU has the level; tasks cover disjoint rows and panels.
@@ -145,25 +147,58 @@ where
     #[inline(always)]
     fn run(self) {
         let (first, count) = (self.range.start, self.range.len());
-        let groups = self.panels.groups();
-        let (a, lda) = self.rows.fetch(self.range, self.scratch);
-        assert!(a.len() >= (count - 1) * lda + groups * K::GROUP, "rows of A are too short");
-        let mut tile: Tile<K::Acc> = [[K::Acc::zeroed(); NR]; MAX_MR];
+        let k = self.panels.groups() * K::GROUP;
+        let (data, stride) = self.rows.fetch(self.range, self.scratch);
+        assert!(data.len() >= (count - 1) * stride + k, "rows of A are too short");
+        let left = Left { data, stride, first, count };
         for index in self.cols {
-            let b = self.panels.panel(index);
-            let (col, width) = (index * NR, NR.min(self.panels.n() - index * NR));
-            let columns = self.finish.columns(col, width);
-            for row in (0..count).step_by(K::MR) {
-                let rows = K::MR.min(count - row);
-                // SAFETY: `drive` demands the level; rows of A and the panel are long enough by
-                // the check above and by packing; this task alone stores these outputs.
-                unsafe {
-                    let a = a.as_ptr().add(row * lda);
-                    K::tile(rows, groups, a, lda, b.as_ptr(), &mut tile);
-                    for (r, acc) in tile.iter().enumerate().take(rows) {
-                        self.finish.row(&columns, first + row + r, col, width, acc);
-                    }
+            let width = NR.min(self.panels.n() - index * NR);
+            // SAFETY: `drive` demands the level; rows of A are long enough by the check above,
+            // panels by packing; this task alone stores these outputs.
+            unsafe {
+                if width == NR {
+                    panel::<K, F, true>(&left, self.panels, index, NR, self.finish);
+                } else {
+                    panel::<K, F, false>(&left, self.panels, index, width, self.finish);
                 }
+            }
+        }
+    }
+}
+
+/// Rows of A, ready for the microkernel.
+struct Left<'a, A> {
+    data: &'a [A],
+    stride: usize,
+    /// Number of the first one in the output.
+    first: usize,
+    count: usize,
+}
+
+/// Multiplies the rows with panel `index`.
+///
+/// # Safety
+/// The CPU has `K::LEVEL`; each row holds as many elements as the panel has groups of; nobody
+/// else stores to these outputs.
+#[inline(always)]
+unsafe fn panel<K: Microkernel, F: Finish<Acc = K::Acc>, const FULL: bool>(
+    left: &Left<'_, K::A>,
+    panels: &Panels<K::B>,
+    index: usize,
+    width: usize,
+    finish: &F,
+) {
+    let (b, col) = (panels.panel(index), index * NR);
+    let columns = finish.columns(col, width);
+    let mut tile: Tile<K::Acc> = [[K::Acc::zeroed(); NR]; MAX_MR];
+    for row in (0..left.count).step_by(K::MR) {
+        let rows = K::MR.min(left.count - row);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let a = left.data.as_ptr().add(row * left.stride);
+            K::tile(rows, panels.groups(), a, left.stride, b.as_ptr(), &mut tile);
+            for (r, acc) in tile.iter().enumerate().take(rows) {
+                finish.row::<FULL>(&columns, left.first + row + r, col, width, acc);
             }
         }
     }

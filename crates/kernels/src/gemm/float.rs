@@ -209,7 +209,15 @@ impl Finish for FloatFinish<'_> {
     }
 
     #[inline(always)]
-    unsafe fn row(&self, bias: &[f32; NR], row: usize, col: usize, width: usize, acc: &[f32; NR]) {
+    unsafe fn row<const FULL: bool>(
+        &self,
+        bias: &[f32; NR],
+        row: usize,
+        col: usize,
+        width: usize,
+        acc: &[f32; NR],
+    ) {
+        let width = if FULL { NR } else { width };
         let start = row * self.stride + self.first_col + col;
         let mut lanes = *acc;
         for (lane, bias) in lanes.iter_mut().zip(bias) {

@@ -198,7 +198,15 @@ impl Finish for I32Finish<'_> {
     }
 
     #[inline(always)]
-    unsafe fn row(&self, add: &[i32; NR], row: usize, col: usize, width: usize, acc: &[i32; NR]) {
+    unsafe fn row<const FULL: bool>(
+        &self,
+        add: &[i32; NR],
+        row: usize,
+        col: usize,
+        width: usize,
+        acc: &[i32; NR],
+    ) {
+        let width = if FULL { NR } else { width };
         let mut lanes = *acc;
         for (lane, add) in lanes.iter_mut().zip(add) {
             *lane = lane.wrapping_add(*add);
@@ -237,7 +245,15 @@ impl Finish for F32Finish<'_> {
     }
 
     #[inline(always)]
-    unsafe fn row(&self, cols: &F32Columns, row: usize, col: usize, width: usize, acc: &[i32; NR]) {
+    unsafe fn row<const FULL: bool>(
+        &self,
+        cols: &F32Columns,
+        row: usize,
+        col: usize,
+        width: usize,
+        acc: &[i32; NR],
+    ) {
+        let width = if FULL { NR } else { width };
         let mut lanes = [0.0; NR];
         for (i, lane) in lanes.iter_mut().enumerate() {
             *lane = acc[i].wrapping_add(cols.add[i]) as f32 * cols.scale[i] + cols.bias[i];
@@ -262,6 +278,15 @@ pub(crate) struct Int8Finish<'a> {
 pub(crate) struct Int8Columns {
     add: [i32; NR],
     multiplier: [f32; NR],
+    range: Range,
+}
+
+/// The range of results before the zero point is added, as floats, and the zero point.
+#[derive(Clone, Copy)]
+struct Range {
+    lo: f32,
+    hi: f32,
+    zero_point: i32,
 }
 
 /// Added to a float of magnitude below 2^22, it rounds it to an integer, half to even, and leaves
@@ -290,11 +315,12 @@ impl Finish for Int8Finish<'_> {
                 *add = add.wrapping_add(bias);
             }
         }
-        Int8Columns { add, multiplier: load(&self.requantize.multiplier[first..], width) }
+        let multiplier = load(&self.requantize.multiplier[first..], width);
+        Int8Columns { add, multiplier, range: self.requantize.range() }
     }
 
     #[inline(always)]
-    unsafe fn row(
+    unsafe fn row<const FULL: bool>(
         &self,
         cols: &Int8Columns,
         row: usize,
@@ -302,6 +328,7 @@ impl Finish for Int8Finish<'_> {
         width: usize,
         acc: &[i32; NR],
     ) {
+        let width = if FULL { NR } else { width };
         let start = self.place.start(row, col);
         let mut lanes = [0.0; NR];
         for (i, lane) in lanes.iter_mut().enumerate() {
@@ -310,7 +337,7 @@ impl Finish for Int8Finish<'_> {
         if let Some(residual) = &self.requantize.residual {
             residual.add(start, width, &mut lanes);
         }
-        let bytes = self.requantize.round(&lanes);
+        let bytes = cols.range.round(&lanes);
         // SAFETY: the caller's promise.
         unsafe { self.place.store(start, width, &bytes) }
     }
@@ -329,15 +356,21 @@ impl Residual<'_> {
 }
 
 impl Requantize<'_> {
+    fn range(&self) -> Range {
+        let zero_point = self.zero_point;
+        let (lo, hi) = ((self.lo - zero_point) as f32, (self.hi - zero_point) as f32);
+        Range { lo, hi, zero_point }
+    }
+}
+
+impl Range {
     /// Clamps, rounds and adds the zero point; the low byte is the result for u8 and i8 alike.
     #[inline(always)]
-    pub(crate) fn round(&self, lanes: &[f32; NR]) -> [u8; NR] {
-        let (lo, hi) = (self.lo - self.zero_point, self.hi - self.zero_point);
-        let (lo, hi) = (lo as f32, hi as f32);
+    fn round(self, lanes: &[f32; NR]) -> [u8; NR] {
         // A loop: `map` on an array is not inlined, so it would miss the instruction set.
         let mut bytes = [0; NR];
         for (byte, &lane) in bytes.iter_mut().zip(lanes) {
-            *byte = (round_within(lane, lo, hi) + self.zero_point) as u8;
+            *byte = (round_within(lane, self.lo, self.hi) + self.zero_point) as u8;
         }
         bytes
     }

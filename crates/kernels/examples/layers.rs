@@ -1,0 +1,151 @@
+//! Times the layers of EfficientNet-Lite0 at 224 x 224, float and int8, batch 1.
+//!
+//! `cargo run --release -p fewbit-kernels --example layers [THREADS]`; `FEWBIT_ISA` chooses the
+//! instruction set. Prints the least of many runs per layer, in microseconds and in
+//! multiply-accumulates per nanosecond, how often each layer occurs, and the totals.
+
+use std::time::{Duration, Instant};
+
+use fewbit_kernels::conv::{
+    ConvInput, ConvShape, PackedConvF32, PackedConvI8, conv2d_f32, conv2d_i8,
+};
+use fewbit_kernels::gemm::{Clamp, Epilogue, Output, Requantize, WeightZero};
+use fewbit_kernels::{Ctx, Int8, Int8Mut, Isa, Pool};
+
+/// Occurrences, input size, in channels, out channels, kernel, stride; depthwise where both
+/// numbers of channels agree and the kernel is not 1.
+const LAYERS: [(u32, usize, usize, usize, usize, usize); 36] = [
+    (1, 224, 3, 32, 3, 2),
+    (1, 112, 32, 32, 3, 1),
+    (1, 112, 32, 16, 1, 1),
+    (1, 112, 16, 96, 1, 1),
+    (1, 112, 96, 96, 3, 2),
+    (1, 56, 96, 24, 1, 1),
+    (2, 56, 24, 144, 1, 1),
+    (1, 56, 144, 144, 3, 1),
+    (1, 56, 144, 24, 1, 1),
+    (1, 56, 144, 144, 5, 2),
+    (1, 28, 144, 40, 1, 1),
+    (2, 28, 40, 240, 1, 1),
+    (1, 28, 240, 240, 5, 1),
+    (1, 28, 240, 40, 1, 1),
+    (1, 28, 240, 240, 3, 2),
+    (1, 14, 240, 80, 1, 1),
+    (3, 14, 80, 480, 1, 1),
+    (2, 14, 480, 480, 3, 1),
+    (2, 14, 480, 80, 1, 1),
+    (1, 14, 480, 480, 5, 1),
+    (1, 14, 480, 112, 1, 1),
+    (3, 14, 112, 672, 1, 1),
+    (2, 14, 672, 672, 5, 1),
+    (2, 14, 672, 112, 1, 1),
+    (1, 14, 672, 672, 5, 2),
+    (1, 7, 672, 192, 1, 1),
+    (4, 7, 192, 1152, 1, 1),
+    (3, 7, 1152, 1152, 5, 1),
+    (3, 7, 1152, 192, 1, 1),
+    (1, 7, 1152, 1152, 3, 1),
+    (1, 7, 1152, 320, 1, 1),
+    (1, 7, 320, 1280, 1, 1),
+    (1, 1, 1280, 1000, 1, 1),
+    // Not of this network: what residual networks are made of.
+    (0, 56, 64, 64, 3, 1),
+    (0, 14, 256, 256, 3, 1),
+    (0, 28, 512, 512, 1, 1),
+];
+
+fn main() {
+    let threads = std::env::args().nth(1).map_or(1, |arg| arg.parse().expect("a number"));
+    let pool = Pool::new(threads);
+    let isa = Isa::from_env().unwrap_or_else(|error| panic!("{error}"));
+    let ctx = Ctx { isa, pool: &pool };
+    println!("{isa}, {} threads", pool.threads());
+    println!(
+        "{:28} {:>9} {:>7} {:>9} {:>7} {:>6}",
+        "layer", "f32 us", "mac/ns", "i8 us", "mac/ns", "ratio"
+    );
+    let (mut float_total, mut int_total) = (Duration::ZERO, Duration::ZERO);
+    for (count, size, in_c, out_c, kernel, stride) in LAYERS {
+        let depthwise = kernel > 1 && in_c == out_c && count > 0;
+        let shape = ConvShape {
+            batch: 1,
+            in_h: size,
+            in_w: size,
+            in_c,
+            out_c,
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            dilation: [1; 2],
+            pads: [kernel / 2; 4],
+            groups: if depthwise { in_c } else { 1 },
+        };
+        let float = time_f32(ctx, &shape);
+        let int = time_i8(ctx, &shape);
+        let work = (shape.output_len() * shape.k()) as f64;
+        let rate = |time: Duration| work / time.as_nanos() as f64;
+        let kind = if depthwise { "dw" } else { "  " };
+        let name =
+            format!("{count} x {size:3} {in_c:4} -> {out_c:4} {kernel}x{kernel}/{stride} {kind}");
+        println!(
+            "{name:28} {:9.1} {:7.1} {:9.1} {:7.1} {:6.2}",
+            float.as_nanos() as f64 / 1e3,
+            rate(float),
+            int.as_nanos() as f64 / 1e3,
+            rate(int),
+            float.as_nanos() as f64 / int.as_nanos() as f64
+        );
+        float_total += float * count;
+        int_total += int * count;
+    }
+    let ratio = float_total.as_secs_f64() / int_total.as_secs_f64();
+    println!("network: f32 {float_total:?}, int8 {int_total:?}, ratio {ratio:.2}");
+}
+
+/// The least time of one call: at least 20 calls and 15 milliseconds.
+fn least(mut call: impl FnMut()) -> Duration {
+    call();
+    let (start, mut least, mut calls) = (Instant::now(), Duration::MAX, 0);
+    while calls < 20 || start.elapsed() < Duration::from_millis(15) {
+        let start = Instant::now();
+        call();
+        least = least.min(start.elapsed());
+        calls += 1;
+    }
+    least
+}
+
+fn ramp(len: usize) -> impl Iterator<Item = u8> {
+    (0..len).map(|i| (i * 37 % 251) as u8)
+}
+
+fn time_f32(ctx: Ctx<'_>, shape: &ConvShape) -> Duration {
+    let input: Vec<f32> = ramp(shape.input_len()).map(|v| f32::from(v) / 64.0).collect();
+    let weights: Vec<f32> = ramp(shape.weights_len()).map(|v| f32::from(v) / 128.0 - 1.0).collect();
+    let bias = vec![0.5; shape.out_c];
+    let packed = PackedConvF32::new(shape, &weights);
+    let mut output = vec![0.0; shape.output_len()];
+    let clamp = Some(Clamp { lo: 0.0, hi: 6.0 });
+    let epilogue = Epilogue { bias: Some(&bias), residual: None, clamp };
+    least(|| conv2d_f32(ctx, shape, &input, &packed, epilogue, &mut output))
+}
+
+fn time_i8(ctx: Ctx<'_>, shape: &ConvShape) -> Duration {
+    let input: Vec<u8> = ramp(shape.input_len()).collect();
+    let weights: Vec<i8> = ramp(shape.weights_len()).map(|v| (v as i8).max(-127)).collect();
+    let bias = vec![5; shape.out_c];
+    let multiplier = vec![0.001; shape.out_c];
+    let packed = PackedConvI8::new(ctx.isa, shape, Int8::I8(&weights), WeightZero::None);
+    let mut output = vec![0; shape.output_len()];
+    let to = Requantize {
+        bias: Some(&bias),
+        multiplier: &multiplier,
+        residual: None,
+        zero_point: 0,
+        lo: 0,
+        hi: 255,
+    };
+    let input = ConvInput { values: Int8::U8(&input), zero_point: 3 };
+    least(|| {
+        conv2d_i8(ctx, shape, input, &packed, Output::Int8(Int8Mut::U8(&mut output), to));
+    })
+}

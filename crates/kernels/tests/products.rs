@@ -1,0 +1,462 @@
+//! Matrix products and convolutions against their definitions, for every instruction set that this
+//! CPU has and for 1, 2 and 3 threads: integer results and f32 bits must be the same everywhere.
+
+use fewbit_kernels::conv::{
+    ConvInput, ConvShape, PackedConvF32, PackedConvI8, conv2d_f32, conv2d_i8,
+};
+use fewbit_kernels::gemm::{
+    Clamp, Dequantize, Epilogue, Matrix, Output, PackedF32, PackedI8, Requantize, Residual,
+    WeightZero, gemm_f32, gemm_i8,
+};
+use fewbit_kernels::{Ctx, Int8, Int8Mut, Isa, Pool};
+
+/// A small deterministic generator.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.0 >> 33) as u32
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        self.next() as usize % end
+    }
+
+    fn float(&mut self) -> f32 {
+        self.next() as f32 / (1u64 << 30) as f32 - 1.0
+    }
+
+    fn floats(&mut self, len: usize) -> Vec<f32> {
+        (0..len).map(|_| self.float()).collect()
+    }
+
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| (self.next() >> 8) as u8).collect()
+    }
+}
+
+/// Calls `run` for every instruction set and thread count, and demands that all return the same.
+fn same_everywhere<T: PartialEq + std::fmt::Debug>(what: &str, run: impl Fn(Ctx<'_>) -> T) -> T {
+    let mut first = None;
+    for threads in [1, 2, 3] {
+        let pool = Pool::new(threads);
+        for isa in Isa::available() {
+            let got = run(Ctx { isa, pool: &pool });
+            match &first {
+                None => first = Some(got),
+                Some(first) => assert!(*first == got, "{what}: {isa}, {threads} threads"),
+            }
+        }
+    }
+    first.expect("there is always the scalar instruction set")
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+/// The definition of the f32 epilogue.
+fn finish_f32(epilogue: &Epilogue<'_>, sum: f32, index: usize, col: usize) -> f32 {
+    let mut value = sum + epilogue.bias.map_or(0.0, |bias| bias[col]);
+    if let Some(residual) = epilogue.residual {
+        value += residual[index];
+    }
+    epilogue.clamp.map_or(value, |clamp| clamp.apply(value))
+}
+
+/// The definition of requantization.
+fn requantize(to: &Requantize<'_>, sum: i32, index: usize, col: usize) -> i32 {
+    let sum = sum.wrapping_add(to.bias.map_or(0, |bias| bias[col]));
+    let mut value = sum as f32 * to.multiplier[col];
+    if let Some(residual) = &to.residual {
+        let centred = residual.values.get(index) - residual.zero_point;
+        value += centred as f32 * residual.multiplier;
+    }
+    let rounded = f64::from(value).round_ties_even() as i64 + i64::from(to.zero_point);
+    rounded.clamp(i64::from(to.lo), i64::from(to.hi)) as i32
+}
+
+const SIZES: [(usize, usize, usize); 22] = [
+    (1, 1, 1),
+    (1, 16, 16),
+    (1, 37, 70),
+    (2, 5, 64),
+    (2, 33, 100),
+    (3, 4, 17),
+    (4, 128, 48),
+    (5, 2, 31),
+    (6, 64, 16),
+    (7, 27, 33),
+    (8, 3, 15),
+    (9, 9, 8),
+    (12, 31, 24),
+    (13, 65, 129),
+    (17, 100, 40),
+    (31, 7, 3),
+    (64, 64, 64),
+    (100, 19, 20),
+    (1, 1300, 1),
+    (50, 0, 5),
+    (0, 5, 5),
+    (33, 1152, 9),
+];
+
+#[test]
+fn f32_products_follow_the_definition() {
+    let mut random = Random(1);
+    for (case, (m, k, n)) in SIZES.into_iter().enumerate() {
+        let (lda, ldc) = (k + case % 3, n + case % 2);
+        let (a, b) = (random.floats(m * lda), random.floats(k * n));
+        let (bias, residual) = (random.floats(n), random.floats(m * ldc));
+        let epilogue = Epilogue {
+            bias: (case % 2 == 0).then_some(&bias),
+            residual: (case % 3 == 0).then_some(&residual),
+            clamp: (case % 5 < 3).then_some(Clamp { lo: -0.5, hi: 0.75 }),
+        };
+        let transposed: Vec<f32> = (0..n * k).map(|i| b[i % k * n + i / k]).collect();
+        let got = same_everywhere(&format!("{m}x{k}x{n}"), |ctx| {
+            let mut both = [PackedF32::new(k, n, &b), PackedF32::new_transposed(k, n, &transposed)]
+                .map(|packed| {
+                    let mut c = vec![7.0; m * ldc];
+                    let left = Matrix { data: a.as_slice(), stride: lda };
+                    let out = Matrix { data: c.as_mut_slice(), stride: ldc };
+                    gemm_f32(ctx, m, left, &packed, epilogue, out);
+                    bits(&c)
+                })
+                .into_iter();
+            let straight = both.next();
+            assert_eq!(straight, both.next(), "transposed");
+            straight.unwrap()
+        });
+        for (index, got) in got.into_iter().enumerate() {
+            let (row, col) = (index / ldc, index % ldc);
+            let want = if col < n {
+                let terms = (0..k).map(|p| (a[row * lda + p], b[p * n + col]));
+                let sum = terms.fold(0.0f32, |acc, (a, b)| a.mul_add(b, acc));
+                finish_f32(&epilogue, sum, index, col)
+            } else {
+                7.0
+            };
+            assert_eq!(got, want.to_bits(), "{m}x{k}x{n} at {row}, {col}");
+        }
+    }
+}
+
+#[test]
+fn f32_sums_are_near_the_exact_ones() {
+    let mut random = Random(2);
+    let (m, k, n) = (7, 500, 20);
+    let (a, b) = (random.floats(m * k), random.floats(k * n));
+    let pool = Pool::single();
+    let mut c = vec![0.0; m * n];
+    let ctx = Ctx { isa: Isa::best(), pool: &pool };
+    let (left, out) = (Matrix { data: &a[..], stride: k }, Matrix { data: &mut c[..], stride: n });
+    gemm_f32(ctx, m, left, &PackedF32::new(k, n, &b), Epilogue::default(), out);
+    for (index, got) in c.into_iter().enumerate() {
+        let term = |p: usize| f64::from(a[index / n * k + p]) * f64::from(b[p * n + index % n]);
+        let exact: f64 = (0..k).map(term).sum();
+        let size: f64 = (0..k).map(|p| term(p).abs()).sum();
+        // Each fused step rounds a partial sum that is no larger than `size` once.
+        let bound = k as f64 * f64::from(f32::EPSILON) / 2.0 * size;
+        assert!((f64::from(got) - exact).abs() <= bound, "{got} is far from {exact}");
+    }
+}
+
+/// An int8 product or convolution, its exact sums and what to check about them.
+struct Integers {
+    /// Exact sums, row by row.
+    sums: Vec<i32>,
+    columns: usize,
+}
+
+impl Integers {
+    /// Checks all three outputs of `run` against the definitions.
+    fn check(&self, what: &str, random: &mut Random, run: impl Fn(Ctx<'_>, Output<'_>)) {
+        self.sums_alone(what, &run);
+        self.as_floats(what, random, &run);
+        for signed in [false, true] {
+            self.as_bytes(what, random, signed, &run);
+        }
+    }
+
+    fn sums_alone(&self, what: &str, run: impl Fn(Ctx<'_>, Output<'_>)) {
+        let got = same_everywhere(what, |ctx| {
+            let mut out = vec![-1; self.sums.len()];
+            run(ctx, Output::I32(&mut out));
+            out
+        });
+        assert_eq!(got, self.sums, "{what}: sums");
+    }
+
+    fn as_floats(&self, what: &str, random: &mut Random, run: impl Fn(Ctx<'_>, Output<'_>)) {
+        let (scale, bias) = (random.floats(self.columns), random.floats(self.columns));
+        let bias = (random.below(2) == 0).then_some(bias);
+        let clamp = (random.below(2) == 0).then_some(Clamp::RELU);
+        let to = Dequantize { scale: &scale, bias: bias.as_deref(), clamp };
+        let got = same_everywhere(what, |ctx| {
+            let mut out = vec![f32::NAN; self.sums.len()];
+            run(ctx, Output::F32(&mut out, to));
+            bits(&out)
+        });
+        for (index, (got, &sum)) in got.into_iter().zip(&self.sums).enumerate() {
+            let col = index % self.columns;
+            let value = sum as f32 * scale[col] + to.bias.map_or(0.0, |bias| bias[col]);
+            let want = clamp.map_or(value, |clamp| clamp.apply(value));
+            assert_eq!(got, want.to_bits(), "{what}: float at {index}");
+        }
+    }
+
+    fn as_bytes(
+        &self,
+        what: &str,
+        random: &mut Random,
+        signed: bool,
+        run: impl Fn(Ctx<'_>, Output<'_>),
+    ) {
+        let (columns, len) = (self.columns, self.sums.len());
+        let largest = self.sums.iter().map(|s| s.unsigned_abs()).max().unwrap_or(1).max(1);
+        // From values that use the type well to values that saturate.
+        let scale = [90.0, 400.0, 1e9][random.below(3)] / largest as f32;
+        let multiplier: Vec<f32> = (0..columns).map(|_| scale * (1.5 + random.float())).collect();
+        let bias: Vec<i32> = (0..columns).map(|_| random.next() as i32 >> 20).collect();
+        let values = random.bytes(len);
+        let residual_values = if random.below(2) == 0 {
+            Int8::U8(&values)
+        } else {
+            Int8::I8(bytemuck::cast_slice(&values))
+        };
+        let residual = Residual { values: residual_values, zero_point: 3, multiplier: 0.37 };
+        let (lo, hi) = if signed { (-128, 127) } else { (0, 255) };
+        let to = Requantize {
+            bias: (random.below(2) == 0).then_some(&bias),
+            multiplier: &multiplier,
+            residual: (random.below(2) == 0).then_some(residual),
+            zero_point: lo + random.below(256) as i32,
+            lo: lo + random.below(3) as i32,
+            hi: hi - random.below(30) as i32,
+        };
+        let got = same_everywhere(what, |ctx| {
+            let mut out = vec![99u8; len];
+            if signed {
+                run(ctx, Output::Int8(Int8Mut::I8(bytemuck::cast_slice_mut(&mut out)), to));
+            } else {
+                run(ctx, Output::Int8(Int8Mut::U8(&mut out), to));
+            }
+            out
+        });
+        for (index, (got, &sum)) in got.into_iter().zip(&self.sums).enumerate() {
+            let want = requantize(&to, sum, index, index % columns);
+            let got = if signed { i32::from(got.cast_signed()) } else { i32::from(got) };
+            assert_eq!(got, want, "{what}: byte at {index}, sum {sum}, {to:?}");
+        }
+    }
+}
+
+/// Raw bytes read as one signedness.
+fn int8(bytes: &[u8], signed: bool) -> Int8<'_> {
+    if signed { Int8::I8(bytemuck::cast_slice(bytes)) } else { Int8::U8(bytes) }
+}
+
+fn zero_point(random: &mut Random, signed: bool) -> i32 {
+    random.below(256) as i32 - if signed { 128 } else { 0 }
+}
+
+/// Zero points of the weights: none, one, or one per column.
+struct Zeros {
+    kind: usize,
+    values: Vec<i32>,
+}
+
+impl Zeros {
+    fn new(random: &mut Random, columns: usize, signed: bool) -> Zeros {
+        let kind = random.below(4);
+        let mut values: Vec<i32> = (0..columns).map(|_| zero_point(random, signed)).collect();
+        match kind {
+            2 => (),
+            1 => values = vec![zero_point(random, signed); columns],
+            _ => values.fill(0),
+        }
+        Zeros { kind, values }
+    }
+
+    fn get(&self) -> WeightZero<'_> {
+        match self.kind {
+            0 | 3 => WeightZero::None,
+            1 => WeightZero::Tensor(self.values.first().copied().unwrap_or(0)),
+            _ => WeightZero::Column(&self.values),
+        }
+    }
+}
+
+#[test]
+fn int8_products_follow_the_definition() {
+    let mut random = Random(3);
+    for (case, (m, k, n)) in SIZES.into_iter().cycle().take(66).enumerate() {
+        let (a_signed, b_signed) = (random.below(2) == 0, random.below(3) > 0);
+        let lda = k + case % 3;
+        let (a, b) = (random.bytes(m * lda), random.bytes(k * n));
+        let (a, b) = (int8(&a, a_signed), int8(&b, b_signed));
+        let zero = zero_point(&mut random, a_signed);
+        let zeros = Zeros::new(&mut random, n, b_signed);
+        let at = |index: usize| {
+            let (row, col) = (index / n, index % n);
+            let term = |p: usize| {
+                i64::from(a.get(row * lda + p) - zero)
+                    * i64::from(b.get(p * n + col) - zeros.values[col])
+            };
+            (0..k).map(term).sum::<i64>() as i32
+        };
+        let exact = Integers { sums: (0..m * n).map(at).collect(), columns: n };
+        exact.check(&format!("{m}x{k}x{n} case {case}"), &mut random, |ctx, out| {
+            let packed = PackedI8::new(ctx.isa, k, n, b, zeros.get());
+            let left = Matrix { data: a, stride: lda };
+            gemm_i8(ctx, m, left, zero, &packed, Matrix { data: out, stride: n });
+        });
+    }
+}
+
+#[test]
+fn int8_products_do_not_saturate() {
+    // The largest magnitudes of both signs, where pairwise i16 sums would saturate.
+    for (left, right) in [(0u8, -128i8), (255, -128), (255, 127), (0, 127)] {
+        let (m, k, n) = (7, 514, 18);
+        let (a, b) = (vec![left; m * k], vec![right; k * n]);
+        for zero in [0, 128, 255] {
+            let want = (i32::from(left) - zero) * i32::from(right) * k as i32;
+            let got = same_everywhere("extremes", |ctx| {
+                let packed = PackedI8::new(ctx.isa, k, n, Int8::I8(&b), WeightZero::None);
+                let mut out = vec![0; m * n];
+                let left = Matrix { data: Int8::U8(&a), stride: k };
+                let out_matrix = Matrix { data: Output::I32(&mut out), stride: n };
+                gemm_i8(ctx, m, left, zero, &packed, out_matrix);
+                out
+            });
+            assert!(got.into_iter().all(|sum| sum == want));
+        }
+    }
+}
+
+/// A random convolution with at least one output.
+fn conv_shape(random: &mut Random, case: usize) -> ConvShape {
+    loop {
+        let groups = [1, 1, 2, 3, 8][random.below(5)];
+        let depthwise = case.is_multiple_of(2);
+        let channels = [1, 3, 4, 8, 16, 17, 33, 40, 64][random.below(9)];
+        let (groups, in_c) =
+            if depthwise { (channels, channels) } else { (groups, groups * (1 + channels / 4)) };
+        let shape = ConvShape {
+            batch: 1 + random.below(2),
+            in_h: 1 + random.below(12),
+            in_w: 1 + random.below(14),
+            in_c,
+            out_c: groups * (1 + if depthwise { random.below(3) / 2 } else { random.below(20) }),
+            kernel: [[1, 1], [3, 3], [5, 5], [1, 3], [2, 4], [3, 3]][random.below(6)],
+            stride: [[1, 1], [2, 2], [1, 2], [3, 1], [1, 1]][random.below(5)],
+            dilation: [[1, 1], [1, 1], [2, 2], [1, 3]][random.below(4)],
+            pads: [[0; 4], [1; 4], [2, 1, 0, 3], [2; 4], [0, 5, 6, 0]][random.below(5)],
+            groups,
+        };
+        if shape.out_pixels() > 0 {
+            return shape;
+        }
+    }
+}
+
+/// The products behind one output: (input index, or `None` in the padding; weight index).
+fn terms(shape: &ConvShape, index: usize) -> Vec<(Option<usize>, usize)> {
+    let col = index % shape.out_c;
+    let pixel = index / shape.out_c;
+    let (x, y) = (pixel % shape.out_w(), pixel / shape.out_w() % shape.out_h());
+    let image = pixel / shape.out_w() / shape.out_h();
+    let [kernel_h, kernel_w] = shape.kernel;
+    let first_channel = col / shape.group_out_c() * shape.group_in_c();
+    let inside = |position: usize, pad: usize, size: usize| {
+        position.checked_sub(pad).filter(|&at| at < size)
+    };
+    let mut list = Vec::new();
+    for tap in 0..kernel_h * kernel_w {
+        let (ky, kx) = (tap / kernel_w, tap % kernel_w);
+        let in_y = inside(y * shape.stride[0] + ky * shape.dilation[0], shape.pads[0], shape.in_h);
+        let in_x = inside(x * shape.stride[1] + kx * shape.dilation[1], shape.pads[1], shape.in_w);
+        for channel in 0..shape.group_in_c() {
+            let input = in_y.zip(in_x).map(|(in_y, in_x)| {
+                let pixel = (image * shape.in_h + in_y) * shape.in_w + in_x;
+                pixel * shape.in_c + first_channel + channel
+            });
+            let weight = (col * shape.group_in_c() + channel) * kernel_h * kernel_w + tap;
+            list.push((input, weight));
+        }
+    }
+    list
+}
+
+#[test]
+fn f32_convolutions_follow_the_definition() {
+    let mut random = Random(4);
+    for case in 0..150 {
+        let shape = conv_shape(&mut random, case);
+        let input = random.floats(shape.input_len());
+        let weights = random.floats(shape.weights_len());
+        let (bias, residual) = (random.floats(shape.out_c), random.floats(shape.output_len()));
+        let epilogue = Epilogue {
+            bias: (case % 3 > 0).then_some(&bias),
+            residual: (case % 5 == 0).then_some(&residual),
+            clamp: (case % 4 > 1).then_some(Clamp { lo: 0.0, hi: 1.5 }),
+        };
+        let packed = PackedConvF32::new(&shape, &weights);
+        let got = same_everywhere(&format!("{shape:?}"), |ctx| {
+            let mut output = vec![f32::NAN; shape.output_len()];
+            conv2d_f32(ctx, &shape, &input, &packed, epilogue, &mut output);
+            bits(&output)
+        });
+        for (index, got) in got.into_iter().enumerate() {
+            let sum = terms(&shape, index).into_iter().fold(0.0f32, |acc, (at, weight)| {
+                at.map_or(0.0, |at| input[at]).mul_add(weights[weight], acc)
+            });
+            let want = finish_f32(&epilogue, sum, index, index % shape.out_c);
+            assert_eq!(got, want.to_bits(), "{shape:?} at {index}");
+        }
+    }
+}
+
+#[test]
+fn int8_convolutions_follow_the_definition() {
+    let mut random = Random(5);
+    for case in 0..150 {
+        let shape = conv_shape(&mut random, case);
+        let (in_signed, w_signed) = (random.below(2) == 0, random.below(3) > 0);
+        let input = random.bytes(shape.input_len());
+        let weights = random.bytes(shape.weights_len());
+        let (values, weights) = (int8(&input, in_signed), int8(&weights, w_signed));
+        let zero = zero_point(&mut random, in_signed);
+        let zeros = Zeros::new(&mut random, shape.out_c, w_signed);
+        let sum = |index: usize| {
+            let col_zero = zeros.values[index % shape.out_c];
+            let term = |(at, weight): (Option<usize>, usize)| {
+                at.map_or(0, |at| values.get(at) - zero) * (weights.get(weight) - col_zero)
+            };
+            terms(&shape, index).into_iter().map(term).sum()
+        };
+        let sums = (0..shape.output_len()).map(sum).collect();
+        let exact = Integers { sums, columns: shape.out_c };
+        exact.check(&format!("{shape:?}"), &mut random, |ctx, out| {
+            let packed = PackedConvI8::new(ctx.isa, &shape, weights, zeros.get());
+            let input = ConvInput { values, zero_point: zero };
+            conv2d_i8(ctx, &shape, input, &packed, out);
+        });
+    }
+}
+
+#[test]
+#[should_panic(expected = "packed for another instruction set")]
+fn weights_of_another_instruction_set_are_refused() {
+    let pool = Pool::single();
+    let isas = Isa::available();
+    let (first, last) = (isas[0], isas[isas.len() - 1]);
+    assert!(first != last, "packed for another instruction set: this CPU has only one");
+    let packed = PackedI8::new(first, 2, 1, Int8::I8(&[1, 2]), WeightZero::None);
+    let (left, mut out) = (Matrix { data: Int8::U8(&[1, 2]), stride: 2 }, [0]);
+    let out = Matrix { data: Output::I32(&mut out), stride: 1 };
+    gemm_i8(Ctx { isa: last, pool: &pool }, 1, left, 0, &packed, out);
+}
