@@ -1,7 +1,7 @@
 //! Times the layers of EfficientNet-Lite0 at 224 x 224, float and int8, batch 1.
 //!
-//! `cargo run --release -p fewbit-kernels --example layers [THREADS]`; `FEWBIT_ISA` chooses the
-//! instruction set. Prints the least of many runs per layer, in microseconds and in
+//! `cargo run --release -p fewbit-kernels --example layers [THREADS [PART]]` times all layers, or
+//! those with PART in their name; `FEWBIT_ISA` chooses the instruction set. Prints the least of many runs per layer, in microseconds and in
 //! multiply-accumulates per nanosecond, how often each layer occurs, and the totals.
 
 use std::time::{Duration, Instant};
@@ -56,6 +56,7 @@ const LAYERS: [(u32, usize, usize, usize, usize, usize); 36] = [
 
 fn main() {
     let threads = std::env::args().nth(1).map_or(1, |arg| arg.parse().expect("a number"));
+    let part = std::env::args().nth(2).unwrap_or_default();
     let pool = Pool::new(threads);
     let isa = Isa::from_env().unwrap_or_else(|error| panic!("{error}"));
     let ctx = Ctx { isa, pool: &pool };
@@ -79,13 +80,16 @@ fn main() {
             pads: [kernel / 2; 4],
             groups: if depthwise { in_c } else { 1 },
         };
+        let kind = if depthwise { "dw" } else { "  " };
+        let name =
+            format!("{count} x {size:3} {in_c:4} -> {out_c:4} {kernel}x{kernel}/{stride} {kind}");
+        if !name.contains(&part) {
+            continue;
+        }
         let float = time_f32(ctx, &shape);
         let int = time_i8(ctx, &shape);
         let work = (shape.output_len() * shape.k()) as f64;
         let rate = |time: Duration| work / time.as_nanos() as f64;
-        let kind = if depthwise { "dw" } else { "  " };
-        let name =
-            format!("{count} x {size:3} {in_c:4} -> {out_c:4} {kernel}x{kernel}/{stride} {kind}");
         println!(
             "{name:28} {:9.1} {:7.1} {:9.1} {:7.1} {:6.2}",
             float.as_nanos() as f64 / 1e3,

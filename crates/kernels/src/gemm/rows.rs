@@ -5,6 +5,7 @@ use std::ops::Range;
 use bytemuck::Pod;
 
 use super::driver::Rows;
+use super::kernel::NR;
 
 /// How stored elements become operands of a microkernel.
 pub(crate) trait Convert: Copy + Sync {
@@ -47,6 +48,25 @@ impl Convert for Same {
     }
 }
 
+/// Converts all elements, [`NR`] at a time: each vector goes through values of its own, so that
+/// the compiler need not fear that `src` and `dst` overlap.
+#[inline(always)]
+fn by_vectors<T: Copy + Default>(src: &[u8], dst: &mut [T], convert: impl Fn(u8) -> T) {
+    let (src_vectors, src_rest) = src.as_chunks::<NR>();
+    let (dst_vectors, dst_rest) = dst.as_chunks_mut::<NR>();
+    for (dst, src) in dst_vectors.iter_mut().zip(src_vectors) {
+        let bytes = *src;
+        let mut lanes = [T::default(); NR];
+        for (lane, byte) in lanes.iter_mut().zip(bytes) {
+            *lane = convert(byte);
+        }
+        *dst = lanes;
+    }
+    for (dst, &src) in dst_rest.iter_mut().zip(src_rest) {
+        *dst = convert(src);
+    }
+}
+
 /// 8-bit values to `value - zero_point` as i16. Padding is the zero point, so 0.
 #[derive(Clone, Copy)]
 pub(crate) struct Widen {
@@ -62,9 +82,7 @@ impl Convert for Widen {
 
     #[inline(always)]
     fn convert(self, src: &[u8], dst: &mut [i16]) {
-        for (dst, &src) in dst.iter_mut().zip(src) {
-            *dst = i16::from(src ^ self.flip) - self.zero_point;
-        }
+        by_vectors(src, dst, |byte| i16::from(byte ^ self.flip) - self.zero_point);
     }
 
     #[inline(always)]
@@ -93,9 +111,7 @@ impl Convert for Unsign {
 
     #[inline(always)]
     fn convert(self, src: &[u8], dst: &mut [u8]) {
-        for (dst, &src) in dst.iter_mut().zip(src) {
-            *dst = src ^ self.flip;
-        }
+        by_vectors(src, dst, |byte| byte ^ self.flip);
     }
 
     #[inline(always)]
