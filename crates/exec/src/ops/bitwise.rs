@@ -50,16 +50,17 @@ fn shift(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
     // Shifting out every bit leaves 0, where the machine would take the amount modulo the width.
     let out = match ctx.string("direction", "")? {
         "LEFT" => {
-            for_int!(dtype, T => zip(ctx, a, b, |a: T, b: T| a.checked_shl(amount(b as u64)).unwrap_or(0)))
+            for_int!(dtype, T => zip(ctx, a, b, |a: T, b: T| a.checked_shl(amount(b)).unwrap_or(0)))
         }
         "RIGHT" => {
-            for_int!(dtype, T => zip(ctx, a, b, |a: T, b: T| a.checked_shr(amount(b as u64)).unwrap_or(0)))
+            for_int!(dtype, T => zip(ctx, a, b, |a: T, b: T| a.checked_shr(amount(b)).unwrap_or(0)))
         }
         other => Err(Error::bad_input(format!("direction `{other}`; allowed: LEFT, RIGHT"))),
     };
     Ok(vec![out?])
 }
 
-fn amount(bits: u64) -> u32 {
-    u32::try_from(bits).unwrap_or(u32::MAX)
+/// A number of bits; more than any type has when it does not fit.
+fn amount<T: TryInto<u32>>(bits: T) -> u32 {
+    bits.try_into().unwrap_or(u32::MAX)
 }

@@ -9,6 +9,7 @@ pub(crate) mod conv;
 mod cumulative;
 mod detection;
 mod determinant;
+mod einsum;
 mod elementwise;
 mod half;
 mod index;
@@ -20,9 +21,12 @@ mod number;
 mod params;
 pub(crate) mod pool;
 mod quantize;
+mod random;
+mod recurrent;
 mod reduce;
 mod resize;
 mod shape;
+mod signal;
 mod strided;
 mod top_k;
 pub(crate) mod window;
@@ -39,6 +43,7 @@ pub const ALL: &[&[OpDef]] = &[
     cumulative::DEFS,
     detection::DEFS,
     determinant::DEFS,
+    einsum::DEFS,
     elementwise::BINARY,
     elementwise::COMPARE,
     elementwise::KERNELS,
@@ -51,8 +56,11 @@ pub const ALL: &[&[OpDef]] = &[
     norm::DEFS,
     pool::DEFS,
     quantize::DEFS,
+    random::DEFS,
+    recurrent::DEFS,
     reduce::DEFS,
     resize::DEFS,
     shape::DEFS,
+    signal::DEFS,
     top_k::DEFS,
 ];

@@ -1,7 +1,7 @@
 //! Inputs and outputs of a session, and the checks on what a caller gives.
 
 use super::Port;
-use fewbit_core::{Dim, Error, Graph, Result, Tensor, ValueId, ValueType};
+use fewbit_core::{AlignedBytes, Dim, Error, Graph, Result, Tensor, ValueId, ValueType};
 
 pub(super) fn ports(graph: &Graph) -> (Vec<Port>, Vec<Port>) {
     let port = |id: ValueId| {
@@ -23,10 +23,20 @@ pub(super) fn arrange(ports: &[Port], given: &[(&str, Tensor)]) -> Result<Vec<Te
         }
     }
     let find = |port: &Port| match given.iter().find(|(name, _)| *name == port.name) {
-        Some((_, tensor)) => check(port, tensor).map(|()| tensor.clone()),
+        Some((_, tensor)) => check(port, tensor).and_then(|()| aligned(tensor)),
         None => Err(unexpected(ports, format!("input `{}` is not given", port.name))),
     };
     ports.iter().map(find).collect()
+}
+
+/// Tensors read in place from a file may lie anywhere; kernels see whole elements.
+fn aligned(tensor: &Tensor) -> Result<Tensor> {
+    let size = tensor.dtype().size().unwrap_or(1);
+    if (tensor.bytes().as_ptr() as usize).is_multiple_of(size) {
+        return Ok(tensor.clone());
+    }
+    let bytes = AlignedBytes::copy_of(tensor.bytes());
+    Tensor::from_bytes(tensor.dtype(), tensor.shape().to_vec(), bytes.into())
 }
 
 fn unexpected(ports: &[Port], what: String) -> Error {
