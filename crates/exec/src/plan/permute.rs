@@ -3,6 +3,8 @@
 
 use crate::memory::Arena;
 use fewbit_core::{Error, Result, Tensor};
+use fewbit_kernels::transpose::transpose;
+use fewbit_kernels::{Ctx, Isa, Pool};
 
 /// Where axis `axis` of `[N,C,...]` stands in `[N,...,C]`.
 pub(crate) fn axis_in_last(axis: usize, rank: usize) -> usize {
@@ -78,40 +80,11 @@ fn swap(
         )));
     };
     let mut out = arena.tensor(tensor.dtype(), shape)?;
-    match size {
-        1 => swap_as::<u8>(tensor.bytes(), out.bytes_mut(), rows, cols),
-        4 => swap_as::<[u8; 4]>(tensor.bytes(), out.bytes_mut(), rows, cols),
-        2 => swap_as::<[u8; 2]>(tensor.bytes(), out.bytes_mut(), rows, cols),
-        _ => swap_as::<[u8; 8]>(tensor.bytes(), out.bytes_mut(), rows, cols),
-    }
+    let matrices = tensor.len() / (rows * cols);
+    let ctx = Ctx { isa: Isa::scalar(), pool: &Pool::single() };
+    let (input, dims) = (tensor.bytes(), [matrices, rows, cols]);
+    transpose(ctx, size, input, &dims, &[0, 2, 1], out.bytes_mut());
     Ok(out)
-}
-
-/// Cache lines of both sides stay in L1 within a block of this many rows and columns.
-const BLOCK: usize = 16;
-
-fn swap_as<T: bytemuck::Pod>(input: &[u8], output: &mut [u8], rows: usize, cols: usize) {
-    let matrix = rows * cols;
-    let input: &[T] = bytemuck::cast_slice(input);
-    let output: &mut [T] = bytemuck::cast_slice_mut(output);
-    for (input, output) in input.chunks_exact(matrix).zip(output.chunks_exact_mut(matrix)) {
-        for row in (0..rows).step_by(BLOCK) {
-            for col in (0..cols).step_by(BLOCK) {
-                swap_block(input, output, [rows, cols], [row, col]);
-            }
-        }
-    }
-}
-
-fn swap_block<T: Copy>(input: &[T], output: &mut [T], dims: [usize; 2], start: [usize; 2]) {
-    let [rows, cols] = dims;
-    let row_end = rows.min(start[0] + BLOCK);
-    for col in start[1]..cols.min(start[1] + BLOCK) {
-        let line = &mut output[col * rows..][..rows];
-        for row in start[0]..row_end {
-            line[row] = input[row * cols + col];
-        }
-    }
 }
 
 #[cfg(test)]

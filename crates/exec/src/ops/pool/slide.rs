@@ -2,7 +2,7 @@
 
 use crate::ops::window::Window;
 use fewbit_core::{Error, Result};
-use fewbit_kernels::Ctx;
+use fewbit_kernels::{Ctx, Job};
 
 /// One pool over an input of known size.
 pub(crate) struct Slide {
@@ -79,40 +79,28 @@ impl Slide {
         let pixels = out.len() / self.channels.max(1);
         let taps: usize = self.window.kernel.iter().product();
         let least = (1 << 14) / (taps * self.channels).max(1);
+        let area = self.input.iter().product::<usize>() * self.channels;
         let grain = ctx.pool.grain(pixels, least);
         ctx.pool.for_each_chunk(out, grain * self.channels.max(1), |index, out| {
             let mut states = vec![A::START; self.channels];
+            let mut taps = Vec::new();
             for (offset, out) in out.chunks_exact_mut(self.channels).enumerate() {
-                self.pixel(pool, x, index * grain + offset, &mut states, out);
+                let (image, count) = self.window_of(index * grain + offset, &mut taps);
+                let x = &x[image * area..][..area];
+                ctx.isa.run(Pixel { pool, x, taps: &taps, states: &mut states, count, out });
             }
         });
     }
 
-    fn pixel<T: Copy, Y, A: Accumulate<T, Y>>(
-        &self,
-        pool: &A,
-        x: &[T],
-        pixel: usize,
-        states: &mut [A::State],
-        out: &mut [Y],
-    ) {
+    /// Collects the positions of a window in its image; returns the image and how many elements
+    /// the window counts.
+    fn window_of(&self, pixel: usize, taps: &mut Vec<usize>) -> (usize, usize) {
         let plane: usize = self.output.iter().product();
-        let (image, corner) = (pixel / plane, self.corner(pixel % plane));
-        let area: usize = self.input.iter().product();
-        let image = &x[image * area * self.channels..][..area * self.channels];
-        states.fill(A::START);
-        let mut count = 0;
-        self.walk(0, 0, &corner, &mut |position| {
-            count += 1;
-            let values = &image[position * self.channels..][..self.channels];
-            for (state, &value) in states.iter_mut().zip(values) {
-                pool.add(state, value, position);
-            }
-        });
-        let count = if self.count_padding { self.padded_count(&corner) } else { count };
-        for (y, &state) in out.iter_mut().zip(states.iter()) {
-            *y = pool.finish(state, count);
-        }
+        let corner = self.corner(pixel % plane);
+        taps.clear();
+        self.walk(0, 0, &corner, &mut |position| taps.push(position));
+        let count = if self.count_padding { self.padded_count(&corner) } else { taps.len() };
+        (pixel / plane, count)
     }
 
     /// First tap of an output along each axis, counted from the start of the padding.
@@ -148,5 +136,33 @@ impl Slide {
             (0..self.window.kernel[axis]).take_while(inside).count()
         };
         (0..corner.len()).map(taps).product()
+    }
+}
+
+/// All channels of one output pixel.
+struct Pixel<'a, T, Y, A: Accumulate<T, Y>> {
+    pool: &'a A,
+    x: &'a [T],
+    taps: &'a [usize],
+    states: &'a mut [A::State],
+    count: usize,
+    out: &'a mut [Y],
+}
+
+impl<T: Copy, Y, A: Accumulate<T, Y>> Job for Pixel<'_, T, Y, A> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        let channels = self.states.len();
+        self.states.fill(A::START);
+        for &tap in self.taps {
+            let values = &self.x[tap * channels..][..channels];
+            for (state, &value) in self.states.iter_mut().zip(values) {
+                self.pool.add(state, value, tap);
+            }
+        }
+        for (y, &state) in self.out.iter_mut().zip(self.states.iter()) {
+            *y = self.pool.finish(state, self.count);
+        }
     }
 }
