@@ -182,21 +182,62 @@ impl Source<'_> {
         Some((self.image * shape.in_h + row) * shape.in_w * shape.in_c)
     }
 
-    /// The bytes of the [`NR`] output channels from `col` on, at a pixel of a row.
+    /// The bytes of the output channels from `col` on, at all pixels of a row, where there are
+    /// [`NR`] of them, one for each input channel.
     #[inline(always)]
-    fn pixel<const FULL: bool>(&self, row: Option<usize>, x: usize, col: usize) -> [u8; NR] {
-        let shape = self.shape;
-        let mut lanes = [self.zero ^ self.flip; NR];
-        let Some(row) = row else { return lanes };
-        let pixel = row + x * shape.in_c;
-        if FULL {
-            lanes.copy_from_slice(&self.bytes[pixel + col..][..NR]);
-            return lanes;
+    fn chunk_row<'s>(
+        &'s self,
+        row: Option<usize>,
+        col: usize,
+        zeros: &'s [u8; NR],
+    ) -> ChunkRow<'s> {
+        let in_c = self.shape.in_c;
+        match row {
+            Some(row) => ChunkRow { bytes: &self.bytes[row + col..], step: in_c },
+            None => ChunkRow { bytes: zeros, step: 0 },
         }
+    }
+
+    /// The bytes of the output channels from `col` on, at one pixel of a row.
+    #[inline(always)]
+    fn pixel(&self, row: Option<usize>, x: usize, col: usize) -> [u8; NR] {
+        let shape = self.shape;
+        let mut lanes = self.padding();
+        let Some(row) = row else { return lanes };
         for (i, lane) in lanes.iter_mut().take(shape.out_c - col).enumerate() {
-            *lane = self.bytes[pixel + (col + i) / shape.group_out_c()];
+            *lane = self.bytes[row + x * shape.in_c + (col + i) / shape.group_out_c()];
         }
         lanes
+    }
+
+    /// Bytes that stand for 0.
+    #[inline(always)]
+    fn padding(&self) -> [u8; NR] {
+        [self.zero ^ self.flip; NR]
+    }
+}
+
+/// [`NR`] channels of a row of pixels.
+struct ChunkRow<'a> {
+    /// From those of the first pixel on.
+    bytes: &'a [u8],
+    /// From one pixel to the next.
+    step: usize,
+}
+
+impl ChunkRow<'_> {
+    /// Whether there are so many pixels.
+    #[inline(always)]
+    fn holds(&self, pixels: usize) -> bool {
+        pixels == 0 || (pixels - 1) * self.step + NR <= self.bytes.len()
+    }
+
+    /// # Safety
+    /// The row holds more than `x` pixels.
+    #[inline(always)]
+    unsafe fn pixel(&self, x: usize) -> &[u8; NR] {
+        // SAFETY: the caller's promise.
+        unsafe { &*self.bytes.as_ptr().add(x * self.step).cast() }
     }
 }
 
@@ -304,11 +345,26 @@ impl<P: PairTile, F: Finish<Acc = i32>> On<'_, P, F> {
         let (body, after) = rest.split_at_mut(inside * 2 * NR);
         before.fill(0);
         after.fill(0);
+        if !FULL {
+            for (x, out) in body.chunks_exact_mut(2 * NR).enumerate() {
+                let even = source.pixel(rows[0], x, col);
+                let odd = source.pixel(rows[1], x, col);
+                // SAFETY: `new` demands the level; `out` has 32 elements.
+                unsafe { P::widen(&even, &odd, source.flip, source.zero, out.as_mut_ptr()) }
+            }
+            return;
+        }
+        let zeros = source.padding();
+        let even = source.chunk_row(rows[0], col, &zeros);
+        let odd = source.chunk_row(rows[1], col, &zeros);
+        assert!(even.holds(inside) && odd.holds(inside), "the input is too short");
         for (x, out) in body.chunks_exact_mut(2 * NR).enumerate() {
-            let even = source.pixel::<FULL>(rows[0], x, col);
-            let odd = source.pixel::<FULL>(rows[1], x, col);
-            // SAFETY: `new` demands the level; `out` has 32 elements.
-            unsafe { P::widen(&even, &odd, source.flip, source.zero, out.as_mut_ptr()) }
+            // SAFETY: `new` demands the level; `out` has 32 elements and both rows hold `inside`
+            // pixels, which is the number of chunks.
+            unsafe {
+                let (even, odd) = (even.pixel(x), odd.pixel(x));
+                P::widen(even, odd, source.flip, source.zero, out.as_mut_ptr());
+            }
         }
     }
 

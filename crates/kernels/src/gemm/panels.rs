@@ -26,10 +26,15 @@ impl<T: Pod> Panels<T> {
         let lines = vec![Line::zeroed(); bytes.div_ceil(size_of::<Line>())];
         let mut panels = Panels { lines, element: std::marker::PhantomData, n, groups, panel_len };
         let data = bytemuck::cast_slice_mut::<Line, T>(&mut panels.lines);
-        for col in 0..n {
-            let panel = &mut data[col / NR * panel_len..][..panel_len];
-            for row in 0..k {
-                panel[(row / group * NR + col % NR) * group + row % group] = at(row, col);
+        for (index, panel) in data.chunks_exact_mut(panel_len.max(1)).enumerate() {
+            let cols = index * NR..n.min((index + 1) * NR);
+            for (g, lanes) in panel.chunks_exact_mut(group * NR).enumerate() {
+                let rows = g * group..k.min((g + 1) * group);
+                for (col, lane) in cols.clone().zip(lanes.chunks_exact_mut(group)) {
+                    for (row, element) in rows.clone().zip(lane) {
+                        *element = at(row, col);
+                    }
+                }
             }
         }
         panels
