@@ -20,7 +20,14 @@ fn the_demo_runs_to_the_end_and_keeps_its_promises() {
     assert!(value["latency"]["quantized_ms"].as_f64().unwrap() > 0.0);
     assert!(value["layers"].as_array().unwrap().iter().any(|l| l["sqnr_db"].is_f64()));
     let files = names(&folder);
-    for name in ["digits-int8.onnx", "digits.onnx", "digits.toml", "report.html", "report.json"] {
+    for name in [
+        "digits-int8.onnx",
+        "digits.onnx",
+        "digits.toml",
+        "report.html",
+        "report.json",
+        "report.txt",
+    ] {
         assert!(files.iter().any(|f| f == name), "{name} is missing in {files:?}");
     }
     // It runs again, and the commands that it names work.

@@ -58,12 +58,21 @@ fn add_weights(built: &Built, layers: &mut [LayerCard]) -> Result<()> {
     for ((_, node), card) in graph.nodes().zip(layers) {
         let weight = node.input(1).and_then(|v| graph.constant(v));
         if let (Some(weight), Some(_)) = (weight, &card.weights) {
+            let restored = restored.get(&node.name);
             card.weight_bars = weight_bars(weight)?;
-            card.weight_sqnr_db =
-                restored.get(&node.name).and_then(|r| likeness(&weight.to_f32().ok()?, r));
+            if let Some(bars) = &mut card.weight_bars {
+                bars.chosen = restored.and_then(|r| extent(r));
+            }
+            card.weight_sqnr_db = restored.and_then(|r| likeness(&weight.to_f32().ok()?, r));
         }
     }
     Ok(())
+}
+
+/// Smallest and largest value; `None` for nothing.
+fn extent(values: &[f32]) -> Option<(f32, f32)> {
+    let (first, rest) = values.split_first()?;
+    Some(rest.iter().fold((*first, *first), |(low, high), &v| (low.min(v), high.max(v))))
 }
 
 /// Decibels between a weight and what its codes mean; `None` when both are equal.

@@ -4,8 +4,12 @@
 //! are renderings of the same data.
 
 mod html;
+mod quantities;
+mod tables;
+mod text;
 
 pub use html::render as to_html;
+pub use text::render as to_text;
 
 use crate::explain::Bars;
 use crate::metric::Comparison;
@@ -160,3 +164,6 @@ pub struct Report {
     /// How to do it again.
     pub reproduce: Reproduction,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,52 +1,54 @@
-//! The layers: what stayed in float, what each one lost, and where its values lie.
+//! The layers: what each one lost, and where its values lie.
 
 use super::chart::{decibels, histogram};
-use super::markup::{Escaped, row, table};
+use super::markup::{Escaped, section};
+use crate::report::tables::{range, worst_first};
 use crate::report::{LayerCard, Report};
-use std::collections::BTreeMap;
 
 /// Cards with drawings: the layers that lose most.
 const DRAWN: usize = 200;
 
-pub(super) fn in_float(report: &Report) -> String {
-    let mut groups: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
-    for layer in report.layers.iter().filter(|l| !l.quantized) {
-        groups.entry((&layer.op, &layer.reason)).or_default().push(&layer.name);
-    }
-    let line = |((op, reason), names): (&(&str, &str), &Vec<&str>)| {
-        row(&[op, &names.len().to_string(), reason, &names.join(", ")])
-    };
-    let rows: Vec<String> = groups.iter().map(line).collect();
-    table("What stayed in float", &["operator", "nodes", "because", "names"], &rows)
-}
-
 pub(super) fn by_loss(report: &Report) -> String {
-    let rows: Vec<String> = sorted(report)
-        .into_iter()
-        .filter_map(|l| Some((l, l.sqnr_db?)))
-        .map(|(layer, db)| {
-            let how = if layer.quantized { "int" } else { "float" };
-            format!(
-                "<tr><td>{}</td><td>{}</td><td>{how}</td><td class=\"number\">{db:.1}</td><td>{}</td></tr>\n",
-                Escaped(&layer.name),
-                Escaped(&layer.op),
-                decibels(db)
-            )
-        })
-        .collect();
+    let drawn = drawn(report);
+    let mut rows = Vec::new();
+    for layer in worst_first(report) {
+        if let Some(db) = layer.sqnr_db {
+            let card = drawn.iter().position(|l| std::ptr::eq(*l, layer));
+            rows.push(loss(layer, db, card));
+        }
+    }
     let header = [
         "layer",
         "operator",
         "computes in",
         "dB",
         "signal to quantization noise, earlier layers included",
-    ];
-    table("Loss by layer, worst first", &header, &rows)
+    ]
+    .map(str::to_string);
+    section("Loss by layer, worst first", &header, &rows)
+}
+
+fn loss(layer: &LayerCard, db: f64, card: Option<usize>) -> String {
+    let how = if layer.quantized { "int" } else { "float" };
+    let name = match card {
+        Some(i) => format!("<a href=\"#layer-{i}\">{}</a>", Escaped(&layer.name)),
+        None => Escaped(&layer.name).to_string(),
+    };
+    format!(
+        "<tr><td>{name}</td><td>{}</td><td>{how}</td><td class=\"number\">{db:.1}</td><td>{}</td></tr>\n",
+        Escaped(&layer.op),
+        decibels(db)
+    )
+}
+
+/// The layers that get a card, in the order of the cards.
+fn drawn(report: &Report) -> Vec<&LayerCard> {
+    let known = |l: &&LayerCard| l.weight_bars.is_some() || l.activation_bars.is_some();
+    worst_first(report).into_iter().filter(known).take(DRAWN).collect()
 }
 
 pub(super) fn cards(report: &Report) -> String {
-    let drawn = |l: &&LayerCard| l.weight_bars.is_some() || l.activation_bars.is_some();
-    let cards: String = sorted(report).into_iter().filter(drawn).take(DRAWN).map(card).collect();
+    let cards: String = drawn(report).into_iter().enumerate().map(|(i, l)| card(i, l)).collect();
     if cards.is_empty() {
         return String::new();
     }
@@ -55,7 +57,7 @@ pub(super) fn cards(report: &Report) -> String {
     )
 }
 
-fn card(layer: &LayerCard) -> String {
+fn card(position: usize, layer: &LayerCard) -> String {
     let mut figures = String::new();
     if let Some(bars) = &layer.weight_bars {
         figures += &histogram("weights", bars);
@@ -66,19 +68,15 @@ fn card(layer: &LayerCard) -> String {
     let scheme = layer.weights.as_ref().map_or(String::new(), |w| format!(", weights {w}"));
     let alone = layer.weight_sqnr_db.map_or(String::new(), |db| format!(" alone {db:.1} dB"));
     let loss = layer.sqnr_db.map_or(String::new(), |db| format!(", output {db:.1} dB"));
+    let range = match range(layer) {
+        range if range.is_empty() => range,
+        range => format!(" Output codes cover {range}."),
+    };
     format!(
-        "<details><summary>{} <small>{}{}{alone}{loss}</small></summary>\n<p>{}</p>\n<div class=\"figures\">{figures}</div></details>\n",
+        "<details id=\"layer-{position}\"><summary>{} <small>{}{}{alone}{loss}</small></summary>\n<p>{}.{range}</p>\n<div class=\"figures\">{figures}</div></details>\n",
         Escaped(&layer.name),
         Escaped(&layer.op),
         Escaped(&scheme),
-        Escaped(&layer.reason)
+        Escaped(layer.reason.trim_end_matches('.'))
     )
-}
-
-/// Worst first; layers without a figure keep their order at the end.
-fn sorted(report: &Report) -> Vec<&LayerCard> {
-    let mut layers: Vec<&LayerCard> = report.layers.iter().collect();
-    let db = |l: &LayerCard| l.sqnr_db.unwrap_or(f64::INFINITY);
-    layers.sort_by(|a, b| db(a).total_cmp(&db(b)));
-    layers
 }

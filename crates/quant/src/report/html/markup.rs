@@ -1,5 +1,7 @@
 //! Small pieces of HTML; everything that comes from a file is escaped here.
 
+use crate::report::quantities::deceives;
+use crate::report::tables::Table;
 use std::fmt;
 
 /// Text that cannot become markup.
@@ -14,11 +16,7 @@ impl fmt::Display for Escaped<'_> {
                 '>' => f.write_str("&gt;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
-                c if c.is_control() => write!(f, "{}", c.escape_default())?,
-                // Marks that reorder text could make a name read as another one.
-                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                    write!(f, "{}", c.escape_default())?;
-                }
+                c if deceives(c) => write!(f, "{}", c.escape_default())?,
                 c => write!(f, "{c}")?,
             }
         }
@@ -26,42 +24,47 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// A table row of text cells.
-pub(super) fn row(cells: &[&str]) -> String {
+/// JSON that stays inside a script element and means the same.
+pub(super) fn embedded(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for c in json.chars() {
+        // The only way out of a script element starts with `<`. ASCII control characters cannot
+        // stand in a JSON string, so the ones here are line breaks between values.
+        if c == '<' || (deceives(c) && !c.is_ascii()) {
+            safe += &format!("\\u{:04x}", c as u32);
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
+
+/// A titled table; nothing without rows.
+pub(super) fn table(table: &Table) -> String {
+    let rows: Vec<String> = table.rows.iter().map(|cells| row(cells)).collect();
+    section(table.title, &table.header, &rows)
+}
+
+fn row(cells: &[String]) -> String {
     let cells: String = cells.iter().map(|c| format!("<td>{}</td>", Escaped(c))).collect();
     format!("<tr>{cells}</tr>\n")
 }
 
-/// A titled table; nothing without rows.
-pub(super) fn table(title: &str, header: &[&str], rows: &[String]) -> String {
+/// A titled table of rows that are markup already; nothing without rows.
+pub(super) fn section(title: &str, header: &[String], rows: &[String]) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let head: String =
-        header.iter().map(|h| format!("<th scope=\"col\">{}</th>", Escaped(h))).collect();
-    let head = if header.iter().all(|h| h.is_empty()) {
-        String::new()
-    } else {
-        format!("<thead><tr>{head}</tr></thead>\n")
+    let cell = |h: &String| format!("<th scope=\"col\">{}</th>", Escaped(h));
+    let head = match header.iter().all(|h| h.is_empty()) {
+        true => String::new(),
+        false => {
+            format!("<thead><tr>{}</tr></thead>\n", header.iter().map(cell).collect::<String>())
+        }
     };
     format!(
         "<section>\n<h2>{}</h2>\n<table>\n{head}<tbody>\n{}</tbody>\n</table>\n</section>\n",
         Escaped(title),
         rows.concat()
     )
-}
-
-/// Bytes with a decimal unit.
-pub(super) fn bytes(n: u64) -> String {
-    const UNITS: [(&str, f64); 4] = [("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)];
-    match UNITS.iter().find(|(_, size)| n as f64 >= *size) {
-        Some((unit, size)) => format!("{:.1} {unit}", n as f64 / size),
-        None => format!("{n} B"),
-    }
-}
-
-/// Percentage points; without a sign for zero.
-pub(super) fn points(value: f64) -> String {
-    let text = format!("{value:.2}");
-    format!("{} points", if text == "-0.00" { "0.00" } else { &text })
 }

@@ -1,75 +1,86 @@
 use super::render;
 use crate::explain::Bars;
-use crate::metric::Comparison;
-use crate::report::{FileFacts, LayerCard, Report, Reproduction, Seconds, Verdict};
+use crate::report::tests::{EVIL, attempt, layer, report};
+use crate::report::{LayerCard, Report};
 
-fn layer(name: &str) -> LayerCard {
-    let bars = Bars { low: -1.0, high: 1.0, counts: vec![0, 3, 1000], chosen: Some((-0.5, 2.0)) };
-    LayerCard {
-        name: name.to_string(),
-        op: "Conv".to_string(),
-        quantized: true,
-        reason: "computes on codes".to_string(),
-        weights: Some("i8:axis(0):sym".to_string()),
-        sqnr_db: Some(12.0),
-        weight_sqnr_db: None,
-        weight_bars: Some(bars.clone()),
-        activation_bars: Some(bars),
-        range: Some((-0.5, 2.0)),
-    }
-}
-
-fn report(name: &str) -> Report {
-    let metric = Comparison {
-        name: "top1".to_string(),
-        float: 0.9,
-        quantized: 0.89,
-        drop_points: 1.0,
-        interval_points: 0.4,
-        samples: 100,
-        flips: 3,
-        top5: Some((1.0, 1.0)),
-        mse: None,
-    };
-    Report {
-        schema: 1,
-        verdict: Verdict::Missed,
-        max_drop_points: Some(0.5),
-        float: FileFacts { path: "a.onnx".to_string(), bytes: 1000, sha256: "00".to_string() },
-        quantized: FileFacts { path: name.to_string(), bytes: 270, sha256: "11".to_string() },
-        recipe: "int8".to_string(),
-        target: "fewbit".to_string(),
-        metric: Some(metric),
-        latency: None,
-        layers: vec![layer("first"), LayerCard { quantized: false, ..layer(name) }],
-        attempts: Vec::new(),
-        data: Vec::new(),
-        warnings: vec![format!("constant `{name}` holds NaN")],
-        advice: Vec::new(),
-        peak_rss_bytes: 1 << 20,
-        seconds: Seconds::default(),
-        reproduce: Reproduction { command: vec![name.to_string()], ..Reproduction::default() },
-    }
+/// The page as it is written: with the report itself inside.
+fn page(report: &Report) -> String {
+    render(report, &serde_json::to_string(report).expect("a report is JSON"))
 }
 
 #[test]
-fn the_page_tells_the_verdict_and_stands_alone() {
-    let page = render(&report("b.onnx"), "{}");
-    for text in ["the bound is missed", "27.0% of the size", "1.00 points", "3 of 100", "12.0"] {
-        assert!(page.contains(text), "{text}");
-    }
-    for text in ["http://", "https://", "url(", "@import", "<link", "<img"] {
+fn the_page_stands_alone() {
+    let page = page(&report("b.onnx"));
+    for text in ["http://", "https://", "src=", "url(", "@import", "<link", "<img", "<iframe"] {
         assert!(!page.contains(text), "{text} reaches outside");
     }
     assert_eq!(page.matches("<section>").count(), page.matches("</section>").count());
-    assert_eq!(page.matches("<details>").count(), 2);
+    assert_eq!(page.matches("<details id=").count(), 2);
+    assert!(page.contains("prefers-color-scheme: dark") && page.contains("@media print"));
 }
 
 #[test]
 fn names_from_a_file_cannot_become_markup() {
-    let evil = "<script>alert(1)</script>\"'&\x1b\u{202e}";
-    let page = render(&report(evil), "{\"name\": \"</script><script>alert(1)</script>\"}");
+    let mut evil = report(EVIL);
+    evil.attempts = vec![attempt(EVIL, 1.0, false), attempt(EVIL, 2.0, true)];
+    evil.recipe = EVIL.to_string();
+    evil.target = EVIL.to_string();
+    evil.advice = vec![EVIL.to_string()];
+    evil.layers[1].reason = EVIL.to_string();
+    evil.layers[1].op = EVIL.to_string();
+    evil.layers[1].weights = Some(EVIL.to_string());
+    evil.float.path = EVIL.to_string();
+    evil.reproduce.machine = EVIL.to_string();
+    let page = page(&evil);
     assert!(!page.contains("<script>alert"));
     assert_eq!(page.matches("</script>").count(), 1);
     assert!(!page.contains('\x1b') && !page.contains('\u{202e}'));
+}
+
+#[test]
+fn the_embedded_report_is_the_report() {
+    let report = report(EVIL);
+    let page = page(&report);
+    let (_, rest) = page.split_once("id=\"report\">").expect("a script element");
+    let (inside, _) = rest.split_once("</script>").expect("its end");
+    let read: serde_json::Value = serde_json::from_str(inside).expect("JSON");
+    assert_eq!(read, serde_json::to_value(&report).expect("JSON"));
+    assert_eq!(read["quantized"]["path"], EVIL);
+}
+
+#[test]
+fn rows_of_the_loss_table_lead_to_their_cards_worst_first() {
+    let mut both = report("worse");
+    both.layers[1].sqnr_db = Some(3.0);
+    let page = page(&both);
+    assert!(page.contains("<a href=\"#layer-0\">worse</a>"));
+    assert!(page.contains("<details id=\"layer-0\"><summary>worse"));
+    assert!(page.contains("<a href=\"#layer-1\">first</a>"));
+}
+
+#[test]
+fn a_search_is_drawn_with_its_bound() {
+    let mut searched = report("b.onnx");
+    assert!(!page(&searched).contains("<circle"));
+    searched.attempts = vec![attempt("a", 2.0, false), attempt("b", 0.3, true)];
+    let page = page(&searched);
+    assert_eq!(page.matches("<circle class=\"kept\"").count(), 1);
+    assert_eq!(page.matches("<circle class=\"tried\"").count(), 1);
+    assert!(page.contains("drop (0.30 points to 2.00 points"));
+}
+
+#[test]
+fn a_page_of_two_hundred_layers_is_small() {
+    let counts: Vec<u64> = (0..64).map(|i| 100_000 + 7919 * i).collect();
+    let bars = Bars { low: -1.0, high: 1.0, counts, chosen: Some((-0.5, 2.0)) };
+    let named = |i: usize| LayerCard {
+        weight_bars: Some(bars.clone()),
+        activation_bars: Some(bars.clone()),
+        ..layer(&format!("/model/encoder/layers.{i}/attention/projection/Conv"))
+    };
+    let mut large = report("b.onnx");
+    large.layers = (0..200).map(named).collect();
+    let page = page(&large);
+    assert_eq!(page.matches("<details id=").count(), 200);
+    assert!(page.len() < 2_000_000, "{} bytes", page.len());
 }
