@@ -33,7 +33,7 @@ pub(super) fn result(report: &Report) -> Table {
     if let Some(l) = &report.latency {
         let ms = |v: f64| if v.is_finite() { format!("{v:.3} ms") } else { String::new() };
         let ratio = speedup(report).map_or(String::new(), |r| format!("{r:.2} times as fast"));
-        let name = format!("latency, median, {} threads", l.threads);
+        let name = format!("latency (median, threads: {})", l.threads);
         table.row(&[&name, &ms(l.float_ms), &ms(l.quantized_ms), &ratio]);
     }
     table
