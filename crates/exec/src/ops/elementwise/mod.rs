@@ -5,6 +5,7 @@ mod clip;
 mod compare;
 mod dropout;
 mod identity;
+mod shrink;
 mod unary;
 
 use crate::def::OpDef;
@@ -14,4 +15,5 @@ pub(super) use compare::DEFS as COMPARE;
 pub(super) use unary::{KERNELS, NUMERIC, PLAIN};
 
 /// Rows that have a file of their own.
-pub(super) const SINGLE: &[OpDef] = &[identity::DEF, clip::DEF, dropout::DEF, binary::POW];
+pub(super) const SINGLE: &[OpDef] =
+    &[identity::DEF, clip::DEF, dropout::DEF, shrink::DEF, binary::POW];
