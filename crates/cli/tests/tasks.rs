@@ -47,7 +47,7 @@ fn numbers_are_scored_by_their_error() {
     let value = run(line).succeeds().json();
     assert_eq!(value["task"], "regress");
     assert!(value["metrics"]["mse"].as_f64().unwrap() > 0.0);
-    assert_eq!(value["metrics"]["cosine"], 1.0);
+    assert!(value["metrics"]["cosine"].as_f64().unwrap() > 0.999_999);
     let short = Tensor::zeros(DType::F32, vec![SAMPLES, 3]).unwrap();
     let data = save(&dir.path().join("short.npz"), &[("x", &images()), ("y", &short)]);
     let line = ["eval", &digits("digits.onnx"), "--data", &data];

@@ -23,14 +23,14 @@
 //! Every failure is an [`Error`]: what, where, how to fix it, a stable code.
 //!
 //! ```no_run
-//! use fewbit::{Data, Progress, QuantizeJob, Recipe, Silent, load};
+//! use fewbit::{Data, QuantizeJob, Recipe, Silent, load};
 //!
 //! # fn main() -> fewbit::Result<()> {
 //! let source = load("model.onnx".as_ref())?;
 //! let calibration = Data::open("card.toml@0..200")?;
 //! let mut job = QuantizeJob::new(&source, Recipe::built_in("int8")?)?;
 //! job.calibration = Some(&calibration);
-//! let quantized = job.run(&Silent)?;
+//! let mut quantized = job.run(&Silent)?;
 //! quantized.write("model-int8.onnx".as_ref(), false)?;
 //! # Ok(())
 //! # }
