@@ -148,7 +148,7 @@ fn ladder(recipe: &Recipe) -> Vec<Step> {
     if recipe.rounding == Rounding::Nearest {
         steps.push(step("weight scales of least squared error", |r| r.rounding = Rounding::Mse));
     }
-    for name in ["percentile", "mse", "entropy"] {
+    for name in ["mse", "percentile", "entropy", "minmax"] {
         if let (true, Ok(method)) = (recipe.calibration.name() != name, Calibration::named(name)) {
             steps.push(step(format!("{name} calibration"), move |r| r.calibration = method));
         }

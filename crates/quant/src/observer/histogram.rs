@@ -6,7 +6,7 @@ use fewbit_exec::kernels::Ctx;
 use fewbit_exec::kernels::quantize::{Extent, extent, histogram};
 
 /// Bins of a histogram; half of them lie below zero.
-const BINS: usize = 8192;
+const BINS: usize = 4096;
 
 /// Counts of values in equal bins over `-limit..limit`.
 ///
