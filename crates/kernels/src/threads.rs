@@ -110,6 +110,7 @@ fn all_cores() -> usize {
 
 /// A mutable slice whose disjoint parts are written by several tasks at once, where the parts
 /// are not contiguous chunks (tiles of a matrix).
+#[derive(Clone, Copy)]
 pub(crate) struct SharedMut<'a, T> {
     data: *mut T,
     len: usize,

@@ -374,7 +374,9 @@ impl<P: PairTile, F: Finish<Acc = i32>> On<'_, P, F> {
         let shape = self.band.source.shape;
         let (col, out_w) = (chunk * NR, shape.out_w());
         let width = NR.min(shape.out_c - col);
-        let columns = self.band.finish.columns(col, width);
+        // A copy of its own, which stores through raw pointers cannot change.
+        let finish = *self.band.finish;
+        let columns = finish.columns(col, width);
         let group = start.pairs * shape.kernel[1] * 2 * NR;
         let weights = &start.weights[chunk * group..][..group];
         let first = (chunk - self.band.chunks.start) * self.band.line_len;
@@ -382,7 +384,8 @@ impl<P: PairTile, F: Finish<Acc = i32>> On<'_, P, F> {
         let mut x = 0;
         while x < out_w {
             let at = first + x * shape.stride[1] * 2 * NR;
-            let out = Pixels { first: pixel + x, col, width, columns: &columns };
+            let (finish, columns) = (&finish, &columns);
+            let out = Pixels { first: pixel + x, col, width, columns, finish };
             x += match out_w - x {
                 4.. => self.pixels::<4>(weights, rows, at, out),
                 2.. => self.pixels::<2>(weights, rows, at, out),
@@ -398,7 +401,7 @@ impl<P: PairTile, F: Finish<Acc = i32>> On<'_, P, F> {
         weights: &[i16],
         rows: &[usize],
         at: usize,
-        out: Pixels<'_, F::Columns>,
+        out: Pixels<'_, F>,
     ) -> usize {
         let shape = self.band.source.shape;
         let step = Step {
@@ -414,7 +417,7 @@ impl<P: PairTile, F: Finish<Acc = i32>> On<'_, P, F> {
             let ring = self.band.ring.as_ptr().add(at);
             let acc = P::tile::<N>(ring, rows, step, weights.as_ptr());
             for (i, acc) in acc.iter().enumerate() {
-                let (row, finish) = (out.first + i, self.band.finish);
+                let (row, finish) = (out.first + i, out.finish);
                 if out.width == NR {
                     finish.row::<true>(out.columns, row, out.col, NR, acc);
                 } else {
@@ -427,9 +430,10 @@ impl<P: PairTile, F: Finish<Acc = i32>> On<'_, P, F> {
 }
 
 /// Where neighbouring results go.
-struct Pixels<'a, C> {
+struct Pixels<'a, F: Finish> {
     first: usize,
     col: usize,
     width: usize,
-    columns: &'a C,
+    columns: &'a F::Columns,
+    finish: &'a F,
 }

@@ -33,12 +33,15 @@ impl<C: Convert> Rows<C::Dst> for PatchRows<'_, C> {
         scratch: &'s mut [C::Dst],
     ) -> (&'s [C::Dst], usize) {
         let pitch = pitch::<C::Dst>(self.padded_k);
+        // Copies of its own, which stores to `scratch` cannot change: so they stay in registers.
+        let shape = *self.shape;
+        let own = PatchRows { shape: &shape, ..*self };
         let (out_h, out_w) = (self.shape.out_h(), self.shape.out_w());
         let mut x = range.start % out_w;
         let mut y = range.start / out_w % out_h;
         let mut image = range.start / out_w / out_h;
         for i in 0..range.len() {
-            self.patch(image, y, x, &mut scratch[i * pitch..]);
+            own.patch(image, y, x, &mut scratch[i * pitch..]);
             x += 1;
             if x == out_w {
                 (x, y) = (0, y + 1);

@@ -25,7 +25,7 @@ pub(crate) trait Rows<T>: Sync {
 }
 
 /// What becomes of the accumulators: the epilogue and the store.
-pub(crate) trait Finish: Sync {
+pub(crate) trait Finish: Copy + Sync {
     /// Accumulator.
     type Acc;
     /// What the rows of one panel have in common.
@@ -188,6 +188,8 @@ unsafe fn panel<K: Microkernel, F: Finish<Acc = K::Acc>, const FULL: bool>(
     width: usize,
     finish: &F,
 ) {
+    // A copy of its own, which stores through raw pointers cannot change: so it stays in registers.
+    let finish = *finish;
     let (b, col) = (panels.panel(index), index * NR);
     let columns = finish.columns(col, width);
     let mut tile: Tile<K::Acc> = [[K::Acc::zeroed(); NR]; MAX_MR];

@@ -150,6 +150,7 @@ impl PackedF32 {
 }
 
 /// Adds bias and residual, clamps, stores.
+#[derive(Clone, Copy)]
 pub(crate) struct FloatFinish<'a> {
     epilogue: Epilogue<'a>,
     out: SharedMut<'a, f32>,

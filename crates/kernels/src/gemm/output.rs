@@ -96,6 +96,7 @@ pub(crate) enum Prepared<'a> {
 }
 
 /// Where results lie, and what to add to the sums first.
+#[derive(Clone, Copy)]
 pub(crate) struct Place<'a, T> {
     out: SharedMut<'a, T>,
     stride: usize,
@@ -184,6 +185,7 @@ impl<'a, T> Place<'a, T> {
 }
 
 /// Stores the sums.
+#[derive(Clone, Copy)]
 pub(crate) struct I32Finish<'a> {
     place: Place<'a, i32>,
 }
@@ -217,6 +219,7 @@ impl Finish for I32Finish<'_> {
 }
 
 /// Scales the sums to f32.
+#[derive(Clone, Copy)]
 pub(crate) struct F32Finish<'a> {
     place: Place<'a, f32>,
     dequantize: Dequantize<'a>,
@@ -269,6 +272,7 @@ impl Finish for F32Finish<'_> {
 }
 
 /// Requantizes the sums to 8 bits.
+#[derive(Clone, Copy)]
 pub(crate) struct Int8Finish<'a> {
     place: Place<'a, u8>,
     requantize: Requantize<'a>,
@@ -364,13 +368,17 @@ impl Requantize<'_> {
 }
 
 impl Range {
-    /// Clamps, rounds and adds the zero point; the low byte is the result for u8 and i8 alike.
+    /// Clamps, rounds and adds the zero point. Results lie within a byte, so its arithmetic, which
+    /// wraps around, is exact; the bits are the same for u8 and i8.
     #[inline(always)]
     fn round(self, lanes: &[f32; NR]) -> [u8; NR] {
         // A loop: `map` on an array is not inlined, so it would miss the instruction set.
         let mut bytes = [0; NR];
         for (byte, &lane) in bytes.iter_mut().zip(lanes) {
-            *byte = (round_within(lane, self.lo, self.hi) + self.zero_point) as u8;
+            *byte = round_within(lane, self.lo, self.hi) as u8;
+        }
+        for byte in &mut bytes {
+            *byte = byte.wrapping_add(self.zero_point as u8);
         }
         bytes
     }
