@@ -52,7 +52,7 @@ impl PairTile for ScalarPairs {
         step: Step,
         weights: *const i16,
     ) -> [[i32; NR]; N] {
-        let mut acc = [[0; NR]; N];
+        let mut acc = [[0i32; NR]; N];
         for (i, row) in rows.iter().enumerate() {
             for tap in 0..step.taps {
                 // SAFETY: the caller's promise.
@@ -63,8 +63,8 @@ impl PairTile for ScalarPairs {
                     let values: &[[i16; 2]; NR] =
                         unsafe { &*ring.add(row + tap * step.tap + n * step.pixel).cast() };
                     for (acc, (a, b)) in acc.iter_mut().zip(values.iter().zip(weights)) {
-                        *acc += i32::from(a[0]) * i32::from(b[0]);
-                        *acc += i32::from(a[1]) * i32::from(b[1]);
+                        *acc = acc.wrapping_add(i32::from(a[0]) * i32::from(b[0]));
+                        *acc = acc.wrapping_add(i32::from(a[1]) * i32::from(b[1]));
                     }
                 }
             }
