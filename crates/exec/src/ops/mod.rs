@@ -4,6 +4,7 @@ mod attention;
 mod bitwise;
 mod broadcast;
 mod cast;
+mod contrib;
 mod control;
 pub(crate) mod conv;
 mod cumulative;
@@ -28,6 +29,7 @@ mod resize;
 mod shape;
 mod signal;
 mod strided;
+mod tfidf;
 mod top_k;
 pub(crate) mod window;
 
@@ -38,6 +40,7 @@ pub const ALL: &[&[OpDef]] = &[
     attention::DEFS,
     bitwise::DEFS,
     cast::DEFS,
+    contrib::DEFS,
     control::DEFS,
     conv::DEFS,
     cumulative::DEFS,
@@ -62,5 +65,6 @@ pub const ALL: &[&[OpDef]] = &[
     resize::DEFS,
     shape::DEFS,
     signal::DEFS,
+    tfidf::DEFS,
     top_k::DEFS,
 ];

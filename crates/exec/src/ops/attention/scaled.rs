@@ -10,6 +10,7 @@ use crate::ops::number::unsupported_dtype;
 use fewbit_core::{DType, Dim, Error, Result, Tensor, ValueType};
 use fewbit_kernels::gemm::{Epilogue, Matrix, PackedF32, gemm_f32};
 use fewbit_kernels::math;
+use fewbit_kernels::softmax::softmax_f32;
 
 pub(super) const DEF: OpDef = OpDef::new("Attention", infer, eval).since(23);
 
@@ -104,7 +105,11 @@ impl Attention {
         let shape = vec![self.q.batch, self.q.count, self.q.rows, total];
         let mut shown = self.shown.map(|_| ctx.alloc(DType::F32, shape)).transpose()?;
         let groups = self.keys.shape()[1];
-        for (batch, group) in (0..self.q.batch).flat_map(|b| (0..groups).map(move |g| (b, g))) {
+        // Nothing to write, however many heads the shapes claim.
+        let idle = y.is_empty() && shown.as_ref().is_none_or(Tensor::is_empty);
+        for (batch, group) in
+            (0..if idle { 0 } else { self.q.batch }).flat_map(|b| (0..groups).map(move |g| (b, g)))
+        {
             let packed = self.pack(batch, group)?;
             let heads = self.q.count / groups;
             for head in group * heads..(group + 1) * heads {
@@ -161,7 +166,9 @@ impl Attention {
             self.bias.add_to(scores, [batch, head, row]);
         }
         keep.at(self.shown, Stage::Biased, scores)?;
-        scores.chunks_exact_mut(total).for_each(softmax);
+        // A row that is hidden as a whole becomes NaN, as in the specification's own expansion.
+        let biased = scores.to_vec();
+        softmax_f32(*ctx.kernels, &biased, total, scores);
         keep.at(self.shown, Stage::Softmax, scores)
     }
 
@@ -265,17 +272,4 @@ fn elements(rows: usize, columns: usize) -> Result<usize> {
     rows.checked_mul(columns)
         .filter(|&n| n <= fewbit_core::max_tensor_bytes() / 4)
         .ok_or_else(|| Error::resource(format!("scores of {rows} by {columns} are too large")))
-}
-
-/// `e^x / sum(e^x)` in place. A row that is hidden as a whole becomes NaN, as the specification's
-/// own expansion of the operator has it.
-fn softmax(row: &mut [f32]) {
-    let largest = row.iter().copied().fold(f32::NEG_INFINITY, math::max);
-    row.iter_mut().for_each(|v| *v = math::exp(*v - largest));
-    let mut lanes = [0.0f32; 16];
-    for chunk in row.chunks(16) {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, v)| *lane += v);
-    }
-    let total: f32 = lanes.iter().sum();
-    row.iter_mut().for_each(|v| *v /= total);
 }

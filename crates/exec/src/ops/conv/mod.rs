@@ -1,5 +1,6 @@
 //! `Conv` and `ConvTranspose`, of one to three spatial dimensions.
 
+mod deformable;
 pub(crate) mod float;
 pub(crate) mod geometry;
 mod integer;
@@ -22,6 +23,7 @@ use transposed::Transposed;
 
 pub(super) const DEFS: &[OpDef] = &[
     OpDef::new("Conv", infer_conv, eval_conv).role(Role::Weighted(|_| 0)),
+    deformable::DEF,
     OpDef::new("ConvTranspose", infer_transposed, eval_transposed).role(Role::Weighted(|_| 1)),
 ];
 

@@ -51,6 +51,9 @@ fn sum(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
 }
 
 fn prelu(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
+    if ctx.opset < 7 {
+        per_channel_slope(ctx)?;
+    }
     // The slope broadcasts to the input, never the other way round.
     let (x, slope) = (ctx.input(0)?.shape(), ctx.input(1)?.shape());
     if broadcast_shapes(&[x, slope])? != x {
@@ -58,6 +61,18 @@ fn prelu(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
             .code("FB-3203"));
     }
     fold(ctx, prelu, Binary::PRelu)
+}
+
+/// Before operator set 7 a slope per channel is a plain vector.
+fn per_channel_slope(ctx: &mut EvalCtx) -> Result<()> {
+    let (x, slope) = (ctx.input(0)?.shape(), ctx.input(1)?);
+    if slope.rank() == 1 && x.len() > 1 && slope.len() == x[1] {
+        let mut shape = vec![1; x.len() - 1];
+        shape[0] = slope.len();
+        let reshaped = slope.reshape(shape)?;
+        ctx.inputs[1] = Some(reshaped);
+    }
+    Ok(())
 }
 
 fn mean(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {

@@ -5,8 +5,9 @@ use crate::eval::EvalCtx;
 use crate::infer::{InferCtx, broadcast, broadcast_to_bool};
 use crate::ops::broadcast::{broadcast_shapes, for_each_row, zip};
 use crate::ops::half::widen;
+use crate::ops::movement::move_elements;
 use crate::ops::number::{for_number, mixed_dtypes, unsupported_dtype};
-use fewbit_core::{DType, Error, Result, Tensor, ValueType};
+use fewbit_core::{DType, Result, Tensor, ValueType};
 
 pub(in crate::ops) const DEFS: &[OpDef] = &[
     OpDef::new("Equal", broadcast_to_bool, equal).since(7),
@@ -126,24 +127,25 @@ fn infer_where(ctx: &InferCtx) -> Result<Vec<ValueType>> {
 /// `Where`: any type of element, moved by its bytes.
 fn select(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
     let (condition, x, y) = (ctx.input(0)?, ctx.input(1)?, ctx.input(2)?);
-    if x.dtype() != y.dtype() {
-        return Err(mixed_dtypes(x.dtype(), y.dtype()));
+    if condition.dtype() != DType::Bool {
+        return Err(unsupported_dtype(condition.dtype()));
     }
     let shapes = [condition.shape(), x.shape(), y.shape()];
     let shape = broadcast_shapes(&shapes)?;
-    let chosen = condition.cow::<u8>()?;
-    let Some(size) = x.dtype().size() else {
-        return Err(Error::unsupported(format!("Where of {} elements", x.dtype())).code("FB-4202"));
-    };
-    let mut out = ctx.alloc(x.dtype(), shape.clone())?;
-    let bytes = out.bytes_mut();
-    for_each_row(shapes, &shape, |start, offsets, steps, len| {
-        for i in 0..len {
-            let at = |k: usize| offsets[k] + i * steps[k];
-            let (from, index) = if chosen[at(0)] != 0 { (x, at(1)) } else { (y, at(2)) };
-            let source = &from.bytes()[index * size..(index + 1) * size];
-            bytes[(start + i) * size..(start + i + 1) * size].copy_from_slice(source);
-        }
-    });
+    let chosen = condition.bytes();
+    let out = move_elements(ctx, &[x, y], shape.clone(), |inputs, out, size| {
+        for_each_row(shapes, &shape, |start, offsets, steps, len| {
+            for i in 0..len {
+                let at = |k: usize| offsets[k] + i * steps[k];
+                let (from, index) = match chosen[at(0)] {
+                    0 => (inputs[1], at(2)),
+                    _ => (inputs[0], at(1)),
+                };
+                let source = &from[index * size..(index + 1) * size];
+                out[(start + i) * size..(start + i + 1) * size].copy_from_slice(source);
+            }
+        });
+        Ok(())
+    })?;
     Ok(vec![out])
 }

@@ -5,7 +5,7 @@ use crate::def::{OpDef, Role};
 use crate::eval::EvalCtx;
 use crate::infer::same_as_input;
 use crate::ops::half::through_f32;
-use crate::ops::number::{Number, for_number, unsupported_dtype};
+use crate::ops::number::{Number, for_int, for_number, unsupported_dtype};
 use fewbit_core::{DType, Result, Tensor};
 use fewbit_kernels::elementwise::{Unary, unary_f32_in_place};
 
@@ -83,18 +83,12 @@ fn apply(
         DType::F64 => {
             tensor.as_mut_slice::<f64>()?.iter_mut().for_each(|v| *v = f64_value(kernel, *v))
         }
-        dtype if kernel == Unary::Relu && dtype.is_signed_int() => {
-            return signless(tensor, |v| if v < 0 { 0 } else { v });
+        dtype if kernel == Unary::Relu => {
+            for_int!(dtype, T => map(&mut tensor, |v: T| v.larger(T::ZERO)))?;
         }
         other => return Err(unsupported_dtype(other)),
     }
     Ok(vec![tensor])
-}
-
-/// A map of integers, in place.
-fn signless(tensor: Tensor, map: impl Fn(i64) -> i64) -> Result<Vec<Tensor>> {
-    let values: Vec<f64> = tensor.to_i64()?.into_iter().map(|v| map(v) as f64).collect();
-    Ok(vec![Tensor::from_f64(tensor.dtype(), tensor.shape().to_vec(), &values)?])
 }
 
 /// `Abs`, `Neg` and `Sign`, which know every type of number.

@@ -31,9 +31,14 @@ fn eval(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
     let factor: Vec<f32> =
         gamma.iter().zip(&used_variance).map(|(g, v)| g / (v + epsilon).sqrt()).collect();
     if inner > 0 && count > 0 {
-        for (plane, c) in x.as_mut_slice::<f32>()?.chunks_exact_mut(inner).zip((0..count).cycle()) {
-            plane.iter_mut().for_each(|v| *v = (*v - used_mean[c]).mul_add(factor[c], beta[c]));
-        }
+        let pool = ctx.kernels.pool;
+        let planes = pool.grain(x.len() / inner, 32_768 / inner);
+        pool.for_each_chunk(x.as_mut_slice::<f32>()?, planes * inner, |i, chunk| {
+            for (j, plane) in chunk.chunks_exact_mut(inner).enumerate() {
+                let c = (i * planes + j) % count;
+                plane.iter_mut().for_each(|v| *v = (*v - used_mean[c]) * factor[c] + beta[c]);
+            }
+        });
     }
     if !trains {
         return Ok(vec![x]);

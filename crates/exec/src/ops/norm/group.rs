@@ -1,11 +1,12 @@
 //! `InstanceNormalization` and `GroupNormalization`: statistics over part of one sample.
 
-use super::{channels, mean_and_variance, parameter};
+use super::{channels, parameter};
 use crate::def::OpDef;
 use crate::eval::EvalCtx;
 use crate::infer::same_as_input;
 use crate::ops::half::through_f32;
 use fewbit_core::{Error, Result, Tensor};
+use fewbit_kernels::norm::group_norm_f32;
 
 pub(in crate::ops) const INSTANCE: OpDef =
     OpDef::new("InstanceNormalization", same_as_input, instance);
@@ -32,24 +33,19 @@ fn group(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
 }
 
 fn normalize(ctx: &mut EvalCtx, groups: usize) -> Result<Vec<Tensor>> {
-    let mut x = ctx.take(0)?;
+    let x = ctx.input(0)?;
     let (count, inner) = channels(x.shape())?;
     let scale = per_channel(ctx.input(1)?, count, groups, "scale")?;
     let bias = per_channel(ctx.input(2)?, count, groups, "bias")?;
-    let epsilon = ctx.float("epsilon", 1e-5)? as f64;
-    let size = count / groups.max(1) * inner;
-    if size == 0 {
-        return Ok(vec![x]);
-    }
-    for (part, g) in x.as_mut_slice::<f32>()?.chunks_exact_mut(size).zip((0..groups).cycle()) {
-        let (mean, variance) = mean_and_variance(part.iter().copied(), size);
-        let inverse = 1.0 / (variance + epsilon).sqrt();
-        for (i, v) in part.iter_mut().enumerate() {
-            let c = g * (count / groups) + i / inner;
-            *v = ((*v as f64 - mean) * inverse) as f32 * scale[c] + bias[c];
+    let epsilon = ctx.float("epsilon", 1e-5)?;
+    let data = x.cow::<f32>()?;
+    let y = ctx.output(x.shape().to_vec(), |out| {
+        if !data.is_empty() {
+            group_norm_f32(*ctx.kernels, &data, inner, groups, (&scale, &bias), epsilon, out);
         }
-    }
-    Ok(vec![x])
+        Ok(())
+    })?;
+    Ok(vec![y])
 }
 
 /// One value for each channel; `GroupNormalization` of operator set 18 gave one for each group.

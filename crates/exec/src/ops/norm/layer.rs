@@ -8,6 +8,7 @@ use crate::infer::{InferCtx, same_as_input, typed};
 use crate::ops::broadcast::{broadcast_shapes, for_each_row};
 use crate::ops::half::widen;
 use fewbit_core::{DType, Dim, Error, Result, Tensor, ValueType};
+use fewbit_kernels::norm::{layer_norm_f32, rms_norm_f32};
 
 pub(in crate::ops) const LAYER: OpDef = OpDef::new("LayerNormalization", infer_layer, layer);
 pub(in crate::ops) const RMS: OpDef = OpDef::new("RMSNormalization", same_as_input, rms);
@@ -31,7 +32,15 @@ fn infer_layer(ctx: &InferCtx) -> Result<Vec<ValueType>> {
 }
 
 fn layer(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
-    let stored = widen(ctx)?;
+    let stored = stored_type(ctx)?;
+    let wants_statistics = ctx.node.outputs.iter().skip(1).any(Option::is_some);
+    if let (false, Some(rows)) = (wants_statistics, whole_rows(ctx, ctx.opt(2))?) {
+        let y = rows.run(ctx, |x, out| {
+            let (gamma, beta) = (&rows.gamma, rows.beta.as_deref());
+            layer_norm_f32(*ctx.kernels, x, gamma, beta, rows.epsilon, out);
+        })?;
+        return Ok(vec![y.cast(stored)?]);
+    }
     let mut x = as_f32(ctx.take(0)?)?;
     let (size, kept) = trailing(ctx, x.shape())?;
     let epsilon = ctx.float("epsilon", 1e-5)? as f64;
@@ -43,8 +52,7 @@ fn layer(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
         means.push(mean as f32);
         inverses.push(inverse as f32);
     }
-    let y = scale_and_shift(x, ctx.opt(1), ctx.opt(2))?;
-    let y = stored.map_or(Ok(y.clone()), |dtype| y.cast(dtype))?;
+    let y = scale_and_shift(x, ctx.opt(1), ctx.opt(2))?.cast(stored)?;
     let mut outputs =
         vec![y, Tensor::from_slice(kept.clone(), &means)?, Tensor::from_slice(kept, &inverses)?];
     outputs.truncate(ctx.node.outputs.len().max(1));
@@ -52,7 +60,13 @@ fn layer(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
 }
 
 fn rms(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
-    let stored = widen(ctx)?;
+    let stored = stored_type(ctx)?;
+    if let Some(rows) = whole_rows(ctx, None)? {
+        let y = rows.run(ctx, |x, out| {
+            rms_norm_f32(*ctx.kernels, x, &rows.gamma, rows.epsilon, out);
+        })?;
+        return Ok(vec![y.cast(stored)?]);
+    }
     let mut x = as_f32(ctx.take(0)?)?;
     let (size, _) = trailing(ctx, x.shape())?;
     let epsilon = ctx.float("epsilon", 1e-5)? as f64;
@@ -61,8 +75,43 @@ fn rms(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
         let inverse = 1.0 / (squares + epsilon).sqrt();
         row.iter_mut().for_each(|v| *v = (*v as f64 * inverse) as f32);
     }
-    let y = scale_and_shift(x, ctx.opt(1), None)?;
-    Ok(vec![stored.map_or(Ok(y.clone()), |dtype| y.cast(dtype))?])
+    Ok(vec![scale_and_shift(x, ctx.opt(1), None)?.cast(stored)?])
+}
+
+/// The type of the data; half-precision inputs are widened.
+fn stored_type(ctx: &mut EvalCtx) -> Result<DType> {
+    let stored = ctx.input(0)?.dtype();
+    widen(ctx)?;
+    Ok(stored)
+}
+
+/// The common case, which the kernels know: `f32`, parameters of the shape of one row.
+struct Rows {
+    gamma: Vec<f32>,
+    beta: Option<Vec<f32>>,
+    epsilon: f32,
+}
+
+fn whole_rows(ctx: &EvalCtx, beta: Option<&Tensor>) -> Result<Option<Rows>> {
+    let (x, gamma) = (ctx.input(0)?, ctx.input(1)?);
+    let axis = axis_index(ctx.int("axis", -1)?, x.rank())?;
+    let fits = |t: &Tensor| t.dtype() == DType::F32 && t.shape() == &x.shape()[axis..];
+    if x.dtype() != DType::F32 || gamma.is_empty() || !fits(gamma) || !beta.is_none_or(fits) {
+        return Ok(None);
+    }
+    let beta = beta.map(Tensor::to_vec).transpose()?;
+    Ok(Some(Rows { gamma: gamma.to_vec()?, beta, epsilon: ctx.float("epsilon", 1e-5)? }))
+}
+
+impl Rows {
+    fn run(&self, ctx: &EvalCtx, kernel: impl Fn(&[f32], &mut [f32])) -> Result<Tensor> {
+        let x = ctx.input(0)?;
+        let data = x.cow::<f32>()?;
+        ctx.output(x.shape().to_vec(), |out| {
+            kernel(&data, out);
+            Ok(())
+        })
+    }
 }
 
 fn as_f32(x: Tensor) -> Result<Tensor> {
@@ -109,7 +158,7 @@ fn scale_and_shift(mut x: Tensor, scale: Option<&Tensor>, bias: Option<&Tensor>)
 
 /// Over the batch and all positions of each channel, or over the given axes.
 fn mean_variance(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
-    let stored = widen(ctx)?;
+    let stored = stored_type(ctx)?;
     let mut x = as_f32(ctx.take(0)?)?;
     let shape = x.shape().to_vec();
     let axes = ctx.node.ints("axes")?.map_or(vec![0, 2, 3], <[i64]>::to_vec);
@@ -131,5 +180,5 @@ fn mean_variance(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
             *value = ((*value as f64 - mean) / (variance.sqrt() + 1e-9)) as f32;
         }
     });
-    Ok(vec![stored.map_or(Ok(x.clone()), |dtype| x.cast(dtype))?])
+    Ok(vec![x.cast(stored)?])
 }

@@ -3,6 +3,8 @@
 use crate::def::OpDef;
 use crate::eval::{EvalCtx, axis_index};
 use crate::infer::{InferCtx, only_dtype, typed};
+use crate::ops::half::widen;
+use crate::ops::number::{Number, for_number};
 use fewbit_core::{DType, Dim, Error, Result, Tensor, ValueType};
 
 pub(in crate::ops) const MAX: OpDef = OpDef::new("ArgMax", infer, max);
@@ -22,15 +24,22 @@ fn infer(ctx: &InferCtx) -> Result<Vec<ValueType>> {
 }
 
 fn max(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
-    search(ctx, |new, best| new > best)
+    widen(ctx)?;
+    let x = ctx.input(0)?;
+    for_number!(x.dtype(), T => search(ctx, x, |new: T, best: T| new > best))
 }
 
 fn min(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
-    search(ctx, |new, best| new < best)
+    widen(ctx)?;
+    let x = ctx.input(0)?;
+    for_number!(x.dtype(), T => search(ctx, x, |new: T, best: T| new < best))
 }
 
-fn search(ctx: &mut EvalCtx, better: fn(f64, f64) -> bool) -> Result<Vec<Tensor>> {
-    let x = ctx.input(0)?;
+fn search<T: Number>(
+    ctx: &EvalCtx,
+    x: &Tensor,
+    better: impl Fn(T, T) -> bool,
+) -> Result<Vec<Tensor>> {
     let axis = axis_index(ctx.int("axis", 0)?, x.rank())?;
     let last = ctx.int("select_last_index", 0)? != 0;
     let (len, inner) = (x.shape()[axis], x.shape()[axis + 1..].iter().product::<usize>());
@@ -39,14 +48,16 @@ fn search(ctx: &mut EvalCtx, better: fn(f64, f64) -> bool) -> Result<Vec<Tensor>
             Error::bad_input(format!("axis {axis} of {:?} is empty", x.shape())).code("FB-3210")
         );
     }
-    let values = x.to_f64()?;
-    let mut found = Vec::new();
+    // As in numpy, the first NaN beats every number.
+    let wins = |new: T, best: T| {
+        better(new, best) || (last && new == best) || (new.is_nan() && !best.is_nan())
+    };
+    let values = x.cow::<T>()?;
+    let mut found = Vec::with_capacity(values.len() / len);
     for block in values.chunks_exact((len * inner).max(1)) {
         for offset in 0..inner {
             let at = |i: usize| block[offset + i * inner];
-            let pick = |best: usize, i: usize| {
-                if better(at(i), at(best)) || (last && at(i) == at(best)) { i } else { best }
-            };
+            let pick = |best: usize, i: usize| if wins(at(i), at(best)) { i } else { best };
             found.push((1..len).fold(0, pick) as i64);
         }
     }

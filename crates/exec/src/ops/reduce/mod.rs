@@ -1,6 +1,7 @@
 //! Reductions along axes.
 
 mod arg;
+mod axes;
 mod sums;
 
 use crate::def::OpDef;

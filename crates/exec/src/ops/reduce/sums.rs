@@ -1,26 +1,33 @@
-//! `ReduceSum` and its kin. Axes are an attribute in old operator sets and input 1 in new ones.
+//! `ReduceSum` and its kin: `f32` on the kernels, integers in their own type, the rest in `f64`.
 
+use super::axes::{Reduced, infer};
 use crate::def::OpDef;
-use crate::eval::{EvalCtx, axis_index};
-use crate::infer::{InferCtx, only_dtype, typed};
+use crate::eval::EvalCtx;
 use crate::ops::broadcast::for_each_row;
-use crate::ops::params::{Known, ints, known_ints};
-use fewbit_core::{DType, Dim, Result, Tensor, ValueType};
+use crate::ops::half::through_f32;
+use crate::ops::number::{Number, for_int};
+use fewbit_core::{DType, Result, Tensor};
+use fewbit_kernels::reduce::{Reduce, reduce_f32};
+use fewbit_kernels::transpose::transpose;
 
-/// A reduction in `f64`, which holds every 32-bit integer and float exactly: the start value,
-/// the step, and what is made of the total and the number of elements.
-struct Reduction {
+/// A reduction in `f64`: the start value, the step, and what is made of the total and the number
+/// of elements.
+struct Wide {
     start: f64,
     step: fn(f64, f64) -> f64,
     finish: fn(f64, usize) -> f64,
 }
 
-/// A row: operator, start value, step, finish.
+/// A row: operator, kernel, and its start value, step and finish in `f64`.
 macro_rules! rows {
-    ($($name:ident $op:literal $start:expr, $step:expr, $finish:expr;)*) => {
+    ($($name:ident $op:literal $kernel:ident $start:expr, $step:expr, $finish:expr;)*) => {
         $(pub(in crate::ops) const $name: OpDef = {
             fn eval(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
-                reduce(ctx, &Reduction { start: $start, step: $step, finish: $finish })
+                if let Some(done) = through_f32(ctx, eval)? {
+                    return Ok(done);
+                }
+                let wide = Wide { start: $start, step: $step, finish: $finish };
+                reduce(ctx, Reduce::$kernel, &wide)
             }
             OpDef::new($op, infer, eval)
         };)*
@@ -28,82 +35,108 @@ macro_rules! rows {
 }
 
 rows! {
-    SUM "ReduceSum" 0.0, |a, v| a + v, |a, _| a;
-    MEAN "ReduceMean" 0.0, |a, v| a + v, |a, n| a / n as f64;
-    MAX "ReduceMax" f64::NEG_INFINITY, |a, v| if v > a || v.is_nan() { v } else { a }, |a, _| a;
-    MIN "ReduceMin" f64::INFINITY, |a, v| if v < a || v.is_nan() { v } else { a }, |a, _| a;
-    PROD "ReduceProd" 1.0, |a, v| a * v, |a, _| a;
-    L1 "ReduceL1" 0.0, |a, v| a + v.abs(), |a, _| a;
-    L2 "ReduceL2" 0.0, |a, v| v.mul_add(v, a), |a, _| a.sqrt();
-    SUM_SQUARE "ReduceSumSquare" 0.0, |a, v| v.mul_add(v, a), |a, _| a;
-    LOG_SUM "ReduceLogSum" 0.0, |a, v| a + v, |a, _| a.ln();
-    LOG_SUM_EXP "ReduceLogSumExp" f64::NEG_INFINITY, log_add_exp, |a, _| a;
+    SUM "ReduceSum" Sum 0.0, |a, v| a + v, |a, _| a;
+    MEAN "ReduceMean" Mean 0.0, |a, v| a + v, |a, n| a / n as f64;
+    MAX "ReduceMax" Max f64::NEG_INFINITY, <f64 as Number>::larger, |a, _| a;
+    MIN "ReduceMin" Min f64::INFINITY, <f64 as Number>::smaller, |a, _| a;
+    PROD "ReduceProd" Prod 1.0, |a, v| a * v, |a, _| a;
+    L1 "ReduceL1" L1 0.0, |a, v| a + v.abs(), |a, _| a;
+    L2 "ReduceL2" L2 0.0, |a, v| v.mul_add(v, a), |a, _| a.sqrt();
+    SUM_SQUARE "ReduceSumSquare" SumSquare 0.0, |a, v| v.mul_add(v, a), |a, _| a;
+    LOG_SUM "ReduceLogSum" LogSum 0.0, |a, v| a + v, |a, _| a.ln();
+    LOG_SUM_EXP "ReduceLogSumExp" LogSumExp f64::NEG_INFINITY, log_add_exp, |a, _| a;
 }
 
 /// `ln(e^a + e^b)` without overflow.
 fn log_add_exp(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() {
+        return f64::NAN;
+    }
     let (low, high) = if a < b { (a, b) } else { (b, a) };
     if high.is_infinite() { high } else { high + (low - high).exp().ln_1p() }
 }
 
-fn infer(ctx: &InferCtx) -> Result<Vec<ValueType>> {
-    let axes = match known_ints(ctx, "axes", 1)? {
-        Known::Value(axes) => axes,
-        Known::Absent => Vec::new(),
-        Known::Unknown => return Ok(vec![only_dtype(ctx.dtype(0))]),
-    };
-    let Some(shape) = ctx.shape(0) else {
-        return Ok(vec![only_dtype(ctx.dtype(0))]);
-    };
-    let keep = ctx.node.int("keepdims")?.unwrap_or(1) != 0;
-    let idle = axes.is_empty() && ctx.node.int("noop_with_empty_axes")?.unwrap_or(0) != 0;
-    let reduced = reduced_axes(&axes, shape.len(), idle)?;
-    let dims = shape.iter().zip(&reduced).filter(|(_, r)| keep || !**r);
-    let dims = dims.map(|(d, r)| if *r { Dim::Known(1) } else { d.clone() }).collect();
-    Ok(vec![typed(ctx.dtype(0), Some(dims))])
-}
-
-/// Which axes go; no axes means all, unless told to do nothing.
-pub(super) fn reduced_axes(axes: &[i64], rank: usize, idle: bool) -> Result<Vec<bool>> {
-    let mut reduced = vec![axes.is_empty() && !idle; rank];
-    for &axis in axes {
-        reduced[axis_index(axis, rank)?] = true;
-    }
-    Ok(reduced)
-}
-
-fn reduce(ctx: &mut EvalCtx, reduction: &Reduction) -> Result<Vec<Tensor>> {
+fn reduce(ctx: &mut EvalCtx, op: Reduce, wide: &Wide) -> Result<Vec<Tensor>> {
     let x = ctx.input(0)?;
-    let axes = ints(ctx, "axes", 1)?.unwrap_or_default();
-    let keep = ctx.int("keepdims", 1)? != 0;
-    let idle = axes.is_empty() && ctx.int("noop_with_empty_axes", 0)? != 0;
-    let reduced = reduced_axes(&axes, x.rank(), idle)?;
-    let kept: Vec<usize> =
-        x.shape().iter().zip(&reduced).map(|(&d, &r)| if r { 1 } else { d }).collect();
-    let totals = totals(x, &kept, reduction)?;
-    let shape = if keep {
-        kept
-    } else {
-        x.shape().iter().zip(&reduced).filter(|(_, r)| !**r).map(|(&d, _)| d).collect()
-    };
-    Ok(vec![narrow(x.dtype(), shape, &totals)?])
+    let axes = Reduced::new(ctx, x.shape())?;
+    let dtype = x.dtype();
+    if dtype == DType::F32 {
+        return Ok(vec![float(ctx, x, &axes, op)?]);
+    }
+    if dtype.is_int() && matches!(op, Reduce::Sum | Reduce::Max | Reduce::Min | Reduce::Prod) {
+        return Ok(vec![for_int!(dtype, T => whole::<T>(ctx, x, &axes, op))?]);
+    }
+    let totals = totals(x, &axes, wide)?;
+    Ok(vec![narrow(dtype, axes.output_shape(), &totals)?])
 }
 
-fn totals(x: &Tensor, kept: &[usize], reduction: &Reduction) -> Result<Vec<f64>> {
+/// The kernel wants one run of axes to reduce; others are brought together first.
+fn float(ctx: &EvalCtx, x: &Tensor, axes: &Reduced, op: Reduce) -> Result<Tensor> {
+    let data = x.cow::<f32>()?;
+    let mut out = ctx.alloc(DType::F32, axes.output_shape())?;
+    if let Some(dims) = axes.as_one_run() {
+        reduce_f32(*ctx.kernels, op, &data, dims, out.as_mut_slice()?);
+        return Ok(out);
+    }
+    let mut gathered = ctx.alloc(DType::F32, x.shape().to_vec())?;
+    let order = axes.kept_first();
+    transpose(
+        *ctx.kernels,
+        4,
+        bytemuck::cast_slice(&data),
+        x.shape(),
+        &order,
+        gathered.bytes_mut(),
+    );
+    let dims = [out.len(), axes.count(), 1];
+    reduce_f32(*ctx.kernels, op, gathered.as_slice()?, dims, out.as_mut_slice()?);
+    Ok(out)
+}
+
+/// Integer sums and products wrap, as in numpy.
+fn whole<T: Number>(ctx: &EvalCtx, x: &Tensor, axes: &Reduced, op: Reduce) -> Result<Tensor> {
+    let (start, step): (T, fn(T, T) -> T) = match op {
+        Reduce::Prod => (T::ONE, T::mul),
+        Reduce::Max => (T::LOWEST, T::larger),
+        Reduce::Min => (T::HIGHEST, T::smaller),
+        _ => (T::ZERO, T::add),
+    };
+    let values = x.cow::<T>()?;
+    ctx.output(axes.output_shape(), |out| {
+        out.fill(start);
+        fold(x.shape(), axes, &values, out, step);
+        Ok(())
+    })
+}
+
+fn totals(x: &Tensor, axes: &Reduced, wide: &Wide) -> Result<Vec<f64>> {
     let values = x.to_f64()?;
-    let outputs: usize = kept.iter().product();
-    let mut totals = vec![reduction.start; outputs];
-    for_each_row([kept], x.shape(), |start, [offset], [step], len| {
+    let mut totals = Tensor::zeros(DType::F64, axes.output_shape())?.to_vec::<f64>()?;
+    totals.fill(wide.start);
+    fold(x.shape(), axes, &values, &mut totals, wide.step);
+    Ok(totals.into_iter().map(|t| (wide.finish)(t, axes.count())).collect())
+}
+
+/// Folds every element into its output, in the order of the input.
+fn fold<T: Copy>(
+    shape: &[usize],
+    axes: &Reduced,
+    values: &[T],
+    out: &mut [T],
+    step: impl Fn(T, T) -> T,
+) {
+    if values.is_empty() {
+        return;
+    }
+    for_each_row([&axes.kept], shape, |start, [offset], [stride], len| {
         for i in 0..len {
-            let total = &mut totals[offset + i * step];
-            *total = (reduction.step)(*total, values[start + i]);
+            let total = &mut out[offset + i * stride];
+            *total = step(*total, values[start + i]);
         }
     });
-    let count = values.len() / outputs.max(1);
-    Ok(totals.into_iter().map(|t| (reduction.finish)(t, count)).collect())
 }
 
-/// Integer results truncate, as integer arithmetic would; an empty maximum saturates.
+/// Integer results truncate, as integer arithmetic would.
 fn narrow(dtype: DType, shape: Vec<usize>, totals: &[f64]) -> Result<Tensor> {
     if dtype.is_int() {
         let whole: Vec<f64> = totals.iter().map(|t| t.trunc()).collect();
