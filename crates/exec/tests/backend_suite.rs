@@ -110,3 +110,25 @@ fn check(table: &Table) {
         assert!(now >= passed, "{name} passed {passed} cases before, and {now} now");
     }
 }
+
+/// What the suite leaves out, with ONNX Runtime as the judge: operators of its own domain, older
+/// operator sets, recurrent networks in both directions, reductions over axes that lie apart.
+#[test]
+fn onnx_runtime_agrees() {
+    let Some(python) = std::env::var_os("FEWBIT_PYTHON") else {
+        eprintln!("skipped: FEWBIT_PYTHON is not set");
+        return;
+    };
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ort_cases");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ort_cases.py");
+    let output = Command::new(python).arg(script).arg(&folder).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let reports = run_folder(&folder);
+    print(&reports);
+    let count = Count::of(&reports);
+    assert!(count.cases > 100, "{count}");
+    assert_eq!(count.passed, count.cases, "{count}");
+}

@@ -52,7 +52,7 @@ fn simplified(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
         return Ok(done);
     }
     let x = ctx.take(0)?;
-    if !matches!(ctx.int("axis", -1)?, axis if axis == -1 || axis + 1 == x.rank() as i64) {
+    if !matches!(ctx.int("axis", -1)?, axis if axis == -1 || axis == x.rank() as i64 - 1) {
         return Err(Error::unsupported("normalization over more than the last axis"));
     }
     let gamma = row(&x, ctx.input(1)?)?;

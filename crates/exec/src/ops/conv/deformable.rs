@@ -96,7 +96,8 @@ impl Deformable {
     fn run(&self, ctx: &EvalCtx, outputs: usize, bias: &[f32], y: &mut [f32]) -> Result<()> {
         let positions = self.output[0] * self.output[1];
         let each = self.channels / self.groups;
-        let (k, m) = (each * self.kernel[0] * self.kernel[1], outputs / self.groups);
+        let points = self.kernel[0] * self.kernel[1];
+        let (k, m) = (each.saturating_mul(points), outputs / self.groups);
         for (plane, bias) in y.chunks_exact_mut(positions.max(1)).zip(bias.iter().cycle()) {
             plane.fill(*bias);
         }
@@ -109,7 +110,6 @@ impl Deformable {
             let (batch, group) = (at / self.groups, at % self.groups);
             let rows = columns.as_mut_slice::<f32>()?.chunks_exact_mut(positions);
             for (row, samples) in rows.enumerate() {
-                let points = self.kernel[0] * self.kernel[1];
                 self.gather(ctx, batch, group * each + row / points, row % points, samples)?;
             }
             let packed = PackedF32::new(k, positions, columns.as_slice()?);

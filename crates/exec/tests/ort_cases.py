@@ -1,0 +1,143 @@
+"""Writes cases in the layout of the ONNX backend suite, with outputs computed by ONNX Runtime.
+
+They cover what the suite leaves out: com.microsoft operators, older operator sets, directions and
+lengths of recurrent networks, reductions over axes that lie apart. Usage: ort_cases.py FOLDER
+"""
+
+import os
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
+
+rng = np.random.default_rng(7)
+
+
+def normal(*shape):
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def case(name, op, inputs, outputs, opset=17, domain="", **attributes):
+    """Runs one node in ONNX Runtime and writes model, inputs and outputs."""
+    names = ["" if x is None else f"x{i}" for i, x in enumerate(inputs)]
+    given = {n: x for n, x in zip(names, inputs) if n}
+    node = helper.make_node(op, names, outputs, domain=domain, **attributes)
+    described = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
+        for n, x in given.items()
+    ]
+    wanted = [helper.make_empty_tensor_value_info(n) for n in outputs if n]
+    graph = helper.make_graph([node], name, described, wanted)
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    results = session.run(None, given)
+    data = os.path.join(sys.argv[1], name, "test_data_set_0")
+    os.makedirs(data)
+    onnx.save(model, os.path.join(sys.argv[1], name, "model.onnx"))
+    for kind, arrays in (("input", list(given.values())), ("output", results)):
+        for i, array in enumerate(arrays):
+            proto = numpy_helper.from_array(np.asarray(array))
+            with open(os.path.join(data, f"{kind}_{i}.pb"), "wb") as file:
+                file.write(proto.SerializeToString())
+
+
+MS = {"domain": "com.microsoft", "opset": 17}
+
+
+def microsoft():
+    x = normal(2, 3, 8)
+    case("ms_gelu", "Gelu", [x], ["y"], **MS)
+    case("ms_bias_gelu", "BiasGelu", [x, normal(8)], ["y"], **MS)
+    case("ms_fast_gelu", "FastGelu", [x], ["y"], **MS)
+    case("ms_fast_gelu_bias", "FastGelu", [x, normal(8)], ["y"], **MS)
+    case("ms_quick_gelu", "QuickGelu", [x], ["y"], alpha=1.5, **MS)
+    skip, gamma, beta, bias = normal(2, 3, 8), normal(8), normal(8), normal(8)
+    case("ms_skip", "SkipLayerNormalization", [x, skip, gamma, beta], ["y"], epsilon=1e-5, **MS)
+    all_outputs = ["y", "", "", "sum"]
+    case("ms_skip_bias", "SkipLayerNormalization", [x, skip, gamma, beta, bias], all_outputs, **MS)
+    op = "SkipSimplifiedLayerNormalization"
+    case("ms_skip_simplified", op, [x, skip, gamma, bias], all_outputs, epsilon=1e-6, **MS)
+    ids = np.array([[1, 4, 0], [2, 2, 3]], np.int32)
+    segments = np.array([[0, 0, 1], [0, 1, 1]], np.int32)
+    mask = np.array([[1, 1, 0], [1, 1, 1]], np.int32)
+    tables = [normal(5, 8), normal(6, 8), normal(2, 8)]
+    inputs = [ids, segments, *tables, gamma, beta, mask]
+    case("ms_embed", "EmbedLayerNormalization", inputs, ["y", "m"], epsilon=1e-6, **MS)
+
+
+def recurrent():
+    lengths = np.array([4, 2, 3], np.int32)
+    for op, gates in (("RNN", 1), ("GRU", 3), ("LSTM", 4)):
+        for direction, d in (("forward", 1), ("reverse", 1), ("bidirectional", 2)):
+            x, w, r = normal(4, 3, 5), normal(d, gates * 2, 5), normal(d, gates * 2, 2)
+            b, h = normal(d, 2 * gates * 2), normal(d, 3, 2)
+            inputs = [x, w, r, b, lengths, h]
+            extra = {"hidden_size": 2, "direction": direction}
+            if op == "LSTM":
+                inputs += [normal(d, 3, 2), normal(d, 3 * 2)]
+            outputs = ["y", "h", "c"] if op == "LSTM" else ["y", "h"]
+            case(f"{op}_{direction}", op, inputs, outputs, opset=14, **extra)
+            case(f"{op}_{direction}_clip", op, inputs, outputs, opset=14, clip=0.4, **extra)
+    x, w, r = normal(4, 3, 5), normal(1, 6, 5), normal(1, 6, 2)
+    both = [x, w, r, normal(1, 12)]
+    case("GRU_linear", "GRU", both, ["y", "h"], opset=14, hidden_size=2, linear_before_reset=1)
+    functions = {"activations": ["HardSigmoid", "Relu"], "activation_alpha": [0.3]}
+    case("GRU_functions", "GRU", both, ["y", "h"], opset=14, hidden_size=2, **functions)
+
+
+def reductions():
+    x, whole = normal(2, 3, 4, 5), rng.integers(-9, 9, (2, 3, 4, 5))
+    names = "Sum Mean Max Min Prod L1 L2 SumSquare LogSumExp".split()
+    for name in names:
+        for i, axes in enumerate(([0, 2], [1, 2], [3], [-4], [1, 3])):
+            arguments = {"opset": 11, "axes": axes, "keepdims": i % 2}
+            case(f"Reduce{name}_{i}", f"Reduce{name}", [x], ["y"], **arguments)
+    for name in "Sum Max Min Prod".split():
+        case(f"Reduce{name}_i64", f"Reduce{name}", [whole], ["y"], opset=11, axes=[0, 2])
+    large = np.array([[2**60 + 1, 2], [3, 2**61 + 1]], np.int64)
+    case("ReduceSum_i64_exact", "ReduceSum", [large], ["y"], opset=11, axes=[1])
+    case("ReduceMax_i64_exact", "ReduceMax", [large], ["y"], opset=12, axes=[1])
+    case("ArgMax_last", "ArgMax", [whole], ["y"], opset=13, axis=2, select_last_index=1)
+
+
+def normalizations():
+    x = normal(2, 6, 4, 5)
+    for name in ("Softmax", "LogSoftmax", "Hardmax"):
+        for axis in (0, 1, 2, 3):
+            case(f"{name}_{axis}_11", name, [x], ["y"], opset=11, axis=axis)
+            case(f"{name}_{axis}_13", name, [x], ["y"], opset=13, axis=axis)
+    case("Softmax_f64", "Softmax", [x.astype(np.float64)], ["y"], opset=13, axis=1)
+    parameters = [normal(6), normal(6)]
+    for opset in (9, 14, 15):
+        inputs = [x, *parameters, normal(6), np.abs(normal(6))]
+        case(f"BatchNormalization_{opset}", "BatchNormalization", inputs, ["y"], opset=opset)
+    case("InstanceNormalization", "InstanceNormalization", [x, *parameters], ["y"], opset=9)
+    case("LRN", "LRN", [x], ["y"], opset=13, size=3, alpha=0.2, beta=0.6, bias=1.5)
+    for axis, shape in ((-1, [5]), (2, [4, 5]), (1, [6, 4, 5])):
+        inputs = [x, normal(*shape), normal(*shape)]
+        case(f"LayerNormalization_{axis}", "LayerNormalization", inputs, ["y"], axis=axis)
+
+
+def elementwise():
+    x = normal(3, 4)
+    case("Clip_6", "Clip", [x], ["y"], opset=6, min=-0.5, max=0.5)
+    case("Dropout_7", "Dropout", [x], ["y"], opset=7)
+    case("Pow_int", "Pow", [x, np.array([2], np.int64)], ["y"], opset=13)
+    case("Where_text", "Where", [x > 0, x, normal(4)], ["y"], opset=9)
+    case("TopK_1", "TopK", [x], ["v", "i"], opset=1, k=2, axis=0)
+    case("Shrink_int", "Shrink", [rng.integers(-9, 9, (9,))], ["y"], opset=9, lambd=2.0, bias=1.0)
+    weights, offset = normal(4, 3, 3, 3), normal(2, 36, 5, 5) * 0.5
+    image, mask = normal(2, 6, 5, 5), np.abs(normal(2, 18, 5, 5))
+    attributes = {"group": 2, "offset_group": 2, "pads": [1, 1, 1, 1]}
+    inputs = [image, weights, offset, normal(4), mask]
+    case("DeformConv_groups", "DeformConv", inputs, ["y"], opset=19, **attributes)
+
+
+microsoft()
+recurrent()
+reductions()
+normalizations()
+elementwise()
