@@ -97,9 +97,6 @@ def reductions():
             case(f"Reduce{name}_{i}", f"Reduce{name}", [x], ["y"], **arguments)
     for name in "Sum Max Min Prod".split():
         case(f"Reduce{name}_i64", f"Reduce{name}", [whole], ["y"], opset=11, axes=[0, 2])
-    large = np.array([[2**60 + 1, 2], [3, 2**61 + 1]], np.int64)
-    case("ReduceSum_i64_exact", "ReduceSum", [large], ["y"], opset=11, axes=[1])
-    case("ReduceMax_i64_exact", "ReduceMax", [large], ["y"], opset=12, axes=[1])
     case("ArgMax_last", "ArgMax", [whole], ["y"], opset=13, axis=2, select_last_index=1)
 
 
@@ -126,7 +123,7 @@ def elementwise():
     case("Clip_6", "Clip", [x], ["y"], opset=6, min=-0.5, max=0.5)
     case("Dropout_7", "Dropout", [x], ["y"], opset=7)
     case("Pow_int", "Pow", [x, np.array([2], np.int64)], ["y"], opset=13)
-    case("Where_text", "Where", [x > 0, x, normal(4)], ["y"], opset=9)
+    case("Where_9", "Where", [x > 0, x, normal(4)], ["y"], opset=9)
     case("TopK_1", "TopK", [x], ["v", "i"], opset=1, k=2, axis=0)
     case("Shrink_int", "Shrink", [rng.integers(-9, 9, (9,))], ["y"], opset=9, lambd=2.0, bias=1.0)
     weights, offset = normal(4, 3, 3, 3), normal(2, 36, 5, 5) * 0.5

@@ -148,3 +148,36 @@ fn narrow(dtype: DType, shape: Vec<usize>, totals: &[f64]) -> Result<Tensor> {
     }
     Tensor::from_f64(dtype, shape, totals)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Arena;
+    use fewbit_core::{Attr, Node};
+    use fewbit_kernels::{Ctx, Isa, Pool};
+
+    fn reduced(def: &OpDef, x: Tensor) -> Vec<i64> {
+        let (pool, arena) = (Pool::single(), Arena::new());
+        let node = Node::default().with("axes", Attr::Ints(vec![1]));
+        let kernels = Ctx { isa: Isa::scalar(), pool: &pool };
+        let mut ctx = EvalCtx {
+            node: &node,
+            opset: 11,
+            kernels: &kernels,
+            arena: &arena,
+            subgraphs: None,
+            inputs: vec![Some(x)],
+        };
+        (def.eval)(&mut ctx).unwrap()[0].to_i64().unwrap()
+    }
+
+    #[test]
+    fn large_integers_stay_exact_and_wrap() {
+        let large = (1i64 << 60) + 1;
+        let x = Tensor::from_slice(vec![2, 2], &[large, 2, i64::MAX, 1]).unwrap();
+        assert_eq!(reduced(&SUM, x.clone()), [large + 2, i64::MIN]);
+        assert_eq!(reduced(&MAX, x), [large, i64::MAX]);
+        let bytes = Tensor::from_slice(vec![1, 2], &[16u8, 17]).unwrap();
+        assert_eq!(reduced(&PROD, bytes), [16]);
+    }
+}
