@@ -80,7 +80,9 @@ def recurrent():
                 inputs += [normal(d, 3, 2), normal(d, 3 * 2)]
             outputs = ["y", "h", "c"] if op == "LSTM" else ["y", "h"]
             case(f"{op}_{direction}", op, inputs, outputs, opset=14, **extra)
-            case(f"{op}_{direction}_clip", op, inputs, outputs, opset=14, clip=0.4, **extra)
+            # ONNX Runtime does not clip the cell state of an LSTM before `h`; the spec does.
+            if op != "LSTM":
+                case(f"{op}_{direction}_clip", op, inputs, outputs, opset=14, clip=0.4, **extra)
     x, w, r = normal(4, 3, 5), normal(1, 6, 5), normal(1, 6, 2)
     both = [x, w, r, normal(1, 12)]
     case("GRU_linear", "GRU", both, ["y", "h"], opset=14, hidden_size=2, linear_before_reset=1)
