@@ -23,7 +23,6 @@ pub(crate) trait Number: Element + PartialOrd + Send + Sync {
     fn neg(self) -> Self;
     fn abs(self) -> Self;
     fn is_nan(self) -> bool;
-    fn to_f64(self) -> f64;
     /// Rounds into floats, truncates into integers.
     fn from_f64(value: f64) -> Self;
 
@@ -65,7 +64,6 @@ macro_rules! float_numbers { ($($t:ident)*) => { $(
         fn neg(self) -> Self { -self }
         fn abs(self) -> Self { $t::abs(self) }
         fn is_nan(self) -> bool { $t::is_nan(self) }
-        fn to_f64(self) -> f64 { self as f64 }
         fn from_f64(value: f64) -> Self { value as $t }
     }
 )* } }
@@ -95,7 +93,6 @@ macro_rules! int_numbers { ($($t:ident)*) => { $(
         #[allow(unused_comparisons, reason = "one body for signed and unsigned types")]
         fn abs(self) -> Self { if self < 0 { self.wrapping_neg() } else { self } }
         fn is_nan(self) -> bool { false }
-        fn to_f64(self) -> f64 { self as f64 }
         fn from_f64(value: f64) -> Self { value as $t }
     }
 )* } }
