@@ -36,7 +36,7 @@ pub use quantize::{
 };
 pub use recipe::{BUILT_IN as BUILT_IN_RECIPES, Calibration, Method, Recipe, Rounding, Selector};
 pub use samples::{Sample, Samples, Task, bind};
-pub use search::{Attempt, Outcome, Search, constant_bytes, measure};
+pub use search::{Attempt, Outcome, Search, constant_bytes};
 pub use sensitivity::{Sensitivity, rank};
 pub use target::{BUILT_IN as BUILT_IN_TARGETS, Target};
 pub use upgrade::upgrade;

@@ -10,7 +10,7 @@ use crate::evaluate::Reference;
 use crate::metric::Comparison;
 use crate::plan::Plan;
 use crate::prepare::equalize;
-use crate::progress::{Progress, Silent};
+use crate::progress::Progress;
 use crate::quantize::quantize_static;
 use crate::recipe::{Calibration, Method, Recipe, Rounding};
 use crate::samples::Samples;
@@ -259,12 +259,4 @@ fn loses_less(a: &Comparison, b: &Comparison) -> bool {
 pub fn constant_bytes(model: &Model) -> usize {
     let graph = &model.graph;
     graph.value_ids().filter_map(|v| graph.constant(v)).map(|t| t.bytes().len()).sum()
-}
-
-/// Measures a single plan without climbing, for callers that set no bound.
-///
-/// # Errors
-/// As [`Reference::compare`].
-pub fn measure(reference: &Reference, model: &Model) -> Result<Comparison> {
-    reference.compare(model, Mode::Integer, &Silent)
 }
