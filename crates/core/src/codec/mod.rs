@@ -4,6 +4,7 @@
 //! `fewbit-kernels` has the fast ones and is tested against these.
 
 mod bits;
+pub mod block;
 mod float8;
 
 pub use bits::{pack_bits, unpack_bits};
