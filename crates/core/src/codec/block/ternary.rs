@@ -8,7 +8,7 @@ const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
 /// Digit `n` (base 3) of a byte that holds five of them as a fraction of 256.
 fn digit(byte: u8, n: usize) -> f32 {
     let shifted = u16::from(byte.wrapping_mul(POWERS[n]));
-    f32::from(shifted * 3 >> 8) - 1.0
+    f32::from((shifted * 3) >> 8) - 1.0
 }
 
 /// 32 bytes of 5 planes, 16 bytes of 5 planes, 4 bytes of 4 planes.
