@@ -10,6 +10,7 @@
 //!   instructions can make. [`threads`]: the pool that all parallel loops share.
 //! - [`gemm`] and [`conv`]: matrix products and convolutions, float and int8, with composable
 //!   epilogues (bias, requantization, activation, residual). Weights are packed once.
+//! - [`blocks`]: products with the block formats of language models.
 //! - [`elementwise`], [`quantize`], [`reduce`], [`softmax`], [`norm`], [`transpose`]:
 //!   everything between two matrix products. [`math`] holds our own `exp`, `tanh` and `erf`.
 //!
@@ -28,6 +29,7 @@
 //! Panics are for programmer errors only (a slice shorter than its shape says): callers check
 //! shapes that come from a file before they come here.
 
+pub mod blocks;
 pub mod conv;
 pub mod cpu;
 pub mod elementwise;

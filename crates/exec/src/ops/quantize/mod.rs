@@ -1,10 +1,11 @@
 //! Operators on quantized tensors: `QuantizeLinear` and `DequantizeLinear`, integer matrix
 //! products and convolutions, and the operators of ONNX Runtime's `com.microsoft` domain that
-//! quantized models use.
+//! quantized models use; and the block formats of language models, in our own domain.
 
 mod concat;
 mod conv;
 mod dequantize;
+pub(crate) mod dequantize_blocks;
 mod dynamic;
 mod elementwise;
 mod exact;
@@ -16,11 +17,15 @@ mod matmul;
 mod matmul_nbits;
 mod patches;
 mod pool;
+mod quantize_blocks;
 mod requantize;
 
 use crate::def::OpDef;
 
 pub(super) const MICROSOFT: &str = "com.microsoft";
+
+/// The domain of our own operators: what ONNX has no words for.
+pub(crate) const FEWBIT: &str = "ai.fewbit";
 
 pub(super) const DEFS: &[OpDef] = &[
     concat::DEF,
@@ -29,6 +34,7 @@ pub(super) const DEFS: &[OpDef] = &[
     conv::LINEAR.domain(MICROSOFT),
     dequantize::DEF,
     dequantize::DEF.domain(MICROSOFT),
+    dequantize_blocks::DEF,
     dynamic::DEF,
     elementwise::ADD,
     elementwise::LEAKY_RELU,
@@ -46,4 +52,5 @@ pub(super) const DEFS: &[OpDef] = &[
     matmul_nbits::DEF,
     pool::AVERAGE,
     pool::GLOBAL,
+    quantize_blocks::DEF,
 ];
