@@ -1,5 +1,6 @@
 //! What a file is, by its content. Names lie; the first bytes rarely do.
 
+use crate::limits::MAX_HEADER_BYTES;
 use fewbit_core::{Error, Result};
 
 /// Formats that can be told apart by their bytes.
@@ -103,11 +104,12 @@ fn magic(bytes: &[u8]) -> Option<Format> {
         return Some(format);
     }
     match bytes {
+        // First, since the length it begins with may look like anything below.
+        _ if is_safetensors(bytes) => Some(Format::Safetensors),
         [b'P', b'K', 3, 4, ..] => Some(zip_content(bytes)),
         // Protocol 2 and later start with PROTO; PyTorch's older files are several in a row.
         [0x80, 2..=5, ..] => Some(Format::Pickle),
         [_, _, _, _, b'T', b'F', b'L', b'3', ..] => Some(Format::Tflite),
-        _ if is_safetensors(bytes) => Some(Format::Safetensors),
         _ => None,
     }
 }
@@ -126,8 +128,11 @@ fn zip_content(bytes: &[u8]) -> Format {
 /// Eight bytes of length, then that many bytes of a JSON object.
 fn is_safetensors(bytes: &[u8]) -> bool {
     let Some((head, rest)) = bytes.split_first_chunk::<8>() else { return false };
-    let len = u64::from_le_bytes(*head);
-    rest.starts_with(b"{\"") && (2..=100_000_000).contains(&len)
+    if !(2..=MAX_HEADER_BYTES as u64).contains(&u64::from_le_bytes(*head)) {
+        return false;
+    }
+    let object = rest.trim_ascii_start().strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
+    object.is_some_and(|o| o.starts_with(b"\"") || o.starts_with(b"}"))
 }
 
 /// Walks top-level fields; two known ones in a row, or a whole file of them, settle it.
@@ -179,6 +184,8 @@ mod tests {
             (b"\x80\x02}q\x00.", Format::Pickle),
             (b"\x89HDF\r\n\x1a\n\0", Format::Hdf5),
             (b"\x10\0\0\0\0\0\0\0{\"a\":{}}        ", Format::Safetensors),
+            (b"\x80\x02\0\0\0\0\0\0{\"a\":{}}", Format::Safetensors),
+            (b"\x08\0\0\0\0\0\0\0 { }    ", Format::Safetensors),
             (b"\x08\x08\x12\x07pytorch", Format::Onnx),
         ];
         for (bytes, format) in cases {

@@ -1,6 +1,6 @@
 //! Readers and writers of model files, and readers of data sets: untrusted bytes stop here.
 //!
-//! [`onnx`] reads and writes models, [`data`] reads samples, arrays and images, [`detect`] says
+//! [`onnx`] reads and writes models, [`safetensors`] reads weights, [`data`] reads samples, arrays and images, [`detect`] says
 //! what a file is by its content, [`atomic`] writes files that are there whole or not at all,
 //! [`mmap`] opens inputs, [`limits`] bounds what a file may make us do. Every failure is an
 //! [`Error`](fewbit_core::Error) with a stable code and the place in the file.
@@ -13,3 +13,4 @@ pub mod detect;
 pub mod limits;
 pub mod mmap;
 pub mod onnx;
+pub mod safetensors;

@@ -34,3 +34,15 @@ pub const MIN_EXTERNAL_BYTES: usize = 1024;
 
 /// Files up to this size are read instead of mapped.
 pub const MAX_READ_BYTES: u64 = 32 << 20;
+
+/// Largest header of a safetensors file that its reference implementation takes.
+pub const MAX_HEADER_BYTES: usize = 100_000_000;
+
+/// Tensors of one file or one split model.
+pub const MAX_TENSORS: usize = 1 << 21;
+
+/// Entries of the metadata of one file.
+pub const MAX_METADATA_ENTRIES: usize = 1 << 16;
+
+/// Largest file of JSON or text beside a model: an index, a configuration, a tokenizer.
+pub const MAX_TEXT_BYTES: usize = 256 << 20;

@@ -15,7 +15,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::limits::MAX_READ_BYTES;
+use crate::limits::{MAX_READ_BYTES, MAX_TEXT_BYTES};
 use bytes::Bytes;
 use fewbit_core::{Error, Result};
 use std::fs::{File, Metadata, OpenOptions};
@@ -39,6 +39,20 @@ impl InputFile {
     /// When it cannot be opened, is empty, or is no regular file.
     pub fn open(path: &Path) -> Result<InputFile> {
         Self::open_at(path).map_err(|e| e.at(shown(path)))
+    }
+
+    /// Opens a file of text, such as an index, that is read into memory as a whole.
+    ///
+    /// # Errors
+    /// See [`open`](InputFile::open); also when it is larger than [`MAX_TEXT_BYTES`].
+    pub fn open_small(path: &Path) -> Result<InputFile> {
+        let file = Self::open(path)?;
+        let len = file.bytes().len();
+        if len > MAX_TEXT_BYTES {
+            let what = format!("{len} bytes; files of this kind have at most {MAX_TEXT_BYTES}");
+            return Err(Error::bad_input(what).code("FB-3006").at(shown(path)));
+        }
+        Ok(file)
     }
 
     fn open_at(path: &Path) -> Result<InputFile> {

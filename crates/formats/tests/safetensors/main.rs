@@ -1,0 +1,6 @@
+//! Reading safetensors: sound files, folders, and hostile ones.
+
+mod folders;
+mod hostile;
+mod samples;
+mod sound;
