@@ -1,15 +1,17 @@
 //! Readers and writers of model files, and readers of data sets: untrusted bytes stop here.
 //!
-//! [`onnx`] reads and writes models, [`safetensors`] reads weights, [`data`] reads samples, arrays and images, [`detect`] says
-//! what a file is by its content, [`atomic`] writes files that are there whole or not at all,
-//! [`mmap`] opens inputs, [`limits`] bounds what a file may make us do. Every failure is an
-//! [`Error`](fewbit_core::Error) with a stable code and the place in the file.
+//! [`onnx`] reads and writes models, [`safetensors`] and [`gguf`] the weights of language models,
+//! [`data`] reads samples, arrays and images, [`detect`] says what a file is by its content,
+//! [`atomic`] writes files that are there whole or not at all, [`mmap`] opens inputs, [`limits`]
+//! bounds what a file may make us do. Every failure is an [`Error`](fewbit_core::Error) with a
+//! stable code and the place in the file.
 
 #![deny(unsafe_code)]
 
 pub mod atomic;
 pub mod data;
 pub mod detect;
+pub mod gguf;
 pub mod limits;
 pub mod mmap;
 pub mod onnx;

@@ -46,3 +46,6 @@ pub const MAX_METADATA_ENTRIES: usize = 1 << 16;
 
 /// Largest file of JSON or text beside a model: an index, a configuration, a tokenizer.
 pub const MAX_TEXT_BYTES: usize = 256 << 20;
+
+/// Largest padding of tensors in a GGUF file; 32 is usual.
+pub const MAX_ALIGNMENT: usize = 1 << 16;

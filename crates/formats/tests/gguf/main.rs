@@ -1,0 +1,5 @@
+//! Reading GGUF: sound files, split models, and hostile ones.
+
+mod samples;
+mod sound;
+mod split;
