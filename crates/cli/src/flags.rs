@@ -1,7 +1,7 @@
 //! Flags that several commands share, and the texts they take.
 
 use clap::{Args, ValueEnum};
-use fewbit::formats::atomic::{OutputFile, OutputOptions};
+use fewbit::formats::atomic::{OutputOptions, try_destination};
 use fewbit::{Error, Mode, Result, Selector, estimate};
 use fewbit::{Model, cores};
 use std::path::{Path, PathBuf};
@@ -91,7 +91,7 @@ impl From<ModeFlag> for Mode {
 pub fn check_output(path: &Path, inputs: &[PathBuf], force: bool) -> Result<()> {
     let options =
         OutputOptions { inputs: inputs.to_vec(), keep_existing: !force, expected_bytes: 0 };
-    OutputFile::create(path, &options).map(drop)
+    try_destination(path, &options)
 }
 
 fn threads(text: &str) -> Result<usize, String> {

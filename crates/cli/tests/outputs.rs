@@ -2,12 +2,12 @@
 
 mod process;
 
-use process::{Ran, digits, fewbit, names, quantize};
+use process::{Ran, digits, fewbit, names, quantize, send, wait_for_handlers};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, Stdio};
+use std::time::Instant;
 use tempfile::tempdir;
 
 fn quantize_copy(model: &Path, out: &Path, more: &[&str]) -> Ran {
@@ -55,43 +55,10 @@ fn a_folder_that_cannot_be_made_is_known_before_the_work() {
     quantize(&dir.path().join("new/folder/out.onnx"), &[]).succeeds();
 }
 
-#[test]
-fn few_open_files_are_enough_or_an_error() {
-    let dir = tempdir().unwrap();
-    let line = format!(
-        "ulimit -n 16; exec {} quantize {} -o {} {} {}",
-        env!("CARGO_BIN_EXE_fewbit"),
-        digits("digits.onnx"),
-        dir.path().join("out.onnx").display(),
-        process::calibrated()[0],
-        process::calibrated()[1],
-    );
-    let ran = Ran::of(Command::new("sh").args(["-c", &line]).output().unwrap());
-    assert!(matches!(ran.code, Some(0 | 5)), "{:?} {}", ran.code, ran.stderr);
-}
-
 fn start(args: &[&str]) -> Child {
     let mut command = fewbit();
     command.args(args).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap()
-}
-
-fn send(signal: &str, child: &Child) {
-    let id = child.id().to_string();
-    assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
-}
-
-/// Waits until the process handles SIGINT and SIGTERM (`man proc`, SigCgt).
-fn wait_for_handlers(child: &Child) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let caught = |status: String| {
-        let mask = status.lines().find_map(|l| l.strip_prefix("SigCgt:")).map(str::trim);
-        mask.and_then(|m| u64::from_str_radix(m, 16).ok()).is_some_and(|m| m & 0x4002 == 0x4002)
-    };
-    let path = format!("/proc/{}/status", child.id());
-    while !fs::read_to_string(&path).is_ok_and(caught) && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 mod process;
 
-use process::{Ran, fewbit, zoo};
+use fewbit::{CompareOptions, Data, Mode};
+use process::{Ran, fewbit, run, zoo};
 use serde_json::Value;
 use std::path::Path;
 use tempfile::tempdir;
@@ -15,9 +16,20 @@ fn quantize(
     max_drop: &str,
 ) -> Value {
     let dir = tempdir().unwrap();
+    quantize_to(&dir.path().join("int8.onnx"), model, card, calibration, evaluation, max_drop)
+}
+
+fn quantize_to(
+    out: &Path,
+    model: &Path,
+    card: &Path,
+    calibration: &str,
+    evaluation: &str,
+    max_drop: &str,
+) -> Value {
     let data = |range: &str| format!("{}@{range}", card.display());
     let mut command = fewbit();
-    command.arg("quantize").arg(model).arg("-o").arg(dir.path().join("int8.onnx"));
+    command.arg("quantize").arg(model).arg("-o").arg(out);
     command.args(["--calibrate", &data(calibration), "--evaluate", &data(evaluation)]);
     command.args(["--max-drop", max_drop, "--json"]);
     let ran = Ran::of(command.output().unwrap());
@@ -38,6 +50,9 @@ fn resnet_20_loses_at_most_a_fifth_of_a_point() {
     assert!(metric["flips"].as_u64().unwrap() <= 140, "{metric}");
 }
 
+/// `Simulate` computes in float what the nodes say, node by node, and takes its time.
+const SIMULATED: &str = "100..400";
+
 #[test]
 fn efficientnet_lite0_loses_at_most_a_point() {
     let (Some(model), Some(card)) =
@@ -45,10 +60,38 @@ fn efficientnet_lite0_loses_at_most_a_point() {
     else {
         return;
     };
-    let value = quantize(&model, &card, "0..100", "100..1000", "1%");
+    if cfg!(debug_assertions) {
+        eprintln!("skipped: a thousand pictures take minutes without --release");
+        return;
+    }
+    let line = ["eval", model.to_str().unwrap(), "--data", card.to_str().unwrap(), "--json"];
+    let float = run(line).succeeds().json();
+    assert_eq!(float["samples"], 1000);
+    let top1 = float["metrics"]["top1"].as_f64().unwrap();
+    assert!((top1 - 0.782).abs() <= 0.005, "float top-1 is {top1}");
+
+    let dir = tempdir().unwrap();
+    let out = dir.path().join("int8.onnx");
+    let value = quantize_to(&out, &model, &card, "0..100", "100..1000", "1%");
     let metric = &value["metric"];
+    assert_eq!(metric["samples"], 900);
     assert!(metric["drop_points"].as_f64().unwrap() <= 1.0, "{metric}");
     assert!(metric["flips"].as_u64().unwrap() <= 40, "{metric}");
     let bytes = |which: &str| value[which]["bytes"].as_f64().unwrap();
     assert!(bytes("quantized") <= 0.275 * bytes("float"));
+    let layers = value["layers"].as_array().unwrap();
+    let told = |l: &Value| l["quantized"] == true || !l["reason"].as_str().unwrap().is_empty();
+    assert!(layers.iter().all(told), "{layers:#?}");
+
+    let quantized = fewbit::load(&out).unwrap().model;
+    let data = Data::open(&format!("{}@{SIMULATED}", card.display())).unwrap();
+    let options = CompareOptions {
+        mode_a: Mode::Integer,
+        mode_b: Mode::Simulate,
+        threads: 0,
+        per_layer: false,
+    };
+    let modes = fewbit::compare(&quantized, &quantized, &data, options, &fewbit::Silent).unwrap();
+    eprintln!("integer and simulate part on {} of {} samples", modes.flips, modes.samples);
+    assert!(modes.agreement >= 0.995, "{} of {}", modes.flips, modes.samples);
 }

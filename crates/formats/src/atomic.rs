@@ -66,14 +66,7 @@ impl OutputFile {
     }
 
     fn create_at(path: &Path, options: &OutputOptions) -> Result<OutputFile> {
-        let path = destination(path)?;
-        check_destination(&path, options)?;
-        let dir = parent(&path);
-        // A file where the directory should be is no output that exists.
-        fs::create_dir_all(dir).map_err(|e| {
-            Error::resource(format!("cannot make the directory {}: {e}", shown(dir)))
-                .code("FB-5301")
-        })?;
+        let path = ready_destination(path, options)?;
         let (partial, file) = open_partial(&path)?;
         let mut output = OutputFile {
             path,
@@ -168,9 +161,13 @@ impl Write for OutputFile {
 impl Drop for OutputFile {
     fn drop(&mut self) {
         // After a commit there is no file of this name any more.
-        let _ = fs::remove_file(&self.partial);
-        partials().retain(|partial| *partial != self.partial);
+        discard(&self.partial);
     }
+}
+
+fn discard(partial: &Path) {
+    let _ = fs::remove_file(partial);
+    partials().retain(|other| other != partial);
 }
 
 /// Some file systems cannot sync a directory; what matters is safe without it.
@@ -197,7 +194,8 @@ pub fn write_failed(path: &Path, error: &io::Error) -> Error {
 /// Checks a destination before any work is done for it.
 ///
 /// # Errors
-/// When it is a directory or one of the inputs (also through a link), or exists and must be kept.
+/// When it is a directory, a pipe or a device, one of the inputs (also through a link), or exists
+/// and must be kept.
 pub fn check_destination(path: &Path, options: &OutputOptions) -> Result<()> {
     if path.file_name().is_none() {
         return Err(Error::usage("the output has no file name").code("FB-2103"));
@@ -207,6 +205,11 @@ pub fn check_destination(path: &Path, options: &OutputOptions) -> Result<()> {
         return Err(Error::usage("the output is a directory")
             .code("FB-2103")
             .hint("give the name of a file in it"));
+    }
+    if !existing.is_file() {
+        return Err(Error::usage("the output is no regular file, and would be replaced by one")
+            .code("FB-2103")
+            .hint("choose another name for the output"));
     }
     if let Some(input) = options.inputs.iter().find(|input| is_file(input, &existing)) {
         return Err(Error::usage(format!("the output is the input {}", shown(input)))
@@ -219,6 +222,30 @@ pub fn check_destination(path: &Path, options: &OutputOptions) -> Result<()> {
             .hint("choose another name, or allow overwriting with --force"));
     }
     Ok(())
+}
+
+/// Checks a destination, makes its directory, and tries whether a file can be made in it; for a
+/// job to know before its work.
+///
+/// # Errors
+/// As [`OutputFile::create`].
+pub fn try_destination(path: &Path, options: &OutputOptions) -> Result<()> {
+    let tried = ready_destination(path, options).and_then(|real| open_partial(&real));
+    let (partial, _) = tried.at(|| format!("output {}", shown(path)))?;
+    discard(&partial);
+    Ok(())
+}
+
+/// The file to write, checked, in a directory that is there.
+fn ready_destination(path: &Path, options: &OutputOptions) -> Result<PathBuf> {
+    let path = destination(path)?;
+    check_destination(&path, options)?;
+    let dir = parent(&path);
+    // A file where the directory should be is no output that exists.
+    fs::create_dir_all(dir).map_err(|e| {
+        Error::resource(format!("cannot make the directory {}: {e}", shown(dir))).code("FB-5301")
+    })?;
+    Ok(path)
 }
 
 /// Links, hard or symbolic, lead to the same device and inode.

@@ -138,11 +138,16 @@ fn map(file: &File) -> Result<Bytes> {
     Ok(Bytes::from_owner(map))
 }
 
-fn cannot_open(error: std::io::Error) -> Error {
+/// What is wrong with the path is the caller's fault (exit 3), everything else the system's.
+pub(crate) fn cannot_open(error: std::io::Error) -> Error {
+    use std::io::ErrorKind;
     let hint = match error.kind() {
-        std::io::ErrorKind::NotFound => "check the path",
-        std::io::ErrorKind::PermissionDenied => "give the current user read permission",
-        _ => return Error::bad_input(format!("cannot open: {error}")).code("FB-3001"),
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => {
+            "check the path"
+        }
+        ErrorKind::InvalidInput => "a path holds no NUL",
+        ErrorKind::PermissionDenied => "give the current user read permission",
+        _ => return Error::resource(format!("cannot open: {error}")).code("FB-5203"),
     };
     Error::bad_input(format!("cannot open: {error}")).code("FB-3001").hint(hint)
 }
@@ -200,6 +205,15 @@ mod tests {
         )
         .unwrap();
         assert_eq!(refused(&pipe).stable_code(), "FB-3002");
+    }
+
+    #[test]
+    fn a_device_that_fails_is_told() {
+        // Nothing is mapped at address 0: reading there is an error of the device.
+        let mut memory = File::open("/proc/self/mem").unwrap();
+        let error = load(&mut memory, 100).unwrap_err();
+        assert_eq!((error.stable_code(), error.kind().exit_code()), ("FB-5201", 5));
+        assert!(error.what().contains("Input/output error"), "{error}");
     }
 
     #[test]

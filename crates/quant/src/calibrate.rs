@@ -8,6 +8,8 @@ use crate::samples::{Sample, Samples, bind};
 use fewbit_core::{Error, Model, QuantScheme, Result, ResultExt};
 use fewbit_exec::{Mode, Session, SessionOptions, TapEvent};
 use std::collections::HashMap;
+use std::io;
+use std::thread::{self, ScopedJoinHandle};
 
 /// What calibration knows of one activation.
 pub struct ValueStatistics {
@@ -194,18 +196,23 @@ pub fn for_each_sample(
     threads: usize,
     mut work: impl FnMut(usize, Sample) -> Result<()>,
 ) -> Result<()> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
     let ahead = if threads == 0 { cores } else { threads };
     for start in (0..samples.len()).step_by(ahead) {
-        let batch: Vec<Result<Sample>> = std::thread::scope(|scope| {
+        let batch: Vec<Result<Sample>> = thread::scope(|scope| {
             let indices = start..samples.len().min(start + ahead);
-            let readers: Vec<_> = indices.map(|i| scope.spawn(move || samples.sample(i))).collect();
-            readers
-                .into_iter()
-                .map(|r| {
-                    r.join().unwrap_or_else(|_| Err(Error::internal("a reader thread panicked")))
-                })
-                .collect()
+            let read = |i| move || samples.sample(i);
+            let start = |i| (i, thread::Builder::new().spawn_scoped(scope, read(i)));
+            let readers: Vec<_> = indices.map(start).collect();
+            let finish = |(i, reader): (usize, io::Result<ScopedJoinHandle<_>>)| match reader {
+                Ok(reader) => {
+                    let sample = reader.join();
+                    sample.unwrap_or_else(|_| Err(Error::internal("a reader thread panicked")))
+                }
+                // The system refuses threads.
+                Err(_) => samples.sample(i),
+            };
+            readers.into_iter().map(finish).collect()
         });
         for (offset, sample) in batch.into_iter().enumerate() {
             let index = start + offset;

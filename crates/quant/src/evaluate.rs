@@ -7,6 +7,7 @@ use fewbit_core::{Error, Model, Result, ResultExt, Tensor};
 use fewbit_exec::{Mode, Session, SessionOptions};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 /// How evaluation runs.
 #[derive(Clone, Copy, Debug)]
@@ -179,32 +180,37 @@ pub fn for_all<T: Send>(
     stage: &str,
     work: impl Fn(&Sample) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
     let workers = if threads == 0 { cores } else { threads }.min(samples.len().max(1));
     let next = AtomicUsize::new(0);
     let results: Mutex<Vec<Option<Result<T>>>> =
         Mutex::new((0..samples.len()).map(|_| None).collect());
     let failed = AtomicUsize::new(usize::MAX);
     progress.start(stage, samples.len());
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    // Samples behind a failed one need not run; those before it decide which error is first.
-                    if index >= samples.len() || index > failed.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    let result = samples.sample(index).and_then(|s| work(&s));
-                    let result = result.at(|| format!("sample {index} of {}", samples.name()));
-                    if result.is_err() {
-                        failed.fetch_min(index, Ordering::Relaxed);
-                    }
-                    results.lock().unwrap_or_else(|e| e.into_inner())[index] = Some(result);
-                    progress.step();
-                }
-            });
+    let worker = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            // Samples behind a failed one need not run; those before it decide which error is first.
+            if index >= samples.len() || index > failed.load(Ordering::Relaxed) {
+                break;
+            }
+            let result = samples.sample(index).and_then(|s| work(&s));
+            let result = result.at(|| format!("sample {index} of {}", samples.name()));
+            if result.is_err() {
+                failed.fetch_min(index, Ordering::Relaxed);
+            }
+            results.lock().unwrap_or_else(|e| e.into_inner())[index] = Some(result);
+            progress.step();
         }
+    };
+    thread::scope(|scope| {
+        // The caller is a worker too, which goes on where the system refuses threads.
+        for _ in 1..workers {
+            if thread::Builder::new().spawn_scoped(scope, worker).is_err() {
+                break;
+            }
+        }
+        worker();
     });
     progress.finish();
     let results = results.into_inner().unwrap_or_else(|e| e.into_inner());

@@ -86,8 +86,11 @@ impl Ui {
         let written = out.write_all(bytes).and_then(|()| out.flush());
         if let Err(error) = written {
             fewbit::formats::atomic::remove_partials();
-            let code = if error.kind() == ErrorKind::BrokenPipe { 0 } else { 5 };
-            std::process::exit(code);
+            if error.kind() == ErrorKind::BrokenPipe {
+                std::process::exit(0);
+            }
+            self.error("FB-5303", &format!("cannot write: {error}"), "stdout", None);
+            std::process::exit(5);
         }
     }
 

@@ -5,7 +5,8 @@
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
+use std::time::{Duration, Instant};
 
 /// What one run left behind.
 pub struct Ran {
@@ -93,4 +94,23 @@ pub fn zoo(name: &str) -> Option<PathBuf> {
         return None;
     };
     Some(Path::new(&root).join(name))
+}
+
+/// Sends a signal such as `-INT`.
+pub fn send(signal: &str, child: &Child) {
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+}
+
+/// Waits until the process handles SIGINT and SIGTERM (`man proc`, SigCgt).
+pub fn wait_for_handlers(child: &Child) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let caught = |status: String| {
+        let mask = status.lines().find_map(|l| l.strip_prefix("SigCgt:")).map(str::trim);
+        mask.and_then(|m| u64::from_str_radix(m, 16).ok()).is_some_and(|m| m & 0x4002 == 0x4002)
+    };
+    let path = format!("/proc/{}/status", child.id());
+    while !std::fs::read_to_string(&path).is_ok_and(caught) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

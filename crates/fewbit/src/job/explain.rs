@@ -1,5 +1,6 @@
 //! The part of a report that costs runs of its own: layers, distributions, latency.
 
+use super::restored::RestoredWeights;
 use super::{Built, QuantizeJob};
 use crate::bench::{BenchOptions, bench};
 use crate::data::First;
@@ -54,16 +55,16 @@ pub(super) fn explain(
 
 fn add_weights(built: &Built, layers: &mut [LayerCard]) -> Result<()> {
     let graph = &built.prepared.graph;
-    let restored = restored_weights(&built.model.graph);
+    let restored = RestoredWeights::of(&built.model.graph);
     for ((_, node), card) in graph.nodes().zip(layers) {
         let weight = node.input(1).and_then(|v| graph.constant(v));
         if let (Some(weight), Some(_)) = (weight, &card.weights) {
-            let restored = restored.get(&node.name);
+            let restored = restored.weight(node);
             card.weight_bars = weight_bars(weight)?;
             if let Some(bars) = &mut card.weight_bars {
-                bars.chosen = restored.and_then(|r| extent(r));
+                bars.chosen = restored.as_deref().and_then(extent);
             }
-            card.weight_sqnr_db = restored.and_then(|r| likeness(&weight.to_f32().ok()?, r));
+            card.weight_sqnr_db = restored.and_then(|r| likeness(&weight.to_f32().ok()?, &r));
         }
     }
     Ok(())
@@ -80,39 +81,6 @@ fn likeness(weight: &[f32], restored: &[f32]) -> Option<f64> {
     let mut likeness = Likeness::default();
     likeness.add(weight, restored);
     Some(likeness.sqnr_db()).filter(|db| db.is_finite() && weight.len() == restored.len())
-}
-
-/// The real values of all weights behind `DequantizeLinear`, by the name of the node they feed.
-fn restored_weights(graph: &Graph) -> HashMap<String, Vec<f32>> {
-    let uses = graph.uses();
-    let restored = |node: &Node| {
-        let producer = uses.producer(node.input(1)?)?;
-        Some((node.name.clone(), dequantized(graph, graph.node(producer))?))
-    };
-    graph.nodes().filter_map(|(_, node)| restored(node)).collect()
-}
-
-/// `(code - zero point) * scale` of constant codes with one scale, or one for each index of an
-/// axis; `None` for anything else.
-fn dequantized(graph: &Graph, node: &Node) -> Option<Vec<f32>> {
-    if !node.is("DequantizeLinear") || node.attr("block_size").is_some() {
-        return None;
-    }
-    let constant = |i: usize| graph.constant(node.input(i)?);
-    let (codes, scales) = (constant(0)?, constant(1)?.to_f64().ok()?);
-    let zeros = match node.input(2) {
-        Some(_) => constant(2)?.to_f64().ok()?,
-        None => vec![0.0; scales.len()],
-    };
-    let axis = node.int("axis").ok()?.unwrap_or(1);
-    let axis = usize::try_from(if axis < 0 { axis + codes.rank() as i64 } else { axis }).ok()?;
-    let inner: usize = codes.shape().iter().skip(axis + 1).product();
-    let index = |i: usize| if scales.len() == 1 { 0 } else { i / inner.max(1) % scales.len() };
-    let real = |(i, code): (usize, f64)| {
-        let at = index(i);
-        Some(((code - zeros.get(at)?) * scales.get(at)?) as f32)
-    };
-    codes.to_f64().ok()?.into_iter().enumerate().map(real).collect()
 }
 
 fn add_losses(

@@ -3,6 +3,7 @@
 mod advice;
 mod clock;
 mod explain;
+mod restored;
 
 use crate::load::{Source, sha256_of};
 use crate::machine::{describe_machine, peak_rss_bytes};

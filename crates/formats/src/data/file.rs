@@ -1,5 +1,6 @@
 //! Opening files that others wrote: regular files only, with a size known before the first byte.
 
+use crate::mmap::cannot_open;
 use fewbit_core::{Error, Result};
 use std::fs::File;
 use std::io::{self, Read};
@@ -58,13 +59,13 @@ fn read_exact_at(file: &File, mut offset: u64, mut buf: &mut [u8]) -> io::Result
 /// Opens a regular file for reading.
 pub(crate) fn open_regular(path: &Path) -> Result<File> {
     // Opening a pipe would block, so its kind is asked first.
-    let meta = std::fs::metadata(path).map_err(|e| io_error(&e).at(show(path)))?;
+    let meta = std::fs::metadata(path).map_err(|e| cannot_open(e).at(show(path)))?;
     if !meta.is_file() {
         let kind = if meta.is_dir() { "a folder" } else { "a pipe or a device" };
         let error = Error::bad_input(format!("expected a file, found {kind}"));
         return Err(error.code("FB-3300").at(show(path)));
     }
-    File::open(path).map_err(|e| io_error(&e).at(show(path)))
+    File::open(path).map_err(|e| cannot_open(e).at(show(path)))
 }
 
 /// Reads a whole file of at most `limit` bytes.
@@ -124,10 +125,20 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_a_resource_error() {
+    fn a_missing_file_is_named_with_advice() {
         let e = open_regular(Path::new("no such file")).unwrap_err();
-        assert_eq!(e.kind().exit_code(), 5);
-        assert!(e.place().contains("no such file"));
+        assert_eq!((e.stable_code(), e.kind().exit_code()), ("FB-3001", 3));
+        assert!(e.place().contains("no such file") && e.advice().is_some());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_device_that_fails_is_told() {
+        // Nothing is mapped at address 0: reading there is an error of the device.
+        let file = InputFile { file: File::open("/proc/self/mem").unwrap(), len: 100 };
+        let e = file.read_at(0, &mut [0; 10]).unwrap_err();
+        assert_eq!((e.stable_code(), e.kind().exit_code()), ("FB-5300", 5));
+        assert!(e.what().contains("Input/output error"), "{e}");
     }
 
     #[test]

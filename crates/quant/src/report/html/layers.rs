@@ -1,7 +1,7 @@
 //! The layers: what each one lost, and where its values lie.
 
 use super::chart::{decibels, histogram};
-use super::markup::{Escaped, section};
+use super::markup::{Escaped, cell, section};
 use crate::report::tables::{range, worst_first};
 use crate::report::{LayerCard, Report};
 
@@ -35,7 +35,8 @@ fn loss(layer: &LayerCard, db: f64, card: Option<usize>) -> String {
         None => Escaped(&layer.name).to_string(),
     };
     format!(
-        "<tr><td>{name}</td><td>{}</td><td>{how}</td><td class=\"number\">{db:.1}</td><td>{}</td></tr>\n",
+        "<tr>{}<td>{}</td><td>{how}</td><td class=\"number\">{db:.1}</td><td>{}</td></tr>\n",
+        cell(&layer.name, &name),
         Escaped(&layer.op),
         decibels(db)
     )

@@ -46,8 +46,17 @@ pub(super) fn table(table: &Table) -> String {
 }
 
 fn row(cells: &[String]) -> String {
-    let cells: String = cells.iter().map(|c| format!("<td>{}</td>", Escaped(c))).collect();
+    let cells: String = cells.iter().map(|c| cell(c, &Escaped(c).to_string())).collect();
     format!("<tr>{cells}</tr>\n")
+}
+
+/// Letters of a word that still fits a column; hashes, paths and some names are longer.
+const LONG_WORD: usize = 28;
+
+/// A table cell. `markup` shows `text`, whose words may be broken only where one is too long.
+pub(super) fn cell(text: &str, markup: &str) -> String {
+    let long = text.split_whitespace().any(|word| word.chars().count() > LONG_WORD);
+    format!("<td{}>{markup}</td>", if long { " class=\"long\"" } else { "" })
 }
 
 /// A titled table of rows that are markup already; nothing without rows.
@@ -55,11 +64,11 @@ pub(super) fn section(title: &str, header: &[String], rows: &[String]) -> String
     if rows.is_empty() {
         return String::new();
     }
-    let cell = |h: &String| format!("<th scope=\"col\">{}</th>", Escaped(h));
+    let heading = |h: &String| format!("<th scope=\"col\">{}</th>", Escaped(h));
     let head = match header.iter().all(|h| h.is_empty()) {
         true => String::new(),
         false => {
-            format!("<thead><tr>{}</tr></thead>\n", header.iter().map(cell).collect::<String>())
+            format!("<thead><tr>{}</tr></thead>\n", header.iter().map(heading).collect::<String>())
         }
     };
     format!(
