@@ -329,7 +329,7 @@ fn files_are_told_by_name_and_content() {
     assert!(folder.refused("data.xyz", "FB-2302").advice().unwrap().contains("card"));
     folder.write("a.npy", "");
     folder.refused("a.npy", "FB-3310");
-    folder.refused("missing.npz", "FB-5300");
+    folder.refused("missing.npz", "FB-3001");
     #[cfg(unix)]
     assert_eq!(Dataset::open("/dev/zero").err().unwrap().stable_code(), "FB-3300");
 }
