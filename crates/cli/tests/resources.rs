@@ -231,6 +231,9 @@ fn in_time(args: &[&str]) -> Ran {
     ran
 }
 
+/// Makes something of that name that is no file.
+type Make<'a> = &'a dyn Fn(&Path);
+
 #[test]
 fn what_is_no_file_is_refused_wherever_a_file_is_read() {
     let dir = tempdir().unwrap();
@@ -243,7 +246,7 @@ fn what_is_no_file_is_refused_wherever_a_file_is_read() {
     let folder = |p: &Path| fs::create_dir(p).unwrap();
     let socket = |p: &Path| drop(UnixListener::bind(p).unwrap());
     let device = |p: &Path| std::os::unix::fs::symlink("/dev/zero", p).unwrap();
-    let kinds: [(&str, &dyn Fn(&Path)); 4] =
+    let kinds: [(&str, Make); 4] =
         [("pipe", &pipe), ("folder", &folder), ("socket", &socket), ("device", &device)];
     let (model, out) = (digits("digits.onnx"), text(&dir.path().join("out.onnx")));
     for (kind, make) in kinds {
