@@ -11,6 +11,7 @@
 pub mod atomic;
 pub mod data;
 pub mod detect;
+mod fill;
 pub mod gguf;
 pub mod limits;
 pub mod mmap;

@@ -14,6 +14,9 @@
 //! # Ok::<(), fewbit_core::Error>(())
 //! ```
 //!
+//! [`Writer`] writes a file in bounded memory, chunk after chunk; [`write()`] writes tensors that
+//! were read, as they are.
+//!
 //! # Stable codes
 //!
 //! | code | meaning |
@@ -35,6 +38,7 @@ mod layout;
 mod metadata;
 mod split;
 mod value;
+mod write;
 
 use crate::detect;
 use crate::mmap::{InputFile, shown};
@@ -48,6 +52,7 @@ use std::sync::Arc;
 pub use metadata::{FromValue, Metadata};
 pub use split::part_path;
 pub use value::{Array, Value};
+pub use write::{Writer, file_size, write};
 
 /// The key that says to what multiple the data of tensors is padded.
 pub const ALIGNMENT_KEY: &str = "general.alignment";

@@ -9,7 +9,7 @@ use std::fmt;
 use std::ops::Range;
 
 /// The key under which the header keeps text about the file.
-const METADATA: &str = "__metadata__";
+pub(super) const METADATA: &str = "__metadata__";
 
 /// Members of an entry or of a list in it; sound ones have three fields and a few dimensions.
 const MAX_MEMBERS: usize = 1024;
@@ -54,6 +54,11 @@ pub(super) struct Entry {
 pub(super) struct Header {
     pub(super) tensors: Vec<Entry>,
     pub(super) metadata: Vec<(String, String)>,
+}
+
+/// The name of an element type in the header; `None` when the format has none for it.
+pub(super) fn dtype_name(dtype: DType) -> Option<&'static str> {
+    DTYPES.iter().find(|(_, known)| *known == dtype).map(|(name, _)| *name)
 }
 
 /// Splits a file into its decoded header and the bytes behind it.

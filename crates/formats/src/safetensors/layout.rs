@@ -1,7 +1,7 @@
 //! Whether the tensors of a header fill the file exactly: no overlap, no hole, nothing left.
 
 use super::header::Entry;
-use fewbit_core::{Error, Result, ResultExt, element_count};
+use fewbit_core::{DType, Error, Result, ResultExt, element_count};
 
 /// Brings the entries into the order of their bytes, and holds each against its shape, its
 /// neighbours and the `available` bytes.
@@ -45,19 +45,25 @@ fn cut_off(entry: &Entry, available: usize) -> Error {
     .hint("the file is cut off: download or copy it again")
 }
 
-fn check_size(entry: &Entry) -> Result<()> {
-    let Entry { dtype, shape, range, .. } = entry;
+/// Bytes that a shape needs.
+pub(super) fn byte_len(dtype: DType, shape: &[usize]) -> Result<usize> {
     let wrong = |what: String| Error::bad_input(what).code("FB-3505").at("shape");
     let bits = element_count(shape).and_then(|count| count.checked_mul(dtype.bits()));
-    let Some(bits) = bits else {
-        return Err(wrong(format!("a {dtype} tensor of shape {shape:?} has no size")));
-    };
-    if bits % 8 != 0 {
-        return Err(wrong(format!("{bits} bits of {dtype} do not end on a byte")));
+    match bits {
+        None => Err(wrong(format!("a {dtype} tensor of shape {shape:?} has no size"))),
+        Some(bits) if bits % 8 != 0 => {
+            Err(wrong(format!("{bits} bits of {dtype} do not end on a byte")))
+        }
+        Some(bits) => Ok(bits / 8),
     }
-    let (need, found) = (bits / 8, range.len());
+}
+
+fn check_size(entry: &Entry) -> Result<()> {
+    let Entry { dtype, shape, range, .. } = entry;
+    let (need, found) = (byte_len(*dtype, shape)?, range.len());
     if need != found {
-        return Err(wrong(format!("{dtype} {shape:?} needs {need} bytes, found {found}")));
+        let what = format!("{dtype} {shape:?} needs {need} bytes, found {found}");
+        return Err(Error::bad_input(what).code("FB-3505").at("shape"));
     }
     Ok(())
 }

@@ -13,6 +13,8 @@
 //! # Ok::<(), fewbit_core::Error>(())
 //! ```
 //!
+//! [`Writer`] writes one file in bounded memory, chunk after chunk, [`FolderWriter`] a folder.
+//!
 //! # Stable codes
 //!
 //! | code | meaning |
@@ -31,6 +33,8 @@ mod folder;
 mod header;
 mod json;
 mod layout;
+mod shards;
+mod write;
 
 use crate::detect::{self, Format};
 use crate::mmap::{InputFile, shown};
@@ -41,6 +45,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use folder::INDEX_NAME;
+pub use shards::{DEFAULT_SHARD_BYTES, FolderWriter};
+pub use write::{TensorSpec, Writer, sort};
 
 /// One tensor as it is stored.
 #[derive(Clone, Debug)]

@@ -1,5 +1,7 @@
-//! Reading GGUF: sound files, split models, and hostile ones.
+//! Reading and writing GGUF: sound files, split models, and hostile ones.
 
+mod oracle;
 mod samples;
 mod sound;
 mod split;
+mod write;
