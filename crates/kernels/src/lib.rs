@@ -33,6 +33,7 @@ pub mod blocks;
 pub mod conv;
 pub mod cpu;
 pub mod elementwise;
+pub mod encode;
 pub mod gemm;
 mod int8;
 pub mod math;
