@@ -1,15 +1,31 @@
 //! Buffers of activations, recycled as soon as their last reader is done.
 
 use fewbit_core::{AlignedBytes, DType, Error, Result, Tensor, element_count};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 /// A pool of free buffers. A session gives every dead activation back, so that its peak is
 /// what is alive at once, not the sum of all layers.
+///
+/// Buffers also come in that were made elsewhere (inputs of the caller, results of operators that
+/// allocate themselves), and sizes change from run to run. So a buffer that nobody has wanted
+/// for a while is freed: what the pool holds does not grow with the number of runs.
 #[derive(Default)]
 pub struct Arena {
-    free: Mutex<Vec<AlignedBytes>>,
+    free: Mutex<Free>,
     limit: Option<usize>,
 }
+
+/// Free buffers, the one recycled last at the end.
+#[derive(Default)]
+struct Free {
+    buffers: Vec<(AlignedBytes, u64)>,
+    /// Tensors handed out so far; the second part of a buffer is this number when it came back.
+    clock: u64,
+    patience: u64,
+}
+
+/// A buffer waits for at least this many tensors.
+const LEAST_PATIENCE: u64 = 64;
 
 impl Arena {
     /// An empty pool.
@@ -22,10 +38,15 @@ impl Arena {
         Arena { limit: Some(bytes), ..Self::default() }
     }
 
+    /// An empty pool for programs of `steps` steps: a buffer that is not wanted for two runs goes.
+    pub fn for_program(steps: usize) -> Self {
+        let free = Free { patience: 2 * steps as u64, ..Free::default() };
+        Arena { free: Mutex::new(free), limit: None }
+    }
+
     /// Bytes of all free buffers.
     pub fn bytes(&self) -> usize {
-        let free = self.free.lock().unwrap_or_else(|e| e.into_inner());
-        free.iter().map(AlignedBytes::capacity).sum()
+        self.lock().buffers.iter().map(|(bytes, _)| bytes.capacity()).sum()
     }
 
     /// A tensor of unspecified content: the smallest free buffer that fits, or a new one.
@@ -41,7 +62,8 @@ impl Arena {
         if self.limit.is_some_and(|limit| len > limit) {
             return Err(Error::resource(format!("a tensor of {len} bytes is over the limit here")));
         }
-        let bytes = match self.best_fit(len) {
+        let reused = self.lock().take(len);
+        let bytes = match reused {
             Some(mut bytes) => {
                 bytes.resize(len);
                 bytes
@@ -53,17 +75,36 @@ impl Arena {
 
     /// Takes back the buffer of a dead tensor, if nobody else holds it.
     pub fn recycle(&self, tensor: Tensor) {
-        if let Some(bytes) = tensor.into_unique_bytes() {
-            self.free.lock().unwrap_or_else(|e| e.into_inner()).push(bytes);
-        }
+        let Some(bytes) = tensor.into_unique_bytes() else { return };
+        let unwanted = self.lock().give(bytes);
+        // Freed here, after the lock is gone.
+        drop(unwanted);
     }
 
-    fn best_fit(&self, len: usize) -> Option<AlignedBytes> {
-        let mut free = self.free.lock().unwrap_or_else(|e| e.into_inner());
-        let fits = free.iter().enumerate().filter(|(_, b)| b.capacity() >= len);
+    fn lock(&self) -> MutexGuard<'_, Free> {
+        self.free.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+impl Free {
+    /// The smallest buffer that fits; among equals the one used last, so that the others age.
+    fn take(&mut self, len: usize) -> Option<AlignedBytes> {
+        self.clock += 1;
+        let fits = self.buffers.iter().enumerate().rev();
+        let fits = fits.filter(|(_, (bytes, _))| bytes.capacity() >= len);
+        let (index, (best, _)) = fits.min_by_key(|(_, (bytes, _))| bytes.capacity())?;
         // A buffer many times too large would keep big layers from reusing it.
-        let (index, best) = fits.min_by_key(|(_, b)| b.capacity())?;
-        (best.capacity() <= len.saturating_mul(4).max(1 << 16)).then(|| free.swap_remove(index))
+        let suits = best.capacity() <= len.saturating_mul(4).max(1 << 16);
+        suits.then(|| self.buffers.remove(index).0)
+    }
+
+    /// Keeps a buffer; returns those that have waited for too long.
+    fn give(&mut self, bytes: AlignedBytes) -> Vec<(AlignedBytes, u64)> {
+        let patience = self.patience.max(LEAST_PATIENCE);
+        let oldest = self.clock.saturating_sub(patience);
+        let unwanted = self.buffers.iter().take_while(|(_, since)| *since < oldest).count();
+        self.buffers.push((bytes, self.clock));
+        self.buffers.drain(..unwanted).collect()
     }
 }
 
@@ -90,5 +131,25 @@ mod tests {
         arena.recycle(first);
         let second = arena.tensor(DType::F32, vec![16]).unwrap();
         assert_ne!(second.bytes().as_ptr(), alias.bytes().as_ptr());
+    }
+
+    #[test]
+    fn foreign_buffers_do_not_pile_up() {
+        let arena = Arena::for_program(2);
+        for _ in 0..10_000 {
+            arena.recycle(Tensor::zeros(DType::F32, vec![1000]).unwrap());
+            arena.recycle(arena.tensor(DType::F32, vec![100_000]).unwrap());
+        }
+        assert!(arena.bytes() <= 400_064 + 4032 * (LEAST_PATIENCE as usize + 2));
+    }
+
+    #[test]
+    fn a_size_that_is_not_wanted_any_more_goes() {
+        let arena = Arena::new();
+        arena.recycle(arena.tensor(DType::F32, vec![1 << 20]).unwrap());
+        for _ in 0..=2 * LEAST_PATIENCE {
+            arena.recycle(arena.tensor(DType::U8, vec![64]).unwrap());
+        }
+        assert_eq!(arena.bytes(), 64);
     }
 }

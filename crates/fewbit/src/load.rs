@@ -1,7 +1,7 @@
 //! From a file to a model, by content.
 
 use fewbit_core::{Error, Model, Result, ResultExt};
-use fewbit_formats::mmap::shown;
+use fewbit_formats::mmap::{InputFile, shown};
 use fewbit_formats::onnx;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
@@ -22,12 +22,34 @@ pub struct Source {
     pub bytes: u64,
     /// Wall time of reading.
     pub seconds: f64,
+    opened: Vec<InputFile>,
 }
 
 impl Source {
     /// A model that is in memory, for jobs that want a [`Source`]; `bytes` is its size as a file.
     pub fn in_memory(name: &str, model: Model, bytes: u64) -> Self {
-        Source { path: PathBuf::from(name), model, files: Vec::new(), bytes, seconds: 0.0 }
+        Source {
+            path: PathBuf::from(name),
+            model,
+            files: Vec::new(),
+            bytes,
+            seconds: 0.0,
+            opened: Vec::new(),
+        }
+    }
+
+    /// Gives the memory of weights back that were read from a mapped file; they are read again
+    /// when they are wanted again.
+    pub fn release_pages(&self) {
+        self.opened.iter().for_each(InputFile::release_pages);
+    }
+
+    /// Checks that no other program has changed the files since they were opened.
+    ///
+    /// # Errors
+    /// When one did; what was computed may then belong to neither version.
+    pub fn check_unchanged(&self) -> Result<()> {
+        self.opened.iter().try_for_each(InputFile::check_unchanged)
     }
 
     /// SHA-256 of all files one after another, hexadecimal; empty for models in memory.
@@ -48,14 +70,14 @@ impl Source {
 /// (`Unsupported`, with how to convert it).
 pub fn load(path: &Path) -> Result<Source> {
     let started = Instant::now();
-    let (model, files) = onnx::read_with_files(path)?;
-    let bytes = files.iter().map(|f| std::fs::metadata(f).map_or(0, |m| m.len())).sum();
+    let (model, opened) = onnx::read_with_files(path)?;
     Ok(Source {
         path: path.to_path_buf(),
         model,
-        files,
-        bytes,
+        files: opened.iter().map(|f| f.path().to_path_buf()).collect(),
+        bytes: opened.iter().map(|f| f.bytes().len() as u64).sum(),
         seconds: started.elapsed().as_secs_f64(),
+        opened,
     })
 }
 

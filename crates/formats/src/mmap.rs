@@ -12,16 +12,21 @@
 //! touched, and [`InputFile::check_unchanged`] compares length and modification time with the
 //! file on disk, so that a reader calls it after its walk and a long job before it writes.
 //! Replacing a file by renaming another one over it is always safe: the map keeps the old file.
+//!
+//! Pages of a map that were touched count towards the memory of the process. A job that has
+//! copied what it needs gives them back with [`InputFile::release_pages`].
 
 #![allow(unsafe_code)]
 
 use crate::limits::{MAX_READ_BYTES, MAX_TEXT_BYTES};
 use bytes::Bytes;
 use fewbit_core::{Error, Result};
+use memmap2::{Mmap, UncheckedAdvice};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// An open input file with its bytes.
 #[derive(Debug)]
@@ -30,6 +35,16 @@ pub struct InputFile {
     file: File,
     seen: Metadata,
     bytes: Bytes,
+    map: Option<Arc<Mmap>>,
+}
+
+/// A map as the owner of [`Bytes`].
+struct MapOwner(Arc<Mmap>);
+
+impl AsRef<[u8]> for MapOwner {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl InputFile {
@@ -65,13 +80,25 @@ impl InputFile {
             .map_err(cannot_open)?;
         let seen = file.metadata().map_err(cannot_open)?;
         refuse_special(&seen)?;
-        let bytes = load(&mut file, seen.len())?;
-        Ok(InputFile { path: path.to_path_buf(), file, seen, bytes })
+        let (bytes, map) = load(&mut file, seen.len())?;
+        Ok(InputFile { path: path.to_path_buf(), file, seen, bytes, map })
     }
 
     /// The content. Clones and slices share it and keep it alive.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// Takes the pages of a mapped file out of the memory of this process; what is touched again
+    /// comes back from the file. Files that were read instead of mapped stay in memory.
+    pub fn release_pages(&self) {
+        let Some(map) = &self.map else { return };
+        // SAFETY: the map is private and read-only and was never written to, so no change can be
+        // lost: a page that is touched again holds what the file holds, as when it was first
+        // touched. The addresses stay mapped, so that all views remain valid.
+        let released = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };
+        // It is advice: where the system refuses it, the pages stay.
+        drop(released);
     }
 
     /// The path it was opened by.
@@ -106,12 +133,13 @@ impl InputFile {
     }
 }
 
-fn load(file: &mut File, len: u64) -> Result<Bytes> {
+fn load(file: &mut File, len: u64) -> Result<(Bytes, Option<Arc<Mmap>>)> {
     if len == 0 {
         return Err(Error::bad_input("the file is empty").code("FB-3003"));
     }
     if len > MAX_READ_BYTES {
-        return map(file);
+        let map = Arc::new(map(file)?);
+        return Ok((Bytes::from_owner(MapOwner(Arc::clone(&map))), Some(map)));
     }
     let mut bytes = Vec::with_capacity(len as usize);
     // One byte more than expected tells a growing file from a whole one.
@@ -124,18 +152,17 @@ fn load(file: &mut File, len: u64) -> Result<Bytes> {
         ))
         .code("FB-3005"));
     }
-    Ok(bytes.into())
+    Ok((bytes.into(), None))
 }
 
-fn map(file: &File) -> Result<Bytes> {
+fn map(file: &File) -> Result<Mmap> {
     // SAFETY: the map is private and read-only, the file was opened read-only, and the bytes are
     // only ever read as plain `u8`. Another process may still write to or truncate the file: its
     // writes can change what we read, which every parser here withstands because nothing that
     // was checked is read a second time for an address or a length; truncation ends the process
     // (see the module documentation) and never exposes memory that is not the file's.
     let map = unsafe { memmap2::MmapOptions::new().map(file) };
-    let map = map.map_err(|e| Error::resource(format!("cannot map: {e}")).code("FB-5202"))?;
-    Ok(Bytes::from_owner(map))
+    map.map_err(|e| Error::resource(format!("cannot map: {e}")).code("FB-5202"))
 }
 
 /// What is wrong with the path is the caller's fault (exit 3), everything else the system's.
@@ -237,6 +264,25 @@ mod tests {
             assert!(file.bytes()[..] == content[..]);
             file.check_unchanged().unwrap();
         }
+    }
+
+    #[test]
+    fn released_pages_read_the_same_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let content: Vec<u8> = (0..=MAX_READ_BYTES as usize).map(|i| (i / 7) as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        let file = InputFile::open(&path).unwrap();
+        let resident = || -> u64 {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find(|l| l.starts_with("RssFile:")).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        assert!(file.bytes()[..] == content[..]);
+        let touched = resident();
+        file.release_pages();
+        assert!(resident() + (MAX_READ_BYTES / 1024) <= touched + 4096);
+        assert!(file.bytes()[..] == content[..]);
     }
 
     #[test]

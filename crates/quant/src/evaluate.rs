@@ -74,9 +74,9 @@ pub fn evaluate(
 /// Compares models with one float original on one data set.
 ///
 /// For classification the original runs once; for other tasks it runs beside each candidate, so
-/// that no outputs have to be kept.
+/// that no outputs have to be kept. Between runs no session of the original is alive.
 pub struct Reference<'a> {
-    original: Session,
+    original: &'a Model,
     samples: &'a dyn Samples,
     threads: usize,
     scores: Option<Scores>,
@@ -88,7 +88,7 @@ impl<'a> Reference<'a> {
     /// # Errors
     /// As [`evaluate`].
     pub fn new(
-        model: &Model,
+        model: &'a Model,
         samples: &'a dyn Samples,
         threads: usize,
         progress: &dyn Progress,
@@ -100,7 +100,7 @@ impl<'a> Reference<'a> {
         let options = EvaluateOptions { mode: Mode::Float, threads };
         let scores =
             if classify { Some(evaluate(model, samples, options, progress)?) } else { None };
-        Ok(Reference { original: session(model, Mode::Float)?, samples, threads, scores })
+        Ok(Reference { original: model, samples, threads, scores })
     }
 
     /// Number of samples.
@@ -142,8 +142,9 @@ impl<'a> Reference<'a> {
     }
 
     fn side_by_side(&self, candidate: &Session, progress: &dyn Progress) -> Result<Vec<Paired>> {
+        let original = session(self.original, Mode::Float)?;
         for_all(self.samples, self.threads, progress, "compare", |sample| {
-            let (a, b) = (run(&self.original, sample)?, run(candidate, sample)?);
+            let (a, b) = (run(&original, sample)?, run(candidate, sample)?);
             let mut likeness = Likeness::default();
             for ((name, a), (_, b)) in a.iter().zip(&b) {
                 if a.shape() != b.shape() {

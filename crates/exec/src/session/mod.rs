@@ -78,13 +78,13 @@ impl Session {
         };
         let built = build(graph, &scope, &options.taps, &[])?;
         Ok(Session {
+            arena: Arena::for_program(built.program.steps.len()),
             program: built.program,
             plan: built.plan,
             inputs,
             outputs,
             isa,
             pool,
-            arena: Arena::new(),
             times: options.profile.then(Mutex::default),
         })
     }

@@ -104,24 +104,31 @@ impl<'a> QuantizeJob<'a> {
         let started = Instant::now();
         self.check()?;
         let clock = StageClock::new(progress);
+        let warnings = self.warnings();
+        let reference = self.reference(&clock)?;
+        let measured = clock.seconds(&["evaluate"]);
+        // One copy of the weights is in memory at a time where one is enough: the pages of the
+        // file go when the float model is measured, and again when its weights are prepared.
+        self.source.release_pages();
         let prepared = prepare(&self.source.model).at(|| shown(&self.source.path))?;
+        self.source.release_pages();
         let mut seconds = Seconds {
-            load: self.source.seconds + started.elapsed().as_secs_f64(),
+            load: self.source.seconds + started.elapsed().as_secs_f64() - measured,
             ..Seconds::default()
         };
-        let reference = self.reference(&clock)?;
         let built = self.build(prepared, reference.as_ref(), &clock)?;
         seconds.calibrate = clock.seconds(&["calibrate"]);
         seconds.evaluate = clock.seconds(&["evaluate", "compare", "rank layers"]);
         let worked = started.elapsed().as_secs_f64() + self.source.seconds;
         seconds.quantize = (worked - seconds.load - seconds.calibrate - seconds.evaluate).max(0.0);
-        let mut report = self.report(&built, seconds)?;
+        let mut report = self.report(&built, seconds, warnings)?;
         if self.explain {
             explain::explain(self, &built, &mut report, &clock)?;
         } else {
             report.layers = explain::cards(&built.plan);
         }
         report.advice = advice::advice(self, &report);
+        self.source.check_unchanged()?;
         Ok(Quantized {
             model: built.model,
             plan: built.plan,
@@ -239,7 +246,7 @@ impl<'a> QuantizeJob<'a> {
         quantize_static(prepared, plan, &self.target, &statistics)
     }
 
-    fn report(&self, built: &Built, seconds: Seconds) -> Result<Report> {
+    fn report(&self, built: &Built, seconds: Seconds, warnings: Vec<String>) -> Result<Report> {
         let verdict = match (&built.comparison, self.max_drop) {
             (None, _) => Verdict::Unmeasured,
             (Some(_), None) => Verdict::Measured,
@@ -264,7 +271,7 @@ impl<'a> QuantizeJob<'a> {
             layers: Vec::new(),
             attempts: built.attempts.clone(),
             data: self.data_facts()?,
-            warnings: self.warnings(),
+            warnings,
             advice: Vec::new(),
             peak_rss_bytes: peak_rss_bytes(),
             seconds,

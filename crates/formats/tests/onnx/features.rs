@@ -378,7 +378,8 @@ fn weights_go_out_to_a_file_of_their_own_and_come_back() {
     assert!(onnx::to_bytes(&again).unwrap() == onnx::to_bytes(&model).unwrap());
 
     // Written over itself, also through the weights' own file, it is refused.
-    let options = WriteOptions { inputs: files, ..options };
+    let inputs = files.iter().map(|f| f.path().to_path_buf()).collect();
+    let options = WriteOptions { inputs, ..options };
     let error = onnx::write(&again, &path, &options).unwrap_err();
     assert_eq!(error.stable_code(), "FB-2101");
     let keep = WriteOptions { keep_existing: true, ..Default::default() };

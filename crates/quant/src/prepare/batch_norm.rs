@@ -3,7 +3,7 @@
 //! `y = (W x + b - mean) * gamma / sqrt(var + epsilon) + beta` is again a weighted operator, with
 //! `W' = W * factor` and `b' = (b - mean) * factor + beta` for each output channel.
 
-use fewbit_core::{Graph, Node, NodeId, Patch, Result, Tensor, Uses, ValueId};
+use fewbit_core::{DType, Graph, Node, NodeId, Patch, Result, Tensor, Uses, ValueId};
 
 /// Folds every `BatchNormalization` that directly follows a `Conv`, `ConvTranspose` or `Gemm`
 /// with constant weights.
@@ -116,8 +116,8 @@ impl<'a> Site<'a> {
     ) -> Result<()> {
         let node = graph.node(self.producer);
         let weight =
-            self.new_constant(graph, patch, node.input(1), "weight", &self.folded_weight()?);
-        let bias = self.new_constant(graph, patch, node.input(2), "bias", &self.folded_bias()?);
+            self.new_constant(graph, patch, node.input(1), "weight", self.folded_weight()?);
+        let bias = self.new_constant(graph, patch, node.input(2), "bias", self.folded_bias()?);
         patch.set_input(self.producer, 1, Some(weight));
         patch.set_input(self.producer, 2, Some(bias));
         // The convolution now makes the normalized value itself, so that its name survives.
@@ -132,15 +132,18 @@ impl<'a> Site<'a> {
         patch: &mut Patch,
         old: Option<ValueId>,
         what: &str,
-        tensor: &Tensor,
+        tensor: Tensor,
     ) -> ValueId {
         let node = graph.node(self.producer);
         let name =
             old.map_or_else(|| format!("{}.{what}", node.name), |v| graph.name_of(v).to_string());
-        patch.add_constant(&format!("{name}_folded"), tensor.clone())
+        patch.add_constant(&format!("{name}_folded"), tensor)
     }
 
     fn folded_weight(&self) -> Result<Tensor> {
+        if self.weight.dtype() == DType::F32 {
+            return self.folded_f32();
+        }
         let values = self.weight.to_f64()?;
         let scaled =
             values.iter().enumerate().map(|(i, v)| v * self.factor[self.channels.channel(i)]);
@@ -149,6 +152,16 @@ impl<'a> Site<'a> {
             self.weight.shape().to_vec(),
             &scaled.collect::<Vec<_>>(),
         )
+    }
+
+    /// The usual type, without the weight in `f64` in between.
+    fn folded_f32(&self) -> Result<Tensor> {
+        let mut folded = Tensor::zeros(DType::F32, self.weight.shape().to_vec())?;
+        let (old, new) = (self.weight.cow::<f32>()?, folded.as_mut_slice::<f32>()?);
+        for (index, (new, &old)) in new.iter_mut().zip(old.iter()).enumerate() {
+            *new = (f64::from(old) * self.factor[self.channels.channel(index)]) as f32;
+        }
+        Ok(folded)
     }
 
     fn folded_bias(&self) -> Result<Tensor> {

@@ -58,8 +58,15 @@ pub fn quantize_static(
 /// A weight, its scheme and the bits of the least scales: nodes that agree in all share the codes.
 type WeightKey = (ValueId, QuantScheme, Vec<u32>);
 
-/// The dequantized value, its scales, and its elements.
-type RestoredWeight = (ValueId, Vec<f32>, Vec<f32>);
+/// A weight that has been written as codes.
+#[derive(Clone)]
+struct WrittenWeight {
+    /// What `DequantizeLinear` makes of the codes.
+    restored: ValueId,
+    scheme: QuantScheme,
+    scales: Vec<f32>,
+    codes: Tensor,
+}
 
 struct Writer<'a> {
     graph: &'a Graph,
@@ -72,7 +79,7 @@ struct Writer<'a> {
     int32_bias: bool,
     affines: HashMap<ValueId, Affine>,
     parameters: HashMap<ValueId, (ValueId, ValueId)>,
-    weights: HashMap<WeightKey, RestoredWeight>,
+    weights: HashMap<WeightKey, WrittenWeight>,
     patch: Patch,
 }
 
@@ -176,11 +183,11 @@ impl<'a> Writer<'a> {
         let bias = self.bias_values(node)?;
         let per_channel = bias.as_deref().filter(|_| self.int32_bias).unwrap_or(&[]);
         let least = bias::least_weight_scales(per_channel, input_scale, &scheme);
-        let (restored, scales, values) = self.weight(weight, scheme, &least)?;
-        self.patch.set_input(id, 1, Some(restored));
-        let bias = self.corrected_bias(id, bias, &values)?;
+        let weight = self.weight(weight, scheme, &least)?;
+        self.patch.set_input(id, 1, Some(weight.restored));
+        let bias = self.corrected_bias(id, bias, &weight)?;
         if let Some(bias) = bias {
-            self.write_bias(id, &bias, input_scale, &scales)?;
+            self.write_bias(id, &bias, input_scale, &weight.scales)?;
         }
         Ok(())
     }
@@ -213,13 +220,13 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// The dequantized weight value, its scales, and its values after quantization.
+    /// Writes a weight as codes, or finds it written.
     fn weight(
         &mut self,
         value: ValueId,
         scheme: QuantScheme,
         least: &[f32],
-    ) -> Result<RestoredWeight> {
+    ) -> Result<WrittenWeight> {
         let key = (value, scheme, least.iter().map(|f| f.to_bits()).collect());
         if let Some(known) = self.weights.get(&key) {
             return Ok(known.clone());
@@ -231,8 +238,7 @@ impl<'a> Writer<'a> {
         let quantized = quantize_weight(tensor, &scheme, self.plan.recipe.rounding, least)?;
         let name = self.graph.name_of(value).to_string();
         let scales = quantized.scales.to_f32()?;
-        let values = restore(&quantized.codes, &scales, &scheme)?;
-        let codes = self.patch.add_constant(&format!("{name}_quantized"), quantized.codes);
+        let codes = self.patch.add_constant(&format!("{name}_quantized"), quantized.codes.clone());
         let scale = self.patch.add_constant(&format!("{name}_scale"), quantized.scales);
         let zero_point =
             self.patch.add_constant(&format!("{name}_zero_point"), quantized.zero_points);
@@ -247,9 +253,9 @@ impl<'a> Writer<'a> {
             node.set_attr("axis", Attr::Int(axis as i64));
         }
         self.patch.add_node(node);
-        let result = (restored, scales, values);
-        self.weights.insert(key, result.clone());
-        Ok(result)
+        let written = WrittenWeight { restored, scheme, scales, codes: quantized.codes };
+        self.weights.insert(key, written.clone());
+        Ok(written)
     }
 
     /// The bias less the mean error of the quantized weights, where the recipe asks for it.
@@ -257,7 +263,7 @@ impl<'a> Writer<'a> {
         &self,
         id: NodeId,
         bias: Option<Vec<f32>>,
-        restored: &[f32],
+        written: &WrittenWeight,
     ) -> Result<Option<Vec<f32>>> {
         let node = self.graph.node(id);
         let corrects =
@@ -279,7 +285,8 @@ impl<'a> Writer<'a> {
         if means.is_empty() {
             return Ok(bias);
         }
-        let error = bias::mean_error(weight, restored, &means, self.channel_axis(node))?;
+        let restored = written.values()?;
+        let error = bias::mean_error(weight, &restored, &means, self.channel_axis(node))?;
         let old = bias.unwrap_or_else(|| vec![0.0; error.len()]);
         Ok(Some(old.iter().zip(&error).map(|(b, e)| (*b as f64 - e) as f32).collect()))
     }
@@ -382,20 +389,19 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Values of a weight after quantization.
-fn restore(codes: &Tensor, scales: &[f32], scheme: &QuantScheme) -> Result<Vec<f32>> {
-    let shape = codes.shape();
-    let (inner, count) = match scheme.granularity {
-        Granularity::Axis(axis) => {
-            let axis = axis.rem_euclid(shape.len() as i32) as usize;
-            (shape[axis + 1..].iter().product::<usize>(), shape[axis])
-        }
-        _ => (codes.len().max(1), 1),
-    };
-    let codes = codes.to_i64()?;
-    Ok(codes
-        .iter()
-        .enumerate()
-        .map(|(i, &q)| q as f32 * scales[i / inner.max(1) % count])
-        .collect())
+impl WrittenWeight {
+    /// The weight as its codes mean it.
+    fn values(&self) -> Result<Vec<f32>> {
+        let shape = self.codes.shape();
+        let (inner, count) = match self.scheme.granularity {
+            Granularity::Axis(axis) => {
+                let axis = axis.rem_euclid(shape.len() as i32) as usize;
+                (shape[axis + 1..].iter().product::<usize>(), shape[axis])
+            }
+            _ => (self.codes.len().max(1), 1),
+        };
+        let scale = |i: usize| self.scales[i / inner.max(1) % count];
+        let codes = self.codes.to_i64()?;
+        Ok(codes.iter().enumerate().map(|(i, &q)| q as f32 * scale(i)).collect())
+    }
 }

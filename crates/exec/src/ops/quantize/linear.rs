@@ -42,10 +42,10 @@ fn eval(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
     };
     let shape = input.shape().to_vec();
     let out = match dtype {
-        DType::U8 => Tensor::from_slice(shape, &work.codes::<u8>(&values, &scales, dtype)?)?,
-        DType::I8 => Tensor::from_slice(shape, &work.codes::<i8>(&values, &scales, dtype)?)?,
-        DType::U16 => Tensor::from_slice(shape, &work.codes::<u16>(&values, &scales, dtype)?)?,
-        DType::I16 => Tensor::from_slice(shape, &work.codes::<i16>(&values, &scales, dtype)?)?,
+        DType::U8 => work.whole::<u8>(&values, &scales, shape)?,
+        DType::I8 => work.whole::<i8>(&values, &scales, shape)?,
+        DType::U16 => work.whole::<u16>(&values, &scales, shape)?,
+        DType::I16 => work.whole::<i16>(&values, &scales, shape)?,
         DType::U4 | DType::U2 => work.packed::<u8>(&values, &scales, dtype, shape)?,
         DType::I4 | DType::I2 => work.packed::<i8>(&values, &scales, dtype, shape)?,
         _ => work.mini(&values, &scales, dtype, shape)?,
@@ -117,12 +117,23 @@ impl Work<'_, '_> {
         values.iter().enumerate().map(|(i, &v)| combine(v, scales[at(i)])).collect()
     }
 
-    fn codes<T: Code + Element>(
+    /// Codes of whole bytes.
+    fn whole<T: Code + Element>(
+        &self,
+        values: &[f32],
+        scales: &[f32],
+        shape: Vec<usize>,
+    ) -> Result<Tensor> {
+        self.ctx.output::<T>(shape, |codes| self.write_codes(values, scales, T::DTYPE, codes))
+    }
+
+    fn write_codes<T: Code + Element>(
         &self,
         values: &[f32],
         scales: &[f32],
         dtype: DType,
-    ) -> Result<Vec<T>> {
+        codes: &mut [T],
+    ) -> Result<()> {
         let (low, high) = dtype.int_range().unwrap_or((0, 0));
         let pairs = scales.iter().zip(&self.zero_points);
         let quantizer = |(&scale, &zero_point): (&f32, &i32)| {
@@ -134,12 +145,11 @@ impl Work<'_, '_> {
             Ok(Quantizer::with_range(Affine { scale, zero_point }, low as i32, high as i32))
         };
         let quantizers = self.layout.spread(pairs.map(quantizer).collect::<Result<Vec<_>>>()?);
-        let mut codes = vec![T::zeroed(); values.len()];
         if !values.is_empty() {
             let params = (quantizers.as_slice(), self.layout.params.as_slice());
-            quantize_broadcast(*self.ctx.kernels, params, values, &mut codes, &self.layout.dims);
+            quantize_broadcast(*self.ctx.kernels, params, values, codes, &self.layout.dims);
         }
-        Ok(codes)
+        Ok(())
     }
 
     fn packed<T: Code + Element>(
@@ -149,7 +159,8 @@ impl Work<'_, '_> {
         dtype: DType,
         shape: Vec<usize>,
     ) -> Result<Tensor> {
-        let codes = self.codes::<T>(values, scales, dtype)?;
+        let mut codes = vec![T::zeroed(); values.len()];
+        self.write_codes(values, scales, dtype, &mut codes)?;
         let mut out = self.ctx.alloc(dtype, shape)?;
         pack_bits(codes.into_iter().map(|c| c.widen() as i64), dtype.bits(), out.bytes_mut());
         Ok(out)

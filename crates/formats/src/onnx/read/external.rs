@@ -11,13 +11,12 @@ use fewbit_core::{Error, Result, ResultExt};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
-use std::rc::Rc;
 
 /// The folder that external data may lie in, and the files opened so far.
 #[derive(Default)]
 pub(super) struct External {
     base: Option<PathBuf>,
-    open: RefCell<BTreeMap<String, Rc<InputFile>>>,
+    open: RefCell<BTreeMap<String, InputFile>>,
 }
 
 /// What `TensorProto.external_data` says.
@@ -37,7 +36,7 @@ impl External {
     pub(super) fn bytes(&self, entries: &[StringStringEntryProto], need: usize) -> Result<Bytes> {
         let place = parse(entries)?;
         let file = self.file(place.location).at(|| format!("location {:?}", place.location))?;
-        let available = file.bytes().len();
+        let available = file.len();
         let length = place.length.unwrap_or(need as u64);
         if length != need as u64 {
             let what = format!("`length` is {length}, the shape needs {need} bytes");
@@ -54,26 +53,28 @@ impl External {
             .at(format!("location {:?}", place.location))
             .hint("the file is cut off or belongs to another model")
         })?;
-        Ok(file.bytes().slice(range))
+        Ok(file.slice(range))
     }
 
     /// The files opened so far.
-    pub(super) fn files(&self) -> Vec<Rc<InputFile>> {
-        self.open.borrow().values().cloned().collect()
+    pub(super) fn into_files(self) -> impl Iterator<Item = InputFile> {
+        self.open.into_inner().into_values()
     }
 
-    fn file(&self, location: &str) -> Result<Rc<InputFile>> {
+    /// The content of a file.
+    fn file(&self, location: &str) -> Result<Bytes> {
         if let Some(file) = self.open.borrow().get(location) {
-            return Ok(Rc::clone(file));
+            return Ok(file.bytes().clone());
         }
         let base = self.base.as_deref().ok_or_else(|| {
             Error::unsupported("the model keeps weights in another file, but has no folder")
                 .code("FB-4104")
                 .hint("read the model by its path")
         })?;
-        let file = Rc::new(InputFile::open(&resolve(base, location)?)?);
-        self.open.borrow_mut().insert(location.to_string(), Rc::clone(&file));
-        Ok(file)
+        let file = InputFile::open(&resolve(base, location)?)?;
+        let bytes = file.bytes().clone();
+        self.open.borrow_mut().insert(location.to_string(), file);
+        Ok(bytes)
     }
 }
 

@@ -17,7 +17,7 @@ use external::External;
 use fewbit_core::{Error, Graph, Model, Result, ResultExt, Tensor};
 use prost::Message;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// IR versions of the file format that are read.
 pub const IR_VERSIONS: RangeInclusive<i64> = 3..=13;
@@ -40,20 +40,17 @@ pub fn read(path: &Path) -> Result<Model> {
     read_with_files(path).map(|(model, _)| model)
 }
 
-/// Like [`read`], with all files the model came from: the model file first, then external data.
+/// Like [`read`], with all files the model is a view of: the model file first, then external data.
 ///
 /// # Errors
 /// See [`read`].
-pub fn read_with_files(path: &Path) -> Result<(Model, Vec<PathBuf>)> {
+pub fn read_with_files(path: &Path) -> Result<(Model, Vec<InputFile>)> {
     let file = InputFile::open(path)?;
     let context = Context { external: External::new(Some(path.parent().unwrap_or(Path::new("")))) };
     let model = decode_model(file.bytes(), &context).at(|| shown(path))?;
-    let mut files = vec![path.to_path_buf()];
-    file.check_unchanged()?;
-    for part in context.external.files() {
-        part.check_unchanged()?;
-        files.push(part.path().to_path_buf());
-    }
+    let mut files = vec![file];
+    files.extend(context.external.into_files());
+    files.iter().try_for_each(InputFile::check_unchanged)?;
     Ok((model, files))
 }
 
