@@ -36,18 +36,32 @@ fn quantize_to(
     ran.succeeds().json()
 }
 
-#[test]
-fn resnet_20_loses_at_most_a_fifth_of_a_point() {
-    let (Some(model), Some(card)) =
-        (zoo("cifar10/cifar10_resnet20_fp32.onnx"), zoo("cifar10.toml"))
-    else {
+/// Calibrated on the first 200 images, measured on others.
+fn cifar_loses_little(model: &str, evaluation: &str, samples: u64, most_flips: u64) {
+    let (Some(model), Some(card)) = (zoo(model), zoo("cifar10.toml")) else {
         return;
     };
-    let value = quantize(&model, &card, "0..200", "200..10000", "0.2");
+    let value = quantize(&model, &card, "0..200", evaluation, "0.2");
     let metric = &value["metric"];
-    assert_eq!(metric["samples"], 9800);
+    assert_eq!(metric["samples"], samples);
     assert!(metric["drop_points"].as_f64().unwrap() <= 0.2, "{metric}");
-    assert!(metric["flips"].as_u64().unwrap() <= 140, "{metric}");
+    assert!(metric["flips"].as_u64().unwrap() <= most_flips, "{metric}");
+}
+
+#[test]
+fn resnet_20_loses_at_most_a_fifth_of_a_point() {
+    cifar_loses_little("cifar10/cifar10_resnet20_fp32.onnx", "200..10000", 9800, 140);
+}
+
+#[test]
+fn resnet_32_loses_at_most_a_fifth_of_a_point() {
+    cifar_loses_little("cifar10/cifar10_resnet32_fp32.onnx", "200..10000", 9800, 170);
+}
+
+#[test]
+fn resnet_44_loses_at_most_a_fifth_of_a_point() {
+    // The first half, with half of the 200 that docs/accuracy.md has for all: it is the slowest.
+    cifar_loses_little("cifar10/cifar10_resnet44_fp32.onnx", "200..5000", 4800, 100);
 }
 
 /// `Simulate` computes in float what the nodes say, node by node, and takes its time.

@@ -6,6 +6,7 @@ use crate::progress::Progress;
 use crate::recipe::Recipe;
 use crate::samples::{Sample, Samples, bind};
 use fewbit_core::{Error, Model, QuantScheme, Result, ResultExt};
+use fewbit_exec::kernels::quantize::column_sums;
 use fewbit_exec::{Mode, Session, SessionOptions, TapEvent};
 use std::collections::HashMap;
 use std::io;
@@ -54,7 +55,7 @@ impl ChannelSums {
             return;
         }
         if inner == 1 {
-            values.chunks_exact(channels).for_each(|row| add_row(&mut self.sums, row));
+            column_sums(*event.kernels, values, &mut self.sums);
         } else {
             for (plane, index) in values.chunks_exact(inner).zip((0..channels).cycle()) {
                 self.sums[index] += plane.iter().map(|&v| v as f64).sum::<f64>();
@@ -67,10 +68,6 @@ impl ChannelSums {
     pub fn means(&self) -> Vec<f64> {
         self.sums.iter().map(|s| s / self.count.max(1) as f64).collect()
     }
-}
-
-fn add_row(sums: &mut [f64], row: &[f32]) {
-    sums.iter_mut().zip(row).for_each(|(s, &v)| *s += v as f64);
 }
 
 /// The result of calibration, by value name.

@@ -18,5 +18,5 @@ pub use convert::{
     dequantize, dequantize_broadcast, fake_quantize, fake_quantize_broadcast, quantize,
     quantize_broadcast, quantize_i32,
 };
-pub use observe::{Extent, Moments, extent, histogram, moments};
+pub use observe::{Extent, Moments, column_sums, extent, histogram, moments};
 pub use table::{byte_table, lookup};

@@ -136,6 +136,37 @@ impl Job for MomentsJob<'_> {
     }
 }
 
+/// Adds rows of `sums.len()` numbers to `sums`, in `f64`, each column from the first row to the last.
+///
+/// What is left behind the last whole row does not count.
+pub fn column_sums(ctx: Ctx<'_>, x: &[f32], sums: &mut [f64]) {
+    let columns = sums.len();
+    // Threads take columns rather than rows: the order of each sum stays what it is.
+    let share = columns.div_ceil(ctx.pool.threads()).max(LANES);
+    let share = if x.len() < BLOCK { columns } else { share };
+    ctx.pool.for_each_chunk(sums, share, |i, sums| {
+        ctx.isa.run(ColumnJob { x, columns, first: i * share, sums });
+    });
+}
+
+struct ColumnJob<'a> {
+    x: &'a [f32],
+    columns: usize,
+    first: usize,
+    sums: &'a mut [f64],
+}
+
+impl Job for ColumnJob<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        for row in self.x.chunks_exact(self.columns) {
+            let row = &row[self.first..][..self.sums.len()];
+            self.sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
+        }
+    }
+}
+
 /// One result per block of `x`, in order.
 fn blocks<T: Copy + Send>(
     ctx: Ctx<'_>,
@@ -168,8 +199,8 @@ pub fn histogram(
     }
     let bins = counts.len();
     let total = Mutex::new(counts);
-    // Counts merge in any order, so the tasks may be as large as the threads allow.
-    let grain = ctx.pool.grain(x.len(), 4 * BLOCK).min(1 << 30);
+    // Counts merge in any order, so there need not be more tables than threads.
+    let grain = x.len().div_ceil(ctx.pool.threads()).clamp(BLOCK, 1 << 30);
     ctx.pool.for_each_range(x.len(), grain, |range| {
         let part = ctx.isa.run(HistogramJob { x: &x[range], low, high, magnitude, bins });
         let mut total = total.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -257,6 +288,23 @@ mod tests {
             assert!((got.sum - sum).abs() <= 1e-9 * squares.max(1.0));
             assert!((got.sum_squares - squares).abs() <= 1e-9 * squares);
         }
+    }
+
+    #[test]
+    fn column_sums_are_those_of_one_column_after_the_other() {
+        for columns in [1, 3, 16, 40, 1000] {
+            let x = numbers(70_000, 12, 3.0);
+            let got = everywhere(|ctx| {
+                let mut sums = vec![0.5; columns];
+                column_sums(ctx, &x, &mut sums);
+                sums
+            });
+            for (column, got) in got.iter().enumerate() {
+                let rows = x.chunks_exact(columns).map(|row| f64::from(row[column]));
+                assert_eq!(*got, rows.fold(0.5, |sum, x| sum + x));
+            }
+        }
+        everywhere(|ctx| column_sums(ctx, &[1.0], &mut []));
     }
 
     #[test]

@@ -66,11 +66,12 @@ pub(super) fn mean_error(
         )));
     }
     let mut error = vec![0.0; outputs];
-    for (index, (w, q)) in original.iter().zip(restored).enumerate() {
-        let (first, second) = (index / kernel / shape[1], index / kernel % shape[1]);
+    let kernels = original.chunks_exact(kernel.max(1)).zip(restored.chunks_exact(kernel.max(1)));
+    for (index, (w, q)) in kernels.enumerate() {
+        let (first, second) = (index / shape[1], index % shape[1]);
         let (out, input) = if channels_out == 0 { (first, second) } else { (second, first) };
-        let group = out / (outputs / groups);
-        error[out] += (q - w) as f64 * means[group * inputs + input];
+        let mean = means[out / (outputs / groups) * inputs + input];
+        w.iter().zip(q).for_each(|(w, q)| error[out] += (q - w) as f64 * mean);
     }
     Ok(error)
 }

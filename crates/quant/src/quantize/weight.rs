@@ -3,7 +3,7 @@
 use crate::affine::Affine;
 use crate::observer::Range;
 use crate::recipe::Rounding;
-use fewbit_core::{Granularity, QuantScheme, Result, Tensor};
+use fewbit_core::{DType, Granularity, QuantScheme, Result, Tensor};
 
 /// A weight in codes.
 #[derive(Clone, Debug)]
@@ -100,15 +100,22 @@ pub(crate) fn quantize_weight(
         }
     }
     let affines: Vec<Affine> = affines.into_iter().map(|a| stored(a, scheme)).collect();
-    let codes: Vec<f64> = values
-        .iter()
-        .enumerate()
-        .map(|(i, &v)| affines[partition.scale_of(i)].code(v) as f64)
-        .collect();
+    let codes = values.iter().enumerate().map(|(i, &v)| affines[partition.scale_of(i)].code(v));
+    let codes = match scheme.storage {
+        // The usual type, without the codes in `f64` in between.
+        DType::I8 => {
+            let codes: Vec<i8> = codes.map(|c| c as i8).collect();
+            Tensor::from_slice(weight.shape().to_vec(), &codes)?
+        }
+        storage => {
+            let codes: Vec<f64> = codes.map(f64::from).collect();
+            Tensor::from_f64(storage, weight.shape().to_vec(), &codes)?
+        }
+    };
     let scale_values: Vec<f64> = affines.iter().map(|a| a.scale as f64).collect();
     let zero_values: Vec<f64> = affines.iter().map(|a| a.zero_point as f64).collect();
     Ok(QuantizedWeight {
-        codes: Tensor::from_f64(scheme.storage, weight.shape().to_vec(), &codes)?,
+        codes,
         scales: Tensor::from_f64(scheme.scale, partition.scale_shape.clone(), &scale_values)?,
         zero_points: Tensor::from_f64(scheme.storage, partition.scale_shape.clone(), &zero_values)?,
     })
@@ -168,7 +175,6 @@ fn smallest_error(group: &[f32], full: Range, scheme: &QuantScheme) -> Option<Af
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fewbit_core::DType;
 
     fn quantize(shape: Vec<usize>, values: &[f32], scheme: &str) -> QuantizedWeight {
         let weight = Tensor::from_slice(shape, values).unwrap();
