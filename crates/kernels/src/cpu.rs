@@ -13,7 +13,7 @@ pub const ISA_VARIABLE: &str = "FEWBIT_ISA";
 pub enum Level {
     /// Plain Rust for the baseline of the target.
     Scalar,
-    /// x86-64 with AVX2 and FMA (x86-64-v3).
+    /// x86-64 with AVX2, FMA and F16C (x86-64-v3).
     Avx2,
     /// x86-64 with AVX-512 F, BW, VL, DQ and VNNI (Ice Lake, Zen 4 and later).
     Avx512,
@@ -34,7 +34,9 @@ impl Level {
 
     #[cfg(target_arch = "x86_64")]
     fn detected(self) -> bool {
-        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        let avx2 = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
         match self {
             Level::Scalar => true,
             Level::Avx2 => avx2,
@@ -157,13 +159,13 @@ pub trait Job {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) fn run_avx2<J: Job>(job: J) -> J::Output {
     job.run()
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub(crate) fn run_avx512<J: Job>(job: J) -> J::Output {
     job.run()
 }

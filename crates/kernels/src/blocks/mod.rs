@@ -1,8 +1,24 @@
 //! Matrix products with the block formats of language models.
 //!
 //! Activations become 8-bit codes in blocks of 32 with one binary16 scale each, the layout that
-//! ggml calls `Q8_0`: [`quantize_activations`].
+//! ggml calls `Q8_0`: [`quantize_activations`]. Weights stay in the bits of their [`Format`],
+//! reordered once: [`PackedBlocks`]. [`matmul_blocks`] multiplies both.
 
 mod activations;
+mod format;
+mod inputs;
+mod kquant;
+mod packed;
+mod plain;
+mod planes;
+mod product;
+mod tile;
+mod unit;
+mod weights;
+#[cfg(target_arch = "x86_64")]
+mod x86_avx2;
 
 pub use activations::{ACTIVATION_BLOCK, ACTIVATION_BYTES, quantize_activations};
+pub use format::Format;
+pub use packed::PackedBlocks;
+pub use product::matmul_blocks;

@@ -1,0 +1,182 @@
+//! Quantized activations, laid out for the microkernels.
+
+use std::ops::Range;
+
+use half::f16;
+
+use super::activations::{ACTIVATION_BLOCK as SPAN, ACTIVATION_BYTES};
+use crate::cpu::Ctx;
+use crate::threads::SharedMut;
+
+/// The most tokens that a microkernel computes at once.
+pub(super) const MAX_TOKENS: usize = 4;
+
+/// Which form of the codes and sums a unit of weights is multiplied with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Form {
+    /// i8 codes in fours; `scale * sum of 32 codes`, exact.
+    Quads,
+    /// i8 codes in fours; the sums of 16 codes, as a pair of i16.
+    Halves,
+    /// i16 codes in twos; no sums.
+    Pairs,
+}
+
+/// The tiles of `tokens` tokens: fours, then a two and a one where that many are left.
+pub(super) fn tiles(tokens: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let Range { start, end } = tokens;
+    let tile = move |start: usize| match end - start {
+        0 => None,
+        1 => Some(start..end),
+        2..MAX_TOKENS => Some(start..start + 2),
+        _ => Some(start..start + MAX_TOKENS),
+    };
+    std::iter::successors(tile(start), move |last| tile(last.end))
+}
+
+/// Activations of several tokens.
+///
+/// Tokens come in [`tiles`]. In a tile, everything is interleaved: block, then group of k where
+/// there are several, then token.
+pub(super) struct Inputs {
+    tokens: usize,
+    blocks: usize,
+    /// 32-bit words of codes per block and token.
+    words: usize,
+    codes: Vec<u32>,
+    scales: Vec<f32>,
+    sums: Vec<u32>,
+}
+
+/// One tile from a block on: what a microkernel reads.
+#[derive(Clone, Copy)]
+pub(super) struct Tile {
+    pub codes: *const u32,
+    pub scales: *const f32,
+    pub sums: *const u32,
+}
+
+impl Inputs {
+    /// Takes rows of `Q8_0` blocks apart, `blocks` of them per token.
+    pub(super) fn new(ctx: Ctx<'_>, form: Form, blocks: usize, bytes: &[u8]) -> Inputs {
+        let row = blocks * ACTIVATION_BYTES;
+        let tokens = bytes.len().checked_div(row).unwrap_or(0);
+        let words = if form == Form::Pairs { SPAN / 2 } else { SPAN / 4 };
+        let mut inputs = Inputs {
+            tokens,
+            blocks,
+            words,
+            codes: vec![0; tokens * blocks * words],
+            scales: vec![0.0; tokens * blocks],
+            sums: vec![0; tokens * blocks],
+        };
+        let codes = SharedMut::new(&mut inputs.codes);
+        let scales = SharedMut::new(&mut inputs.scales);
+        let sums = SharedMut::new(&mut inputs.sums);
+        let grain = ctx.pool.grain(tokens.div_ceil(MAX_TOKENS), 4);
+        ctx.pool.for_each_range(tokens.div_ceil(MAX_TOKENS), grain, |tiles| {
+            let first = tiles.start * MAX_TOKENS;
+            let last = tokens.min(tiles.end * MAX_TOKENS);
+            let part = first * blocks..last * blocks;
+            // SAFETY: ranges of tiles are disjoint, and so are their parts.
+            let (codes, scales, sums) = unsafe {
+                let words = part.start * words..part.end * words;
+                (codes.range(words), scales.range(part.clone()), sums.range(part))
+            };
+            let bytes = &bytes[first * row..last * row];
+            ctx.isa.run(Fill { form, blocks, bytes, codes, scales, sums });
+        });
+        inputs
+    }
+
+    /// Number of tokens.
+    pub(super) fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// The tile of `tokens` tokens from `token` on, at `block`.
+    pub(super) fn at(&self, token: usize, tokens: usize, block: usize) -> Tile {
+        let index = token * self.blocks + block * tokens;
+        Tile {
+            codes: self.codes[index * self.words..].as_ptr(),
+            scales: self.scales[index..].as_ptr(),
+            sums: self.sums[index..].as_ptr(),
+        }
+    }
+}
+
+/// Fills a few tiles.
+struct Fill<'a> {
+    form: Form,
+    blocks: usize,
+    bytes: &'a [u8],
+    codes: &'a mut [u32],
+    scales: &'a mut [f32],
+    sums: &'a mut [u32],
+}
+
+impl crate::cpu::Job for Fill<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        match self.form {
+            Form::Quads => self.fill::<8>(quads, |codes, scale| {
+                let sum: i32 = codes.iter().map(|&c| i32::from(c)).sum();
+                (scale * sum as f32).to_bits()
+            }),
+            Form::Halves => self.fill::<8>(quads, |codes, _| {
+                let half = |at: usize| codes[at..at + 16].iter().map(|&c| i16::from(c)).sum();
+                word(half(0), half(16))
+            }),
+            Form::Pairs => self.fill::<16>(pairs, |_, _| 0),
+        }
+    }
+}
+
+/// Two i16, the first in the lower half.
+#[inline(always)]
+fn word(low: i16, high: i16) -> u32 {
+    u32::from(low.cast_unsigned()) | u32::from(high.cast_unsigned()) << 16
+}
+
+#[inline(always)]
+fn quads(codes: &[i8; SPAN]) -> [u32; 8] {
+    let (words, _) = bytemuck::cast_slice::<i8, u8>(codes).as_chunks::<4>();
+    std::array::from_fn(|i| u32::from_le_bytes(words[i]))
+}
+
+#[inline(always)]
+fn pairs(codes: &[i8; SPAN]) -> [u32; 16] {
+    std::array::from_fn(|i| word(i16::from(codes[2 * i]), i16::from(codes[2 * i + 1])))
+}
+
+impl Fill<'_> {
+    #[inline(always)]
+    fn fill<const W: usize>(
+        self,
+        words: impl Fn(&[i8; SPAN]) -> [u32; W],
+        sum: impl Fn(&[i8; SPAN], f32) -> u32,
+    ) {
+        let (blocks, row) = (self.blocks, self.blocks * ACTIVATION_BYTES);
+        for tile in tiles(0..self.bytes.len() / row) {
+            let (first, tokens) = (tile.start * blocks, tile.len());
+            let codes = &mut self.codes[first * W..tile.end * blocks * W];
+            let scales = &mut self.scales[first..tile.end * blocks];
+            let sums = &mut self.sums[first..tile.end * blocks];
+            let bytes = &self.bytes[tile.start * row..tile.end * row];
+            for (t, bytes) in bytes.chunks_exact(row).enumerate() {
+                for (b, block) in bytes.as_chunks::<ACTIVATION_BYTES>().0.iter().enumerate() {
+                    let scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
+                    let block: [i8; SPAN] = std::array::from_fn(|i| block[2 + i].cast_signed());
+                    scales[b * tokens + t] = scale;
+                    sums[b * tokens + t] = sum(&block, scale);
+                    let codes = &mut codes[b * W * tokens + t..];
+                    for (g, word) in words(&block).into_iter().enumerate() {
+                        codes[g * tokens] = word;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! The formats with blocks of 256: `Q2_K` to `Q6_K`, `IQ4_XS`, `TQ1_0`, `TQ2_0`.
+
+use super::plain::{IQ4_VALUES, pack_value_codes};
+use super::planes::{add1, add2, pack, unpack2, unpack4};
+use super::unit::{Convert, Halves, Pairs, Quads, ROWS, SPAN, in_quads};
+use super::weights::{Blocks, Weights, gather2, take};
+
+/// Units of a block.
+const UNITS: usize = 8;
+
+/// Nibbles of unit `u`: 32 bytes hold two units.
+fn plane_nibbles(bytes: &[u8], u: usize) -> [u8; SPAN] {
+    std::array::from_fn(|i| bytes[u / 2 * 32 + i] >> (u % 2 * 4) & 15)
+}
+
+/// Two bits of each element of unit `u`: 32 bytes hold four units.
+fn crumbs(bytes: &[u8], u: usize) -> [u8; SPAN] {
+    std::array::from_fn(|i| bytes[u / 4 * 32 + i] >> (u % 4 * 2) & 3)
+}
+
+/// One bit of each element of unit `u`, from 32 bytes.
+fn bits(bytes: &[u8], u: usize) -> [u8; SPAN] {
+    std::array::from_fn(|i| bytes[i] >> u & 1)
+}
+
+fn joined(low: [u8; SPAN], high: [u8; SPAN], shift: usize) -> [u8; SPAN] {
+    std::array::from_fn(|i| low[i] | high[i] << shift)
+}
+
+/// 256 codes of 6 bits in 192 bytes.
+fn pack_sixes(codes: &[u8; 256], packed: &mut [u8]) {
+    let (low, high) = packed.split_at_mut(128);
+    pack::<4>(codes, 0, low);
+    pack::<2>(codes, 4, high);
+}
+
+#[inline(always)]
+fn unpack_sixes(packed: &[u8]) -> [u8; 256] {
+    let (low, packed) = take::<128>(packed);
+    let (high, _) = take::<64>(packed);
+    let mut codes = [0; 256];
+    unpack4(low, &mut codes);
+    add2::<64, 4>(high, &mut codes);
+    codes
+}
+
+/// Scale (0) or minimum (1) of unit `u` from 12 bytes of `Q4_K` and `Q5_K`.
+fn scale_or_min(bytes: &[u8], u: usize, min: usize) -> u8 {
+    match (u, min) {
+        (0..4, _) => bytes[u + 4 * min] & 63,
+        (_, 0) => bytes[u + 4] & 15 | bytes[u - 4] >> 6 << 4,
+        _ => bytes[u + 4] >> 4 | bytes[u] >> 6 << 4,
+    }
+}
+
+/// Scales and minima of `Q4_K` and `Q5_K`: `d`, `dmin`, then 6-bit codes by unit, kind and row.
+fn pack_minima(blocks: &Blocks<'_>, packed: &mut [u8]) {
+    gather2(blocks, 0, &mut packed[..32]);
+    gather2(blocks, 2, &mut packed[32..64]);
+    let codes: [u8; 256] =
+        std::array::from_fn(|i| scale_or_min(&blocks[i % ROWS][4..], i / 32, i / ROWS % 2));
+    pack_sixes(&codes, &mut packed[64..]);
+}
+
+#[inline(always)]
+fn unpack_minima<C: Convert>(packed: &[u8], units: &mut [Quads]) {
+    let (scales, packed) = take(packed);
+    let (minima, packed) = take(packed);
+    let (d, dmin) = (C::halves(scales), C::halves(minima));
+    let codes = unpack_sixes(packed);
+    for (unit, codes) in units.iter_mut().zip(codes.as_chunks::<{ 2 * ROWS }>().0) {
+        for r in 0..ROWS {
+            unit.scale[r] = d[r] * f32::from(codes[r]);
+            unit.min[r] = -(dmin[r] * f32::from(codes[ROWS + r]));
+        }
+    }
+}
+
+pub(super) struct Q4K;
+
+impl Weights for Q4K {
+    type Unit = Quads;
+    const UNITS: usize = UNITS;
+    const BLOCK: usize = 144;
+    const CHAIN: usize = 8;
+
+    fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
+        let (head, codes) = packed.split_at_mut(256);
+        pack_minima(blocks, head);
+        for (u, packed) in codes.chunks_exact_mut(256).enumerate() {
+            pack::<4>(&in_quads(|r| plane_nibbles(&blocks[r][16..], u)), 0, packed);
+        }
+    }
+
+    #[inline(always)]
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [Quads]) {
+        let (head, codes) = packed.split_at(256);
+        unpack_minima::<C>(head, units);
+        for (unit, codes) in units.iter_mut().zip(codes.as_chunks::<256>().0) {
+            unpack4(codes, &mut unit.codes);
+        }
+    }
+}
+
+pub(super) struct Q5K;
+
+impl Weights for Q5K {
+    type Unit = Quads;
+    const UNITS: usize = UNITS;
+    const BLOCK: usize = 176;
+    const CHAIN: usize = 4;
+
+    fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
+        let (head, codes) = packed.split_at_mut(256);
+        pack_minima(blocks, head);
+        for (u, packed) in codes.chunks_exact_mut(320).enumerate() {
+            let row =
+                |block: &[u8]| joined(plane_nibbles(&block[48..], u), bits(&block[16..48], u), 4);
+            let codes = in_quads(|r| row(blocks[r]));
+            let (low, high) = packed.split_at_mut(256);
+            pack::<4>(&codes, 0, low);
+            pack::<1>(&codes, 4, high);
+        }
+    }
+
+    #[inline(always)]
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [Quads]) {
+        let (head, codes) = packed.split_at(256);
+        unpack_minima::<C>(head, units);
+        for (unit, codes) in units.iter_mut().zip(codes.as_chunks::<320>().0) {
+            let (low, codes) = take::<256>(codes);
+            let (high, _) = take::<64>(codes);
+            unpack4(low, &mut unit.codes);
+            add1::<64, 4>(high, &mut unit.codes);
+        }
+    }
+}
+
+/// Steps and the minima that follow from an offset of all codes.
+#[inline(always)]
+fn set_steps(unit: &mut Halves, scale: &[f32; ROWS], steps: [[i16; ROWS]; 2], offset: i16) {
+    (unit.scale, unit.min_scale) = (*scale, *scale);
+    let [low, high] = steps;
+    unit.steps = [low.map(|step| [step; 2]), high.map(|step| [step; 2])];
+    unit.min_steps = std::array::from_fn(|r| [-offset * low[r], -offset * high[r]]);
+}
+
+pub(super) struct Q6K;
+
+impl Weights for Q6K {
+    type Unit = Halves;
+    const UNITS: usize = UNITS;
+    const BLOCK: usize = 210;
+    const CHAIN: usize = 2;
+
+    fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
+        gather2(blocks, 208, &mut packed[..32]);
+        let (head, codes) = packed.split_at_mut(288);
+        for (i, step) in head[32..].iter_mut().enumerate() {
+            *step = blocks[i % ROWS][192 + i / ROWS];
+        }
+        for (u, packed) in codes.chunks_exact_mut(384).enumerate() {
+            // Per 128 elements: 64 bytes of nibbles, two units in the lower halves first.
+            let low = |block: &[u8]| -> [u8; SPAN] {
+                let at = u / 4 * 64 + u % 2 * 32;
+                std::array::from_fn(|i| block[at + i] >> (u / 2 % 2 * 4) & 15)
+            };
+            let codes = in_quads(|r| joined(low(blocks[r]), crumbs(&blocks[r][128..], u), 4));
+            let (low, high) = packed.split_at_mut(256);
+            pack::<4>(&codes, 0, low);
+            pack::<2>(&codes, 4, high);
+        }
+    }
+
+    #[inline(always)]
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [Halves]) {
+        let (scales, packed) = take(packed);
+        let (steps, codes) = take::<256>(packed);
+        let scale = C::halves(scales);
+        let steps = steps.as_chunks::<{ 2 * ROWS }>().0;
+        for ((unit, steps), codes) in units.iter_mut().zip(steps).zip(codes.as_chunks::<384>().0) {
+            let step = |h: usize| std::array::from_fn(|r| steps[h * ROWS + r] as i8 as i16);
+            set_steps(unit, &scale, [step(0), step(1)], 32);
+            let (low, codes) = take::<256>(codes);
+            let (high, _) = take::<128>(codes);
+            unpack4(low, &mut unit.codes);
+            add2::<128, 4>(high, &mut unit.codes);
+        }
+    }
+}
+
+pub(super) struct Q3K;
+
+/// Scale of 16 elements from the 12 bytes of `Q3_K`, plus 32.
+fn q3_step(bytes: &[u8], sixteen: usize) -> u8 {
+    let low = bytes[sixteen % 8] >> (sixteen / 8 * 4) & 15;
+    low | (bytes[8 + sixteen % 4] >> (sixteen / 4 * 2) & 3) << 4
+}
+
+impl Weights for Q3K {
+    type Unit = Halves;
+    const UNITS: usize = UNITS;
+    const BLOCK: usize = 110;
+    const CHAIN: usize = 4;
+
+    fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
+        gather2(blocks, 108, &mut packed[..32]);
+        let (head, codes) = packed.split_at_mut(224);
+        let steps = std::array::from_fn(|i| q3_step(&blocks[i % ROWS][96..], i / ROWS));
+        pack_sixes(&steps, &mut head[32..]);
+        for (u, packed) in codes.chunks_exact_mut(192).enumerate() {
+            let row = |block: &[u8]| joined(crumbs(&block[32..], u), bits(block, u), 2);
+            let codes = in_quads(|r| row(blocks[r]));
+            let (low, high) = packed.split_at_mut(128);
+            pack::<2>(&codes, 0, low);
+            pack::<1>(&codes, 2, high);
+        }
+    }
+
+    #[inline(always)]
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [Halves]) {
+        let (scales, packed) = take(packed);
+        let (steps, codes) = take::<192>(packed);
+        let scale = C::halves(scales);
+        let steps = unpack_sixes(steps);
+        let steps = steps.as_chunks::<{ 2 * ROWS }>().0;
+        for ((unit, steps), codes) in units.iter_mut().zip(steps).zip(codes.as_chunks::<192>().0) {
+            let step = |h: usize| std::array::from_fn(|r| i16::from(steps[h * ROWS + r]) - 32);
+            set_steps(unit, &scale, [step(0), step(1)], 4);
+            let (low, codes) = take::<128>(codes);
+            let (high, _) = take::<64>(codes);
+            unpack2(low, &mut unit.codes);
+            add1::<64, 2>(high, &mut unit.codes);
+        }
+    }
+}
+
+pub(super) struct Q2K;
+
+impl Weights for Q2K {
+    type Unit = Halves;
+    const UNITS: usize = UNITS;
+    const BLOCK: usize = 84;
+    const CHAIN: usize = 4;
+    const JOINT: bool = false;
+
+    fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
+        gather2(blocks, 80, &mut packed[..32]);
+        gather2(blocks, 82, &mut packed[32..64]);
+        let (head, codes) = packed.split_at_mut(320);
+        for (i, steps) in head[64..].iter_mut().enumerate() {
+            *steps = blocks[i % ROWS][i / ROWS];
+        }
+        for (u, packed) in codes.chunks_exact_mut(128).enumerate() {
+            pack::<2>(&in_quads(|r| crumbs(&blocks[r][16..], u)), 0, packed);
+        }
+    }
+
+    #[inline(always)]
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [Halves]) {
+        let (scales, packed) = take(packed);
+        let (minima, packed) = take(packed);
+        let (steps, codes) = take::<256>(packed);
+        let (scale, min_scale) = (C::halves(scales), C::halves(minima));
+        let steps = steps.as_chunks::<{ 2 * ROWS }>().0;
+        for ((unit, steps), codes) in units.iter_mut().zip(steps).zip(codes.as_chunks::<128>().0) {
+            (unit.scale, unit.min_scale) = (scale, min_scale);
+            for r in 0..ROWS {
+                let (a, b) = (i16::from(steps[r]), i16::from(steps[ROWS + r]));
+                unit.steps[0][r] = [a & 15; 2];
+                unit.steps[1][r] = [b & 15; 2];
+                unit.min_steps[r] = [-(a >> 4), -(b >> 4)];
+            }
+            unpack2(codes, &mut unit.codes);
+        }
+    }
+}
+
+pub(super) struct Iq4Xs;
+
+/// Scale of unit `u`, plus 32.
+fn xs_step(block: &[u8], u: usize) -> u8 {
+    let high = u16::from_le_bytes([block[2], block[3]]) >> (2 * u) & 3;
+    block[4 + u / 2] >> (u % 2 * 4) & 15 | (high as u8) << 4
+}
+
+impl Weights for Iq4Xs {
+    type Unit = Pairs;
+    const UNITS: usize = UNITS;
+    const BLOCK: usize = 136;
+
+    fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
+        gather2(blocks, 0, &mut packed[..32]);
+        let (head, codes) = packed.split_at_mut(128);
+        let steps: [u8; 128] = std::array::from_fn(|i| xs_step(blocks[i % ROWS], i / ROWS));
+        pack::<4>(&steps, 0, &mut head[32..96]);
+        pack::<2>(&steps, 4, &mut head[96..]);
+        for (u, packed) in codes.chunks_exact_mut(256).enumerate() {
+            pack_value_codes(|r| &blocks[r][8 + 16 * u..], packed);
+        }
+    }
+
+    #[inline(always)]
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [Pairs]) {
+        let (scales, packed) = take(packed);
+        let (low, packed) = take::<64>(packed);
+        let (high, codes) = take::<32>(packed);
+        let d = C::halves(scales);
+        let mut steps = [0; 128];
+        unpack4(low, &mut steps);
+        add2::<32, 4>(high, &mut steps);
+        let steps = steps.as_chunks::<ROWS>().0;
+        for ((unit, steps), codes) in units.iter_mut().zip(steps).zip(codes.as_chunks::<256>().0) {
+            unit.scale = std::array::from_fn(|r| d[r] * (f32::from(steps[r]) - 32.0));
+            C::lookup(&IQ4_VALUES, codes, &mut unit.codes);
+        }
+    }
+}
+
+/// Ternary codes of a block, 0 to 2, by unit.
+trait Ternary: 'static {
+    const BLOCK: usize;
+    fn codes(block: &[u8], u: usize) -> [u8; SPAN];
+}
+
+pub(super) struct Tq1_0;
+
+impl Ternary for Tq1_0 {
+    const BLOCK: usize = 54;
+
+    fn codes(block: &[u8], u: usize) -> [u8; SPAN] {
+        const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
+        let digit =
+            |byte: u8, n: usize| (u16::from(byte.wrapping_mul(POWERS[n])) * 3).to_be_bytes()[0];
+        std::array::from_fn(|i| match u * SPAN + i {
+            at @ 0..160 => digit(block[at % 32], at / 32),
+            at @ 160..240 => digit(block[32 + at % 16], (at - 160) / 16),
+            at => digit(block[48 + at % 4], (at - 240) / 4),
+        })
+    }
+}
+
+pub(super) struct Tq2_0;
+
+impl Ternary for Tq2_0 {
+    const BLOCK: usize = 66;
+
+    fn codes(block: &[u8], u: usize) -> [u8; SPAN] {
+        crumbs(block, u)
+    }
+}
+
+/// Both ternary formats are packed with two bits per code.
+impl<T: Ternary> Weights for T {
+    type Unit = Quads;
+    const UNITS: usize = UNITS;
+    const BLOCK: usize = T::BLOCK;
+    const PACKED: usize = 66 * ROWS;
+    const CHAIN: usize = 8;
+
+    fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
+        let (scales, codes) = packed.split_at_mut(32);
+        gather2(blocks, T::BLOCK - 2, scales);
+        for (u, packed) in codes.chunks_exact_mut(128).enumerate() {
+            pack::<2>(&in_quads(|r| T::codes(blocks[r], u)), 0, packed);
+        }
+    }
+
+    #[inline(always)]
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [Quads]) {
+        let (scales, codes) = take(packed);
+        let scale = C::halves(scales);
+        for (unit, codes) in units.iter_mut().zip(codes.as_chunks::<128>().0) {
+            unit.scale = scale;
+            unit.min = scale.map(|scale| -scale);
+            unpack2(codes, &mut unit.codes);
+        }
+    }
+}

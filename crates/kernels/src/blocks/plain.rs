@@ -1,0 +1,231 @@
+//! The formats with blocks of 32: `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1`, `Q8_0`, `IQ4_NL`, `MXFP4`.
+
+use super::planes::{add1, pack, unpack4};
+use super::unit::{CODES, Convert, HalfPairs, Quads, ROWS, SPAN, in_pairs, in_quads};
+use super::weights::{Blocks, Weights, gather2, take};
+
+/// The 32 codes of 16 bytes of nibbles: lower halves first.
+pub(super) fn nibbles(bytes: &[u8]) -> [u8; SPAN] {
+    std::array::from_fn(|i| bytes[i % 16] >> (i / 16 * 4) & 15)
+}
+
+fn pack_nibbles(blocks: &Blocks<'_>, at: usize, packed: &mut [u8]) {
+    pack::<4>(&in_quads(|r| nibbles(&blocks[r][at..])), 0, packed);
+}
+
+/// The 32 codes of 5 bits: a word of upper bits, then nibbles.
+fn fives(bytes: &[u8]) -> [u8; SPAN] {
+    let mut codes = nibbles(&bytes[4..]);
+    for (i, code) in codes.iter_mut().enumerate() {
+        *code |= (bytes[i / 8] >> (i % 8) & 1) << 4;
+    }
+    codes
+}
+
+fn pack_fives(blocks: &Blocks<'_>, at: usize, packed: &mut [u8]) {
+    let codes = in_quads(|r| fives(&blocks[r][at..]));
+    let (low, high) = packed.split_at_mut(256);
+    pack::<4>(&codes, 0, low);
+    pack::<1>(&codes, 4, high);
+}
+
+#[inline(always)]
+fn unpack_fives(packed: &[u8], codes: &mut [u8; CODES]) {
+    let (low, packed) = take::<256>(packed);
+    let (high, _) = take::<64>(packed);
+    unpack4(low, codes);
+    add1::<64, 4>(high, codes);
+}
+
+/// `scale * offset` for every row, exact: the offset is a power of two.
+#[inline(always)]
+fn offsets(scale: &[f32; ROWS], offset: f32) -> [f32; ROWS] {
+    scale.map(|scale| scale * offset)
+}
+
+pub(super) struct Q4_0;
+
+impl Weights for Q4_0 {
+    type Unit = Quads;
+    const UNITS: usize = 1;
+    const BLOCK: usize = 18;
+    const CHAIN: usize = 8;
+
+    fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
+        let (scales, codes) = packed.split_at_mut(32);
+        gather2(blocks, 0, scales);
+        pack_nibbles(blocks, 2, codes);
+    }
+
+    #[inline(always)]
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [Quads]) {
+        let unit = &mut units[0];
+        let (scales, packed) = take(packed);
+        unit.scale = C::halves(scales);
+        unit.min = offsets(&unit.scale, -8.0);
+        unpack4(take::<256>(packed).0, &mut unit.codes);
+    }
+}
+
+pub(super) struct Q4_1;
+
+impl Weights for Q4_1 {
+    type Unit = Quads;
+    const UNITS: usize = 1;
+    const BLOCK: usize = 20;
+    const CHAIN: usize = 8;
+
+    fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
+        gather2(blocks, 0, &mut packed[..32]);
+        gather2(blocks, 2, &mut packed[32..64]);
+        pack_nibbles(blocks, 4, &mut packed[64..]);
+    }
+
+    #[inline(always)]
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [Quads]) {
+        let unit = &mut units[0];
+        let (scales, packed) = take(packed);
+        let (minima, packed) = take(packed);
+        unit.scale = C::halves(scales);
+        unit.min = C::halves(minima);
+        unpack4(take::<256>(packed).0, &mut unit.codes);
+    }
+}
+
+pub(super) struct Q5_0;
+
+impl Weights for Q5_0 {
+    type Unit = Quads;
+    const UNITS: usize = 1;
+    const BLOCK: usize = 22;
+    const CHAIN: usize = 4;
+
+    fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
+        let (scales, codes) = packed.split_at_mut(32);
+        gather2(blocks, 0, scales);
+        pack_fives(blocks, 2, codes);
+    }
+
+    #[inline(always)]
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [Quads]) {
+        let unit = &mut units[0];
+        let (scales, packed) = take(packed);
+        unit.scale = C::halves(scales);
+        unit.min = offsets(&unit.scale, -16.0);
+        unpack_fives(packed, &mut unit.codes);
+    }
+}
+
+pub(super) struct Q5_1;
+
+impl Weights for Q5_1 {
+    type Unit = Quads;
+    const UNITS: usize = 1;
+    const BLOCK: usize = 24;
+    const CHAIN: usize = 4;
+
+    fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
+        gather2(blocks, 0, &mut packed[..32]);
+        gather2(blocks, 2, &mut packed[32..64]);
+        pack_fives(blocks, 4, &mut packed[64..]);
+    }
+
+    #[inline(always)]
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [Quads]) {
+        let unit = &mut units[0];
+        let (scales, packed) = take(packed);
+        let (minima, packed) = take(packed);
+        unit.scale = C::halves(scales);
+        unit.min = C::halves(minima);
+        unpack_fives(packed, &mut unit.codes);
+    }
+}
+
+pub(super) struct Q8_0;
+
+impl Weights for Q8_0 {
+    type Unit = HalfPairs;
+    const UNITS: usize = 1;
+    const BLOCK: usize = 34;
+    const DIRECT: bool = true;
+
+    fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
+        let (scales, codes) = packed.split_at_mut(32);
+        gather2(blocks, 0, scales);
+        let ordered = in_pairs(|r| std::array::from_fn(|i| blocks[r][2 + i].cast_signed()));
+        codes.copy_from_slice(bytemuck::cast_slice(&ordered));
+    }
+
+    #[inline(always)]
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [HalfPairs]) {
+        bytemuck::bytes_of_mut(&mut units[0]).copy_from_slice(packed);
+    }
+}
+
+/// The values of `IQ4_NL` and `IQ4_XS`.
+pub(super) const IQ4_VALUES: [i8; 16] =
+    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+pub(super) struct Iq4Nl;
+
+impl Weights for Iq4Nl {
+    type Unit = HalfPairs;
+    const UNITS: usize = 1;
+    const BLOCK: usize = 18;
+
+    fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
+        let (scales, codes) = packed.split_at_mut(32);
+        gather2(blocks, 0, scales);
+        pack_value_codes(|r| &blocks[r][2..], codes);
+    }
+
+    #[inline(always)]
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [HalfPairs]) {
+        let unit = &mut units[0];
+        let (scales, packed) = take::<32>(packed);
+        bytemuck::bytes_of_mut(&mut unit.scale).copy_from_slice(scales);
+        C::lookup(&IQ4_VALUES, take::<256>(packed).0, &mut unit.codes);
+    }
+}
+
+/// Nibbles that choose values, in the order of pairs.
+pub(super) fn pack_value_codes<'a>(row: impl Fn(usize) -> &'a [u8], packed: &mut [u8]) {
+    let ordered = in_pairs(|r| nibbles(row(r)).map(u8::cast_signed));
+    pack::<4>(bytemuck::cast_slice(&ordered), 0, packed);
+}
+
+/// The values of FP4 E2M1, doubled, plus 12.
+const FP4_VALUES: [i8; 16] = [12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0];
+
+pub(super) struct Mxfp4;
+
+impl Weights for Mxfp4 {
+    type Unit = Quads;
+    const UNITS: usize = 1;
+    const BLOCK: usize = 17;
+    const CHAIN: usize = 4;
+
+    fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
+        let (exponents, codes) = packed.split_at_mut(16);
+        exponents.iter_mut().zip(blocks).for_each(|(out, block)| *out = block[0]);
+        pack_nibbles(blocks, 1, codes);
+    }
+
+    #[inline(always)]
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [Quads]) {
+        let unit = &mut units[0];
+        let (exponents, packed) = take::<16>(packed);
+        unit.scale = exponents.map(half_e8m0);
+        unit.min = offsets(&unit.scale, -12.0);
+        let codes = bytemuck::cast_mut::<[u8; CODES], [i8; CODES]>(&mut unit.codes);
+        C::lookup(&FP4_VALUES, take::<256>(packed).0, codes);
+    }
+}
+
+/// `2^(code - 128)`.
+#[inline(always)]
+fn half_e8m0(code: u8) -> f32 {
+    let small = 0x0020_0000 << (code & 1);
+    let normal = u32::from(code.wrapping_sub(1)) << 23;
+    f32::from_bits(if code < 2 { small } else { normal })
+}

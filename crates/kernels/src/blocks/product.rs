@@ -1,0 +1,219 @@
+//! Products of quantized activations with packed weights.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use bytemuck::Zeroable;
+
+use super::activations::{ACTIVATION_BLOCK, ACTIVATION_BYTES};
+use super::format::Visit;
+use super::inputs::{Inputs, MAX_TOKENS, tiles};
+use super::packed::PackedBlocks;
+use super::tile::{Sums, Unit};
+use super::unit::{Convert, Plain, ROWS};
+use super::weights::Weights;
+use crate::cpu::{Ctx, Job, Level};
+use crate::scratch::with_scratch;
+use crate::threads::SharedMut;
+
+/// Units that are taken apart at a time: they stay in the first-level cache.
+const CHUNK: usize = 16;
+
+/// Tokens that pass over a panel at a time: their codes stay in the second-level cache.
+const TOKENS: usize = 256;
+
+/// `out[t][n] = sum over k of x[t][k] * w[n][k]`, where `activations` are rows of `Q8_0` blocks
+/// (see [`quantize_activations`](super::quantize_activations)), one row for each token.
+///
+/// The product of each 32 is exact in integers, then scaled; scaled products are added in the
+/// order of k, in one accumulator: the same for one token and for many.
+///
+/// # Panics
+/// When the activations are no whole rows, or `out` is not of as many rows of `n`.
+pub fn matmul_blocks(ctx: Ctx<'_>, activations: &[u8], weights: &PackedBlocks, out: &mut [f32]) {
+    let row = weights.k() / ACTIVATION_BLOCK * ACTIVATION_BYTES;
+    let tokens = activations.len().checked_div(row).unwrap_or(0);
+    assert_eq!(tokens * row, activations.len(), "rows of {row} bytes");
+    assert_eq!(tokens * weights.n(), out.len(), "{tokens} rows of {}", weights.n());
+    weights.format.visit(Product { ctx, activations, weights, out: SharedMut::new(out) });
+}
+
+struct Product<'a> {
+    ctx: Ctx<'a>,
+    activations: &'a [u8],
+    weights: &'a PackedBlocks,
+    out: SharedMut<'a, f32>,
+}
+
+impl Visit for Product<'_> {
+    type Output = ();
+
+    fn with<W: Weights>(self) {
+        let Product { ctx, activations, weights, out } = self;
+        let blocks = weights.k() / ACTIVATION_BLOCK;
+        let inputs = Inputs::new(ctx, W::Unit::FORM, blocks, activations);
+        let least = (64 << 10) / (weights.k() * inputs.tokens()).max(1);
+        let grain = ctx.pool.grain(weights.panels(), least.max(1));
+        ctx.pool.for_each_range(weights.panels(), grain, |panels| {
+            let task = Task::<W> { weights, inputs: &inputs, panels, out, format: PhantomData };
+            with_scratch(TOKENS.min(inputs.tokens()), |sums| task.dispatch(ctx, sums));
+        });
+    }
+}
+
+/// Some panels, all tokens.
+struct Task<'a, W> {
+    weights: &'a PackedBlocks,
+    inputs: &'a Inputs,
+    panels: Range<usize>,
+    out: SharedMut<'a, f32>,
+    format: PhantomData<W>,
+}
+
+impl<W: Weights> Task<'_, W> {
+    /// Runs the task with the widest instructions; `sums` is scratch for its tokens.
+    fn dispatch(self, ctx: Ctx<'_>, sums: &mut [[f32; ROWS]]) {
+        match ctx.isa.level() {
+            Level::Scalar => self.run::<Plain, PlainTiles>(sums),
+            // SAFETY: the CPU has the level, and every wider one includes AVX2.
+            #[cfg(target_arch = "x86_64")]
+            _ => unsafe { crate::cpu::run_avx2(InAvx2(self, sums)) },
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => self.run::<Plain, PlainTiles>(sums),
+        }
+    }
+
+    #[inline(always)]
+    fn run<C: Convert, T: Tiles>(self, sums: &mut [[f32; ROWS]]) {
+        for panel in self.panels.clone() {
+            for first in (0..self.inputs.tokens()).step_by(TOKENS) {
+                let tokens = first..self.inputs.tokens().min(first + TOKENS);
+                let sums = &mut sums[..tokens.len()];
+                sums.fill([0.0; ROWS]);
+                self.multiply::<C, T>(panel, tokens.clone(), sums);
+                self.store(panel, tokens, sums);
+            }
+        }
+    }
+
+    /// Adds the products of all units of a panel.
+    #[inline(always)]
+    fn multiply<C: Convert, T: Tiles>(
+        &self,
+        panel: usize,
+        tokens: Range<usize>,
+        sums: &mut [[f32; ROWS]],
+    ) {
+        let packed = self.weights.panel(panel);
+        if W::DIRECT {
+            return self.pass::<T>(bytemuck::cast_slice(packed), 0, tokens, sums);
+        }
+        let mut units = [W::Unit::zeroed(); CHUNK];
+        let blocks = CHUNK / W::UNITS;
+        for (c, packed) in packed.chunks(blocks * W::PACKED).enumerate() {
+            let count = packed.len() / W::PACKED * W::UNITS;
+            let parts = units.chunks_exact_mut(W::UNITS).zip(packed.chunks_exact(W::PACKED));
+            // No closure: it would be compiled without the instructions.
+            for (units, packed) in parts {
+                W::unpack::<C>(packed, units);
+            }
+            self.pass::<T>(&units[..count], c * CHUNK, tokens.clone(), sums);
+        }
+    }
+
+    /// Multiplies some units with all tokens.
+    #[inline(always)]
+    fn pass<T: Tiles>(
+        &self,
+        units: &[W::Unit],
+        block: usize,
+        tokens: Range<usize>,
+        sums: &mut [[f32; ROWS]],
+    ) {
+        let first = tokens.start;
+        for tile in tiles(tokens) {
+            let sums = &mut sums[tile.start - first..tile.end - first];
+            let inputs = self.inputs.at(tile.start, tile.len(), block);
+            // SAFETY: the inputs have the form of the unit, and all blocks of the row; the CPU
+            // has what the tiles need, by `dispatch`.
+            unsafe {
+                match sums.len() {
+                    4 => T::tile::<W, 4>(units, inputs, fixed(sums)),
+                    2 => T::tile::<W, 2>(units, inputs, fixed(sums)),
+                    _ => T::tile::<W, 1>(units, inputs, fixed(sums)),
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn store(&self, panel: usize, tokens: Range<usize>, sums: &[[f32; ROWS]]) {
+        let n = self.weights.n();
+        let width = ROWS.min(n - panel * ROWS);
+        for (t, sums) in tokens.zip(sums) {
+            let start = t * n + panel * ROWS;
+            // SAFETY: each panel is computed by one task, which alone writes its columns.
+            unsafe { self.out.range(start..start + width) }.copy_from_slice(&sums[..width]);
+        }
+    }
+}
+
+#[inline(always)]
+fn fixed<const T: usize>(sums: &mut [[f32; ROWS]]) -> &mut Sums<T> {
+    sums.first_chunk_mut().expect("as many sums as tokens of the tile")
+}
+
+#[cfg(target_arch = "x86_64")]
+struct InAvx2<'a, 's, W>(Task<'a, W>, &'s mut [[f32; ROWS]]);
+
+#[cfg(target_arch = "x86_64")]
+impl<W: Weights> Job for InAvx2<'_, '_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.0.run::<super::x86_avx2::Avx2, Avx2Tiles>(self.1);
+    }
+}
+
+/// The microkernels of one instruction set.
+trait Tiles {
+    /// # Safety
+    /// As [`Unit::plain`], and the CPU has the instructions.
+    unsafe fn tile<W: Weights, const T: usize>(
+        units: &[W::Unit],
+        tile: super::inputs::Tile,
+        sums: &mut Sums<T>,
+    );
+}
+
+struct PlainTiles;
+
+impl Tiles for PlainTiles {
+    unsafe fn tile<W: Weights, const T: usize>(
+        units: &[W::Unit],
+        tile: super::inputs::Tile,
+        sums: &mut Sums<T>,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { W::Unit::plain::<W>(units, tile, sums) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+struct Avx2Tiles;
+
+#[cfg(target_arch = "x86_64")]
+impl Tiles for Avx2Tiles {
+    #[inline(always)]
+    unsafe fn tile<W: Weights, const T: usize>(
+        units: &[W::Unit],
+        tile: super::inputs::Tile,
+        sums: &mut Sums<T>,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { W::Unit::avx2::<W, T>(units, tile, sums) }
+    }
+}
+
+const _: () = assert!(TOKENS.is_multiple_of(MAX_TOKENS) && CHUNK.is_multiple_of(8));

@@ -1,0 +1,210 @@
+//! The integer microkernels: a few tokens times one panel of 16 rows, unit by unit.
+//!
+//! The numbers: with `dot` the exact integer product of a unit (each half times its step, for
+//! [`Halves`]), each accumulator runs over the units in order:
+//!
+//! - [`Quads`]: `acc = fma(dot * scale, s, acc)`, then `acc = fma(min, s * sum, acc)`;
+//! - [`Halves`] with joint minima: `acc = fma((dot + min) * scale, s, acc)`, all integer inside;
+//! - [`Halves`] otherwise: `acc = fma(dot * scale, s, acc)`, then `fma(min * min_scale, s, acc)`;
+//! - [`Pairs`] and [`HalfPairs`]: `acc = fma(dot * scale, s, acc)`,
+//!
+//! where `s` is the scale of the activations' block and `dot` is rounded to `f32` once.
+
+use half::f16;
+
+use super::inputs::{Form, Tile};
+use super::unit::{HalfPairs, Halves, Pairs, Quads, ROWS, SPAN};
+use super::weights::Weights;
+#[cfg(target_arch = "x86_64")]
+use super::x86_avx2;
+
+/// The sums of a few tokens.
+pub(super) type Sums<const T: usize> = [[f32; ROWS]; T];
+
+/// A unit, and how a few tokens are multiplied with a row of them.
+pub(super) trait Unit: Sized {
+    /// What it is multiplied with.
+    const FORM: Form;
+
+    /// Adds the products of `units` with the tile, whose blocks lie in the same order, to the
+    /// sums of its tokens: the definition, in plain Rust.
+    ///
+    /// # Safety
+    /// The tile has as many blocks of as many tokens, in the form of the unit.
+    unsafe fn plain<W: Weights>(units: &[Self], tile: Tile, sums: &mut [[f32; ROWS]]);
+
+    /// The same with AVX2.
+    ///
+    /// # Safety
+    /// As [`Unit::plain`], and the CPU has AVX2, FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn avx2<W: Weights, const T: usize>(units: &[Self], tile: Tile, sums: &mut Sums<T>);
+}
+
+/// A block of activations of one token, widened.
+struct Block {
+    codes: [i32; SPAN],
+    scale: f32,
+    sum: u32,
+}
+
+impl Tile {
+    /// Block `block` of token `token` of `tokens`, as `N` codes per word.
+    ///
+    /// # Safety
+    /// The tile has the block, and its form has `N` codes per word.
+    unsafe fn block<const N: usize>(&self, block: usize, token: usize, tokens: usize) -> Block {
+        let at = block * tokens + token;
+        let code = |i: usize| {
+            // SAFETY: the caller's promise.
+            let word = unsafe { *self.codes.add((block * (SPAN / N) + i / N) * tokens + token) };
+            let shifted = word << (32 / N * (N - 1 - i % N));
+            shifted.cast_signed() >> (32 - 32 / N)
+        };
+        // SAFETY: the caller's promise.
+        let (scale, sum) = unsafe { (*self.scales.add(at), *self.sums.add(at)) };
+        Block { codes: std::array::from_fn(code), scale, sum }
+    }
+}
+
+/// The integer product of row `r` with the elements `range` of a block.
+fn dot_quads(codes: &[u8], block: &Block, r: usize, range: std::ops::Range<usize>) -> i32 {
+    range.map(|i| i32::from(codes[(i / 4 * ROWS + r) * 4 + i % 4]) * block.codes[i]).sum()
+}
+
+impl Unit for Quads {
+    const FORM: Form = Form::Quads;
+
+    unsafe fn plain<W: Weights>(units: &[Quads], tile: Tile, sums: &mut [[f32; ROWS]]) {
+        let tokens = sums.len();
+        for (b, unit) in units.iter().enumerate() {
+            for (t, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: the caller's promise.
+                let block = unsafe { tile.block::<4>(b, t, tokens) };
+                for (r, acc) in sums.iter_mut().enumerate() {
+                    let dot = dot_quads(&unit.codes, &block, r, 0..SPAN) as f32;
+                    *acc = (dot * unit.scale[r]).mul_add(block.scale, *acc);
+                    *acc = unit.min[r].mul_add(f32::from_bits(block.sum), *acc);
+                }
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn avx2<W: Weights, const T: usize>(units: &[Quads], tile: Tile, sums: &mut Sums<T>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match W::CHAIN {
+                8 => x86_avx2::quads::<8, T>(units, tile, sums),
+                _ => x86_avx2::quads::<4, T>(units, tile, sums),
+            }
+        }
+    }
+}
+
+impl Unit for Halves {
+    const FORM: Form = Form::Halves;
+
+    unsafe fn plain<W: Weights>(units: &[Halves], tile: Tile, sums: &mut [[f32; ROWS]]) {
+        let tokens = sums.len();
+        for (b, unit) in units.iter().enumerate() {
+            for (t, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: the caller's promise.
+                let block = unsafe { tile.block::<4>(b, t, tokens) };
+                let halves = [i32::from(block.sum as i16), i32::from((block.sum >> 16) as i16)];
+                for (r, acc) in sums.iter_mut().enumerate() {
+                    let dot = |h: usize| {
+                        let dot = dot_quads(&unit.codes, &block, r, 16 * h..16 * h + 16);
+                        dot * i32::from(unit.steps[h][r][0])
+                    };
+                    let min = unit.min_steps[r];
+                    let min = i32::from(min[0]) * halves[0] + i32::from(min[1]) * halves[1];
+                    let dot = dot(0) + dot(1);
+                    if W::JOINT {
+                        *acc = ((dot + min) as f32 * unit.scale[r]).mul_add(block.scale, *acc);
+                    } else {
+                        *acc = (dot as f32 * unit.scale[r]).mul_add(block.scale, *acc);
+                        *acc = (min as f32 * unit.min_scale[r]).mul_add(block.scale, *acc);
+                    }
+                }
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn avx2<W: Weights, const T: usize>(units: &[Halves], tile: Tile, sums: &mut Sums<T>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match (W::CHAIN, W::JOINT) {
+                (4, true) => x86_avx2::halves::<4, true, T>(units, tile, sums),
+                (4, false) => x86_avx2::halves::<4, false, T>(units, tile, sums),
+                _ => x86_avx2::halves::<2, true, T>(units, tile, sums),
+            }
+        }
+    }
+}
+
+/// The definition for signed codes, one unit.
+///
+/// # Safety
+/// As [`Unit::plain`].
+unsafe fn plain_pairs(
+    (scale, codes): ([f32; ROWS], &[i8]),
+    b: usize,
+    tile: Tile,
+    sums: &mut [[f32; ROWS]],
+) {
+    let tokens = sums.len();
+    for (t, sums) in sums.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        let block = unsafe { tile.block::<2>(b, t, tokens) };
+        for (r, acc) in sums.iter_mut().enumerate() {
+            let code = |i: usize| i32::from(codes[(i / 2 * ROWS + r) * 2 + i % 2]);
+            let dot: i32 = (0..SPAN).map(|i| code(i) * block.codes[i]).sum();
+            *acc = (dot as f32 * scale[r]).mul_add(block.scale, *acc);
+        }
+    }
+}
+
+impl Unit for Pairs {
+    const FORM: Form = Form::Pairs;
+
+    unsafe fn plain<W: Weights>(units: &[Pairs], tile: Tile, sums: &mut [[f32; ROWS]]) {
+        for (b, unit) in units.iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { plain_pairs((unit.scale, &unit.codes), b, tile, sums) };
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn avx2<W: Weights, const T: usize>(units: &[Pairs], tile: Tile, sums: &mut Sums<T>) {
+        // SAFETY: the caller's promise.
+        unsafe { x86_avx2::pairs(units, tile, sums) }
+    }
+}
+
+impl Unit for HalfPairs {
+    const FORM: Form = Form::Pairs;
+
+    unsafe fn plain<W: Weights>(units: &[HalfPairs], tile: Tile, sums: &mut [[f32; ROWS]]) {
+        for (b, unit) in units.iter().enumerate() {
+            let scale = unit.scale.map(|bits| f16::from_bits(bits).to_f32());
+            // SAFETY: the caller's promise.
+            unsafe { plain_pairs((scale, &unit.codes), b, tile, sums) };
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn avx2<W: Weights, const T: usize>(
+        units: &[HalfPairs],
+        tile: Tile,
+        sums: &mut Sums<T>,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { x86_avx2::pairs(units, tile, sums) }
+    }
+}

@@ -1,0 +1,108 @@
+//! What the integer microkernels read: 16 rows by 32 elements of weights, taken apart.
+
+use bytemuck::{Pod, Zeroable};
+use half::f16;
+
+/// Rows of a panel.
+pub(super) const ROWS: usize = 16;
+
+/// Elements of k per unit.
+pub(super) const SPAN: usize = 32;
+
+/// Codes per unit.
+pub(super) const CODES: usize = ROWS * SPAN;
+
+/// Unsigned codes of at most 5 bits, a scale and a minimum for each row.
+///
+/// Codes stand four of k together: group of k, row, element.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Quads {
+    pub codes: [u8; CODES],
+    pub scale: [f32; ROWS],
+    /// What is added for each unit of the activations' sum.
+    pub min: [f32; ROWS],
+}
+
+/// Unsigned codes of at most 6 bits, and integer steps for each 16 elements, in pairs of one half.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Halves {
+    pub codes: [u8; CODES],
+    /// By half of the unit and row: the step, twice.
+    pub steps: [[[i16; 2]; ROWS]; 2],
+    /// By row: what is added for each unit of the activations' sums of both halves.
+    pub min_steps: [[i16; 2]; ROWS],
+    pub scale: [f32; ROWS],
+    /// Scale of the minima, where it is one of its own.
+    pub min_scale: [f32; ROWS],
+}
+
+/// Signed 8-bit codes, a scale for each row.
+///
+/// Codes stand two of k together: pair of k, row, element.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Pairs {
+    pub scale: [f32; ROWS],
+    pub codes: [i8; CODES],
+}
+
+/// As [`Pairs`], with scales in binary16: also the stored form.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct HalfPairs {
+    pub scale: [u16; ROWS],
+    pub codes: [i8; CODES],
+}
+
+/// The order of the codes of [`Quads`] and [`Halves`], from those of each row.
+pub(super) fn in_quads(row: impl Fn(usize) -> [u8; SPAN]) -> [u8; CODES] {
+    let mut codes = [0; CODES];
+    let (words, _) = codes.as_chunks_mut::<4>();
+    for r in 0..ROWS {
+        for (group, word) in row(r).as_chunks::<4>().0.iter().enumerate() {
+            words[group * ROWS + r] = *word;
+        }
+    }
+    codes
+}
+
+/// The order of the codes of [`Pairs`], from those of each row.
+pub(super) fn in_pairs(row: impl Fn(usize) -> [i8; SPAN]) -> [i8; CODES] {
+    let mut codes = [0; CODES];
+    let (words, _) = codes.as_chunks_mut::<2>();
+    for r in 0..ROWS {
+        for (pair, word) in row(r).as_chunks::<2>().0.iter().enumerate() {
+            words[pair * ROWS + r] = *word;
+        }
+    }
+    codes
+}
+
+/// The steps of unpacking that have instructions of their own.
+pub(super) trait Convert {
+    /// The numbers of 16 little-endian binary16.
+    fn halves(bytes: &[u8; 2 * ROWS]) -> [f32; ROWS];
+
+    /// The values that 4-bit codes in two planes choose.
+    fn lookup(values: &[i8; 16], planes: &[u8; CODES / 2], out: &mut [i8; CODES]);
+}
+
+/// In plain Rust.
+pub(super) struct Plain;
+
+impl Convert for Plain {
+    fn halves(bytes: &[u8; 2 * ROWS]) -> [f32; ROWS] {
+        let (pairs, _) = bytes.as_chunks::<2>();
+        std::array::from_fn(|i| f16::from_le_bytes(pairs[i]).to_f32())
+    }
+
+    fn lookup(values: &[i8; 16], planes: &[u8; CODES / 2], out: &mut [i8; CODES]) {
+        let (low, high) = out.split_at_mut(CODES / 2);
+        for ((low, high), byte) in low.iter_mut().zip(high).zip(planes) {
+            *low = values[usize::from(byte & 15)];
+            *high = values[usize::from(byte >> 4)];
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What a format of weights is to the drivers.
+
+use bytemuck::Pod;
+
+use super::tile::Unit;
+use super::unit::{Convert, ROWS};
+
+/// One row's block of each of the 16 rows of a panel.
+pub(super) type Blocks<'a> = [&'a [u8]; ROWS];
+
+/// A format: how its blocks are packed for 16 rows, and unpacked to what a microkernel reads.
+///
+/// The packed form has as many bits as the stored one.
+pub(super) trait Weights: 'static {
+    /// What the microkernels read.
+    type Unit: Pod + Sync + Unit;
+    /// Units per block.
+    const UNITS: usize;
+    /// Bytes of a stored block of one row.
+    const BLOCK: usize;
+    /// Bytes of a packed block of 16 rows.
+    const PACKED: usize = Self::BLOCK * ROWS;
+    /// Whether packed blocks are units already.
+    const DIRECT: bool = false;
+    /// Products of two that are added in 16 bits without overflow.
+    const CHAIN: usize = 1;
+    /// Whether minima have the scale of the products.
+    const JOINT: bool = true;
+
+    /// Packs one block of each row into [`Weights::PACKED`] bytes.
+    fn pack(blocks: &Blocks<'_>, packed: &mut [u8]);
+
+    /// Takes a packed block apart.
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [Self::Unit]);
+}
+
+/// Copies two bytes at `at` of each row: binary16 scales.
+pub(super) fn gather2(blocks: &Blocks<'_>, at: usize, out: &mut [u8]) {
+    for (out, block) in out.as_chunks_mut::<2>().0.iter_mut().zip(blocks) {
+        out.copy_from_slice(&block[at..at + 2]);
+    }
+}
+
+/// The first `N` bytes, and what follows.
+#[inline(always)]
+pub(super) fn take<const N: usize>(bytes: &[u8]) -> (&[u8; N], &[u8]) {
+    bytes.split_first_chunk().expect("a packed block is as long as its format says")
+}

@@ -1,0 +1,284 @@
+//! The integer microkernels with AVX2: both halves of a panel's rows in a vector each.
+//!
+//! Unsigned codes of up to 6 bits are multiplied by `vpmaddubsw`; their sums of two are added in
+//! 16 bits as far as they cannot overflow ([`CHAIN`](super::weights::Weights::CHAIN)). Signed codes of 8 bits are widened
+//! and multiplied by `vpmaddwd`.
+
+use std::arch::x86_64::*;
+
+use super::inputs::Tile;
+use super::tile::Sums;
+use super::unit::{CODES, Convert, HalfPairs, Halves, Pairs, Quads, ROWS};
+
+/// Groups of k per unit.
+const GROUPS: usize = 8;
+
+/// The instructions of their own.
+pub(super) struct Avx2;
+
+impl Convert for Avx2 {
+    #[inline(always)]
+    fn halves(bytes: &[u8; 2 * ROWS]) -> [f32; ROWS] {
+        let mut out = [0.0; ROWS];
+        // SAFETY: only code compiled for AVX2 and F16C names this type; 32 bytes are read, 16
+        // numbers written.
+        unsafe {
+            let low = _mm_loadu_si128(bytes.as_ptr().cast());
+            let high = _mm_loadu_si128(bytes.as_ptr().add(16).cast());
+            _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(low));
+            _mm256_storeu_ps(out.as_mut_ptr().add(8), _mm256_cvtph_ps(high));
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn lookup(values: &[i8; 16], planes: &[u8; CODES / 2], out: &mut [i8; CODES]) {
+        // SAFETY: as above; 256 bytes are read, 512 written.
+        unsafe {
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(values.as_ptr().cast()));
+            let mask = _mm256_set1_epi8(15);
+            for at in (0..CODES / 2).step_by(32) {
+                let bytes = _mm256_loadu_si256(planes.as_ptr().add(at).cast());
+                let low = _mm256_and_si256(bytes, mask);
+                let high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), mask);
+                let out = out.as_mut_ptr().add(at);
+                _mm256_storeu_si256(out.cast(), _mm256_shuffle_epi8(table, low));
+                _mm256_storeu_si256(out.add(CODES / 2).cast(), _mm256_shuffle_epi8(table, high));
+            }
+        }
+    }
+}
+
+/// Sums in registers: token, half of the rows.
+type Floats<const T: usize> = [[__m256; 2]; T];
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn load_sums<const T: usize>(sums: &Sums<T>) -> Floats<T> {
+    let mut out = [[_mm256_setzero_ps(); 2]; T];
+    for (out, sums) in out.iter_mut().zip(sums) {
+        // SAFETY: a row of sums has 16 elements.
+        *out = unsafe { [_mm256_loadu_ps(sums.as_ptr()), _mm256_loadu_ps(sums.as_ptr().add(8))] };
+    }
+    out
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn store_sums<const T: usize>(values: &Floats<T>, sums: &mut Sums<T>) {
+    for (values, sums) in values.iter().zip(sums) {
+        // SAFETY: a row of sums has 16 elements.
+        unsafe {
+            _mm256_storeu_ps(sums.as_mut_ptr(), values[0]);
+            _mm256_storeu_ps(sums.as_mut_ptr().add(8), values[1]);
+        }
+    }
+}
+
+/// Eight numbers of `row`, the half `h`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn half_row(row: &[f32; ROWS], h: usize) -> __m256 {
+    // SAFETY: `h` is 0 or 1.
+    unsafe { _mm256_loadu_ps(row.as_ptr().add(8 * h)) }
+}
+
+/// Codes of group `g` and half `h`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn group(codes: &[u8; CODES], g: usize, h: usize) -> __m256i {
+    // SAFETY: eight groups of two halves of 32 bytes.
+    unsafe { _mm256_loadu_si256(codes.as_ptr().add(g * 64 + h * 32).cast()) }
+}
+
+/// # Safety
+/// As [`Unit::avx2`](super::tile::Unit::avx2).
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn quads<const CHAIN: usize, const T: usize>(
+    units: &[Quads],
+    tile: Tile,
+    sums: &mut Sums<T>,
+) {
+    let ones = _mm256_set1_epi16(1);
+    let mut acc = load_sums(sums);
+    for (b, unit) in units.iter().enumerate() {
+        let mut dots = [[_mm256_setzero_si256(); 2]; T];
+        for start in (0..GROUPS).step_by(CHAIN) {
+            let mut chain = [[_mm256_setzero_si256(); 2]; T];
+            for g in start..start + CHAIN {
+                let w = [group(&unit.codes, g, 0), group(&unit.codes, g, 1)];
+                for (t, chain) in chain.iter_mut().enumerate() {
+                    // SAFETY: the tile has `T` tokens in each group of each block.
+                    let x = unsafe { *tile.codes.add((b * GROUPS + g) * T + t) };
+                    let x = _mm256_set1_epi32(x.cast_signed());
+                    for h in 0..2 {
+                        let products = _mm256_maddubs_epi16(w[h], x);
+                        chain[h] = if g == start {
+                            products
+                        } else {
+                            _mm256_add_epi16(chain[h], products)
+                        };
+                    }
+                }
+            }
+            for (dots, chain) in dots.iter_mut().zip(&chain) {
+                for h in 0..2 {
+                    let sum = _mm256_madd_epi16(chain[h], ones);
+                    dots[h] = if start == 0 { sum } else { _mm256_add_epi32(dots[h], sum) };
+                }
+            }
+        }
+        for h in 0..2 {
+            let (scale, min) = (half_row(&unit.scale, h), half_row(&unit.min, h));
+            for (t, acc) in acc.iter_mut().enumerate() {
+                // SAFETY: the tile has `T` tokens in each block.
+                let (s, sum) = unsafe {
+                    let at = b * T + t;
+                    (
+                        _mm256_broadcast_ss(&*tile.scales.add(at)),
+                        _mm256_broadcast_ss(&*tile.sums.add(at).cast()),
+                    )
+                };
+                let dot = _mm256_mul_ps(_mm256_cvtepi32_ps(dots[t][h]), scale);
+                acc[h] = _mm256_fmadd_ps(min, sum, _mm256_fmadd_ps(dot, s, acc[h]));
+            }
+        }
+    }
+    store_sums(&acc, sums);
+}
+
+/// Eight pairs of i16 of `rows`, the half `h`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn half_pairs(rows: &[[i16; 2]; ROWS], h: usize) -> __m256i {
+    // SAFETY: `h` is 0 or 1.
+    unsafe { _mm256_loadu_si256(rows.as_ptr().add(8 * h).cast()) }
+}
+
+/// # Safety
+/// As [`Unit::avx2`](super::tile::Unit::avx2).
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn halves<const CHAIN: usize, const JOINT: bool, const T: usize>(
+    units: &[Halves],
+    tile: Tile,
+    sums: &mut Sums<T>,
+) {
+    let mut acc = load_sums(sums);
+    for (b, unit) in units.iter().enumerate() {
+        let mut dots = [[_mm256_setzero_si256(); 2]; T];
+        for start in (0..GROUPS).step_by(CHAIN) {
+            let steps = &unit.steps[start / 4];
+            let steps = [half_pairs(steps, 0), half_pairs(steps, 1)];
+            let mut chain = [[_mm256_setzero_si256(); 2]; T];
+            for g in start..start + CHAIN {
+                let w = [group(&unit.codes, g, 0), group(&unit.codes, g, 1)];
+                for (t, chain) in chain.iter_mut().enumerate() {
+                    // SAFETY: the tile has `T` tokens in each group of each block.
+                    let x = unsafe { *tile.codes.add((b * GROUPS + g) * T + t) };
+                    let x = _mm256_set1_epi32(x.cast_signed());
+                    for h in 0..2 {
+                        let products = _mm256_maddubs_epi16(w[h], x);
+                        chain[h] = if g == start {
+                            products
+                        } else {
+                            _mm256_add_epi16(chain[h], products)
+                        };
+                    }
+                }
+            }
+            for (dots, chain) in dots.iter_mut().zip(&chain) {
+                for h in 0..2 {
+                    dots[h] = _mm256_add_epi32(dots[h], _mm256_madd_epi16(chain[h], steps[h]));
+                }
+            }
+        }
+        for h in 0..2 {
+            let (scale, min_steps) = (half_row(&unit.scale, h), half_pairs(&unit.min_steps, h));
+            for (t, acc) in acc.iter_mut().enumerate() {
+                // SAFETY: the tile has `T` tokens in each block.
+                let (s, sum) = unsafe {
+                    let at = b * T + t;
+                    (_mm256_broadcast_ss(&*tile.scales.add(at)), *tile.sums.add(at))
+                };
+                let min = _mm256_madd_epi16(min_steps, _mm256_set1_epi32(sum.cast_signed()));
+                let dot = if JOINT { _mm256_add_epi32(dots[t][h], min) } else { dots[t][h] };
+                let dot = _mm256_mul_ps(_mm256_cvtepi32_ps(dot), scale);
+                acc[h] = _mm256_fmadd_ps(dot, s, acc[h]);
+                if !JOINT {
+                    let min_scale = half_row(&unit.min_scale, h);
+                    let min = _mm256_mul_ps(_mm256_cvtepi32_ps(min), min_scale);
+                    acc[h] = _mm256_fmadd_ps(min, s, acc[h]);
+                }
+            }
+        }
+    }
+    store_sums(&acc, sums);
+}
+
+/// Signed codes and their scales.
+pub(super) trait Signed {
+    fn codes(&self) -> &[i8; CODES];
+    fn scales(&self) -> [f32; ROWS];
+}
+
+impl Signed for Pairs {
+    #[inline(always)]
+    fn codes(&self) -> &[i8; CODES] {
+        &self.codes
+    }
+
+    #[inline(always)]
+    fn scales(&self) -> [f32; ROWS] {
+        self.scale
+    }
+}
+
+impl Signed for HalfPairs {
+    #[inline(always)]
+    fn codes(&self) -> &[i8; CODES] {
+        &self.codes
+    }
+
+    #[inline(always)]
+    fn scales(&self) -> [f32; ROWS] {
+        Avx2::halves(bytemuck::cast_ref(&self.scale))
+    }
+}
+
+/// # Safety
+/// As [`Unit::avx2`](super::tile::Unit::avx2).
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn pairs<U: Signed, const T: usize>(units: &[U], tile: Tile, sums: &mut Sums<T>) {
+    let mut acc = load_sums(sums);
+    for (b, unit) in units.iter().enumerate() {
+        let mut dots = [[_mm256_setzero_si256(); 2]; T];
+        for p in 0..2 * GROUPS {
+            // SAFETY: 16 pairs of 32 bytes of codes; the tile has `T` tokens in each.
+            unsafe {
+                let codes = unit.codes().as_ptr().add(p * 32);
+                let w = [
+                    _mm256_cvtepi8_epi16(_mm_loadu_si128(codes.cast())),
+                    _mm256_cvtepi8_epi16(_mm_loadu_si128(codes.add(16).cast())),
+                ];
+                for (t, dots) in dots.iter_mut().enumerate() {
+                    let x = *tile.codes.add((b * 2 * GROUPS + p) * T + t);
+                    let x = _mm256_set1_epi32(x.cast_signed());
+                    for h in 0..2 {
+                        dots[h] = _mm256_add_epi32(dots[h], _mm256_madd_epi16(w[h], x));
+                    }
+                }
+            }
+        }
+        let scales = unit.scales();
+        for h in 0..2 {
+            let scale = half_row(&scales, h);
+            for (t, acc) in acc.iter_mut().enumerate() {
+                // SAFETY: the tile has `T` tokens in each block.
+                let s = unsafe { _mm256_broadcast_ss(&*tile.scales.add(b * T + t)) };
+                let dot = _mm256_mul_ps(_mm256_cvtepi32_ps(dots[t][h]), scale);
+                acc[h] = _mm256_fmadd_ps(dot, s, acc[h]);
+            }
+        }
+    }
+    store_sums(&acc, sums);
+}
