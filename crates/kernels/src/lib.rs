@@ -29,6 +29,7 @@
 //! Panics are for programmer errors only (a slice shorter than its shape says): callers check
 //! shapes that come from a file before they come here.
 
+pub mod attention;
 pub mod blocks;
 pub mod conv;
 pub mod cpu;

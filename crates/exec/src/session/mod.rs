@@ -130,6 +130,16 @@ impl Session {
     /// When an input is missing, unknown, or of another type than the graph says, or when a node
     /// fails; the error then names the node and the shapes of its inputs.
     pub fn run(&self, inputs: &[(&str, Tensor)]) -> Result<Vec<(String, Tensor)>> {
+        self.run_owned(inputs.to_vec())
+    }
+
+    /// As [`run`](Session::run), taking the inputs. An operator that changes a tensor works in
+    /// place on one that nobody else holds: so a state, such as a cache of keys and values, that
+    /// goes in and comes out is not copied.
+    ///
+    /// # Errors
+    /// As [`run`](Session::run).
+    pub fn run_owned(&self, inputs: Vec<(&str, Tensor)>) -> Result<Vec<(String, Tensor)>> {
         let inputs = arrange(&self.inputs, inputs)?;
         let times = self.times.is_some().then(Vec::new);
         let (outputs, times) = self.pool.install(move || {
@@ -151,7 +161,7 @@ impl Session {
         inputs: &[(&str, Tensor)],
         tap: &mut Tap,
     ) -> Result<Vec<(String, Tensor)>> {
-        let inputs = arrange(&self.inputs, inputs)?;
+        let inputs = arrange(&self.inputs, inputs.to_vec())?;
         let times = self.times.is_some().then(Vec::new);
         let mut observer = Observer { tap: Some(tap), times };
         let outputs = self.execute(inputs, &mut observer)?;

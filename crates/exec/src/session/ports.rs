@@ -13,7 +13,7 @@ pub(super) fn ports(graph: &Graph) -> (Vec<Port>, Vec<Port>) {
 }
 
 /// Brings the caller's tensors into the order of the ports.
-pub(super) fn arrange(ports: &[Port], given: &[(&str, Tensor)]) -> Result<Vec<Tensor>> {
+pub(super) fn arrange(ports: &[Port], given: Vec<(&str, Tensor)>) -> Result<Vec<Tensor>> {
     for (index, (name, _)) in given.iter().enumerate() {
         if !ports.iter().any(|port| port.name == *name) {
             return Err(unexpected(ports, format!("the model has no input `{name}`")));
@@ -22,18 +22,23 @@ pub(super) fn arrange(ports: &[Port], given: &[(&str, Tensor)]) -> Result<Vec<Te
             return Err(unexpected(ports, format!("input `{name}` is given twice")));
         }
     }
-    let find = |port: &Port| match given.iter().find(|(name, _)| *name == port.name) {
-        Some((_, tensor)) => check(port, tensor).and_then(|()| aligned(tensor)),
+    let mut given = given;
+    let find = |port: &Port| match given.iter().position(|(name, _)| *name == port.name) {
+        Some(index) => {
+            // Moved, not cloned: a tensor that nobody else holds can be written in place.
+            let (_, tensor) = given.swap_remove(index);
+            check(port, &tensor).and_then(|()| aligned(tensor))
+        }
         None => Err(unexpected(ports, format!("input `{}` is not given", port.name))),
     };
     ports.iter().map(find).collect()
 }
 
 /// Tensors read in place from a file may lie anywhere; kernels see whole elements.
-fn aligned(tensor: &Tensor) -> Result<Tensor> {
+fn aligned(tensor: Tensor) -> Result<Tensor> {
     let size = tensor.dtype().size().unwrap_or(1);
     if (tensor.bytes().as_ptr() as usize).is_multiple_of(size) {
-        return Ok(tensor.clone());
+        return Ok(tensor);
     }
     let bytes = AlignedBytes::copy_of(tensor.bytes());
     Tensor::from_bytes(tensor.dtype(), tensor.shape().to_vec(), bytes.into())

@@ -33,6 +33,16 @@ impl Bias {
         Ok(Bias { mask, causal, valid })
     }
 
+    /// Keys, of `total`, beyond which every key is hidden from every query by the valid lengths.
+    /// Nothing is cut where some sample has no valid key at all: its rows become NaN.
+    pub fn reach(&self, total: usize) -> usize {
+        let Some(valid) = &self.valid else { return total };
+        match (valid.iter().min(), valid.iter().max()) {
+            (Some(&least), Some(&most)) if least > 0 => most.min(total),
+            _ => total,
+        }
+    }
+
     /// Adds the terms to one row of scores.
     pub fn add_to(&self, scores: &mut [f32], [batch, head, row]: [usize; 3]) {
         if let Some(mask) = &self.mask {
@@ -76,7 +86,7 @@ impl Mask {
     fn add_to(&self, scores: &mut [f32], at: [usize; 3]) {
         let row: usize = self.strides.iter().zip(at).map(|(s, i)| s * i).sum();
         let values = &self.values[row * self.len..][..self.len];
-        let (masked, behind) = scores.split_at_mut(self.len);
+        let (masked, behind) = scores.split_at_mut(self.len.min(scores.len()));
         masked.iter_mut().zip(values).for_each(|(s, m)| *s += m);
         behind.iter_mut().for_each(|s| *s += f32::NEG_INFINITY);
     }

@@ -4,6 +4,7 @@ mod bias;
 mod causal_conv;
 mod heads;
 mod linear;
+mod operands;
 mod rotary;
 mod scaled;
 

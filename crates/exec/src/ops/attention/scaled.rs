@@ -2,15 +2,17 @@
 
 use super::bias::Bias;
 use super::heads::Heads;
+use super::operands::Operands;
 use crate::def::OpDef;
 use crate::eval::EvalCtx;
 use crate::infer::{InferCtx, only_dtype, typed};
 use crate::ops::half::through_f32;
 use crate::ops::number::unsupported_dtype;
 use fewbit_core::{DType, Dim, Error, Result, Tensor, ValueType};
-use fewbit_kernels::gemm::{Epilogue, Matrix, PackedF32, gemm_f32};
-use fewbit_kernels::math;
+use fewbit_kernels::gemm::Matrix;
 use fewbit_kernels::softmax::softmax_f32;
+use fewbit_kernels::{Ctx, math};
+use std::borrow::Cow;
 
 pub(super) const DEF: OpDef = OpDef::new("Attention", infer, eval).since(23);
 
@@ -49,167 +51,209 @@ fn eval(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
             return Err(unsupported_dtype(dtype));
         }
     }
-    Attention::new(ctx)?.run(ctx)
+    attend(ctx)
 }
 
 /// The stages that `qk_matmul_output_mode` can ask for.
 #[derive(Clone, Copy, PartialEq)]
-enum Stage {
+pub(super) enum Stage {
     Product,
     Capped,
     Biased,
     Softmax,
 }
 
-struct Attention {
-    q: Heads,
-    /// Keys and values with the cache before them, `[batch, heads, rows, size]`.
-    keys: Tensor,
-    values: Tensor,
+pub(super) struct Attention<'a> {
+    q: Rows<'a>,
+    pub keys: Rows<'a>,
+    pub values: Rows<'a>,
+    /// Keys that are looked at: those behind them are hidden from every query.
+    pub reach: usize,
     scale: f32,
     softcap: f32,
     bias: Bias,
     shown: Option<Stage>,
 }
 
-impl Attention {
-    fn new(ctx: &EvalCtx) -> Result<Attention> {
-        let (qn, kvn) = (ctx.int("q_num_heads", 0)?, ctx.int("kv_num_heads", 0)?);
-        let q = Heads::of(ctx.input(0)?.shape(), qn)?;
-        let k = Heads::of(ctx.input(1)?.shape(), kvn)?;
-        let v = Heads::of(ctx.input(2)?.shape(), kvn)?;
-        check(&q, &k, &v)?;
-        let keys = with_past(ctx, ctx.input(1)?, k, ctx.opt(4))?;
-        let values = with_past(ctx, ctx.input(2)?, v, ctx.opt(5))?;
-        let total = keys.shape()[2];
-        if values.shape()[2] != total {
-            return Err(Error::bad_input("the caches of keys and values differ in length"));
-        }
-        let default = 1.0 / (q.size as f32).sqrt();
-        Ok(Attention {
-            bias: Bias::new(ctx, [q.batch, q.count, q.rows, total], total - k.rows)?,
-            scale: ctx.node.float("scale")?.unwrap_or(default),
-            softcap: ctx.float("softcap", 0.0)?,
-            shown: shown_stage(ctx)?,
-            q,
-            keys,
-            values,
-        })
+/// Heads with their numbers.
+pub(super) struct Rows<'a> {
+    data: Cow<'a, [f32]>,
+    pub heads: Heads,
+}
+
+impl<'a> Rows<'a> {
+    fn of(tensor: &'a Tensor, heads: Heads) -> Result<Rows<'a>> {
+        Ok(Rows { data: tensor.cow::<f32>()?, heads })
     }
 
-    fn run(self, ctx: &EvalCtx) -> Result<Vec<Tensor>> {
-        let size = self.values.shape()[3];
-        let (y_heads, total) = (self.q.with_size(size), self.keys.shape()[2]);
-        let mut y = ctx.alloc(DType::F32, y_heads.shape())?;
-        let mut scores = vec![0.0; elements(self.q.rows, total)?];
-        let shape = vec![self.q.batch, self.q.count, self.q.rows, total];
+    /// The rows of one head, from its first element on.
+    pub fn head(&self, batch: usize, head: usize) -> Matrix<&[f32]> {
+        let start = self.heads.start(batch, head).min(self.data.len());
+        Matrix { data: &self.data[start..], stride: self.heads.stride() }
+    }
+
+    /// The first `rows` rows of one head, one after another.
+    pub fn gathered(&self, batch: usize, head: usize, rows: usize) -> Vec<f32> {
+        let (from, size) = (self.head(batch, head), self.heads.size);
+        let mut all = Vec::with_capacity(rows * size);
+        (0..rows).for_each(|row| all.extend_from_slice(&from.data[row * from.stride..][..size]));
+        all
+    }
+}
+
+/// Runs the attention of a node.
+fn attend(ctx: &EvalCtx) -> Result<Vec<Tensor>> {
+    let (qn, kvn) = (ctx.int("q_num_heads", 0)?, ctx.int("kv_num_heads", 0)?);
+    let q = Heads::of(ctx.input(0)?.shape(), qn)?;
+    let mut k = Heads::of(ctx.input(1)?.shape(), kvn)?;
+    let mut v = Heads::of(ctx.input(2)?.shape(), kvn)?;
+    check(&q, &k, &v)?;
+    let before = ctx.opt(4).map_or(0, |past| past.shape().get(2).copied().unwrap_or(0));
+    // Without a past that grows, keys and values are read where they lie.
+    let grows = ctx.node.outputs.len() > 1 || ctx.opt(4).is_some() || ctx.opt(5).is_some();
+    let (mut keys, mut values) = (ctx.input(1)?.clone(), ctx.input(2)?.clone());
+    if grows {
+        keys = with_past(ctx, &keys, k, ctx.opt(4))?;
+        values = with_past(ctx, &values, v, ctx.opt(5))?;
+        (k, v) = (Heads::of(keys.shape(), 0)?, Heads::of(values.shape(), 0)?);
+    }
+    if k.rows != v.rows {
+        return Err(Error::bad_input("the caches of keys and values differ in length"));
+    }
+    let bias = Bias::new(ctx, [q.batch, q.count, q.rows, k.rows], before)?;
+    let shown = shown_stage(ctx)?;
+    let attention = Attention {
+        reach: if shown.is_none() { bias.reach(k.rows) } else { k.rows },
+        scale: ctx.node.float("scale")?.unwrap_or(1.0 / (q.size as f32).sqrt()),
+        softcap: ctx.float("softcap", 0.0)?,
+        q: Rows::of(ctx.input(0)?, q)?,
+        keys: Rows::of(&keys, k)?,
+        values: Rows::of(&values, v)?,
+        bias,
+        shown,
+    };
+    let (y, seen) = attention.run(ctx)?;
+    drop(attention);
+    let mut outputs = vec![y];
+    if grows {
+        outputs.extend([keys, values]);
+        outputs.extend(seen);
+    }
+    Ok(outputs)
+}
+
+/// What one group of heads, those that share keys and values, writes.
+struct Task<'t> {
+    out: &'t mut [f32],
+    shown: &'t mut [f32],
+    result: Result<()>,
+}
+
+impl Attention<'_> {
+    fn run(&self, ctx: &EvalCtx) -> Result<(Tensor, Option<Tensor>)> {
+        let y_heads = self.q.heads.with_size(self.values.heads.size);
+        let Heads { batch, count, rows, .. } = y_heads;
+        let shape = vec![batch, count, rows, self.keys.heads.rows];
+        let mut y = ctx.alloc(DType::F32, vec![batch, count, rows, y_heads.size])?;
         let mut shown = self.shown.map(|_| ctx.alloc(DType::F32, shape)).transpose()?;
-        let groups = self.keys.shape()[1];
-        // Nothing to write, however many heads the shapes claim.
-        let idle = y.is_empty() && shown.as_ref().is_none_or(Tensor::is_empty);
-        for (batch, group) in
-            (0..if idle { 0 } else { self.q.batch }).flat_map(|b| (0..groups).map(move |g| (b, g)))
-        {
-            let packed = self.pack(batch, group)?;
-            let heads = self.q.count / groups;
-            for head in group * heads..(group + 1) * heads {
-                let mut keep = Keep::new(&mut shown, batch * self.q.count + head, scores.len());
-                self.scores(ctx, (batch, head), &packed.0, &mut scores, &mut keep)?;
-                let out = y.as_mut_slice::<f32>()?;
-                let start = y_heads.start(batch, head).min(out.len());
-                self.weigh(ctx, &scores, &packed.1, &mut out[start..], y_heads);
-            }
+        self.groups(ctx, &mut y, shown.as_mut())?;
+        if y_heads.packed {
+            y = packed(ctx, &y, y_heads)?;
         }
-        Ok([Some(y), Some(self.keys), Some(self.values), shown].into_iter().flatten().collect())
+        Ok((y, shown))
     }
 
-    /// Keys (transposed) and values of one head, ready for the products.
-    fn pack(&self, batch: usize, group: usize) -> Result<(PackedF32, PackedF32)> {
-        let [_, groups, total, size] = *self.keys.shape() else {
-            return Err(Error::internal("keys without heads"));
-        };
-        let v_size = self.values.shape()[3];
-        let (keys, values) = (self.keys.cow::<f32>()?, self.values.cow::<f32>()?);
-        let at = (batch * groups + group) * total;
-        let keys = PackedF32::new_transposed(size, total, &keys[at * size..][..total * size]);
-        let values = PackedF32::new(total, v_size, &values[at * v_size..][..total * v_size]);
-        Ok((keys, values))
-    }
-
-    /// Softmax of the scores of one head.
-    fn scores(
-        &self,
-        ctx: &EvalCtx,
-        (batch, head): (usize, usize),
-        keys: &PackedF32,
-        scores: &mut [f32],
-        keep: &mut Keep,
-    ) -> Result<()> {
-        let (rows, total) = (self.q.rows, keys.n());
-        if rows == 0 || total == 0 {
+    fn groups(&self, ctx: &EvalCtx, y: &mut Tensor, shown: Option<&mut Tensor>) -> Result<()> {
+        let groups = self.q.heads.batch * self.keys.heads.count;
+        let y = y.as_mut_slice::<f32>()?;
+        let shown = shown.map(Tensor::as_mut_slice::<f32>).transpose()?.unwrap_or_default();
+        // Nothing to write, however many heads the shapes claim.
+        if y.is_empty() && shown.is_empty() {
             return Ok(());
         }
-        scores.fill(0.0);
-        if self.q.size > 0 {
-            let q = ctx.input(0)?.cow::<f32>()?;
-            let a = Matrix { data: &q[self.q.start(batch, head)..], stride: self.q.stride() };
-            let c = Matrix { data: &mut *scores, stride: total };
-            gemm_f32(*ctx.kernels, rows, a, keys, Epilogue::default(), c);
+        elements(self.q.heads.rows, self.keys.heads.rows)?;
+        let (of_y, of_shown) = (y.len() / groups, shown.len() / groups);
+        let (mut y, mut shown) = (y, shown);
+        let mut tasks = Vec::with_capacity(groups);
+        for _ in 0..groups {
+            let (out, y_rest) = y.split_at_mut(of_y);
+            let (seen, shown_rest) = shown.split_at_mut(of_shown);
+            tasks.push(Task { out, shown: seen, result: Ok(()) });
+            (y, shown) = (y_rest, shown_rest);
         }
+        ctx.kernels.pool.for_each_chunk(&mut tasks, 1, |index, tasks| {
+            for task in tasks {
+                self.group(ctx.kernels, index, task);
+            }
+        });
+        tasks.into_iter().try_for_each(|task| task.result)
+    }
+
+    /// All queries of one group.
+    fn group(&self, ctx: &Ctx, index: usize, task: &mut Task) {
+        let (groups, rows) = (self.keys.heads.count, self.q.heads.rows);
+        let (batch, group) = (index / groups, index % groups);
+        let heads = self.q.heads.count / groups;
+        let operands = Operands::new(self, batch, group, rows * heads);
+        let (of_y, of_shown) = (task.out.len() / heads, task.shown.len() / heads);
+        let mut scores = vec![0.0; rows * self.reach];
+        let mut weights = vec![0.0; rows * self.reach];
+        for h in 0..heads {
+            let head = group * heads + h;
+            let mut seen = Seen(self.shown, &mut task.shown[h * of_shown..][..of_shown]);
+            if rows > 0 && self.reach > 0 {
+                operands.scores(ctx, self.q.head(batch, head), rows, &mut scores);
+                self.bias_rows([batch, head], &mut scores, &mut seen);
+                softmax_f32(*ctx, &scores, self.reach, &mut weights);
+                seen.keep(Stage::Softmax, &weights);
+            }
+            let out = &mut task.out[h * of_y..][..of_y];
+            out.fill(0.0);
+            if !out.is_empty() && self.reach > 0 {
+                operands.weigh(ctx, &weights, rows, out);
+            }
+        }
+    }
+
+    /// Scale, cap and mask. A row that is hidden as a whole becomes NaN later, as in the
+    /// specification's own expansion.
+    fn bias_rows(&self, [batch, head]: [usize; 2], scores: &mut [f32], seen: &mut Seen) {
         scores.iter_mut().for_each(|s| *s *= self.scale);
-        keep.at(self.shown, Stage::Product, scores)?;
+        seen.keep(Stage::Product, scores);
         if self.softcap > 0.0 {
             scores.iter_mut().for_each(|s| *s = self.softcap * math::tanh(*s / self.softcap));
         }
-        keep.at(self.shown, Stage::Capped, scores)?;
-        for (row, scores) in scores.chunks_exact_mut(total).enumerate() {
+        seen.keep(Stage::Capped, scores);
+        for (row, scores) in scores.chunks_exact_mut(self.reach).enumerate() {
             self.bias.add_to(scores, [batch, head, row]);
         }
-        keep.at(self.shown, Stage::Biased, scores)?;
-        // A row that is hidden as a whole becomes NaN, as in the specification's own expansion.
-        let biased = scores.to_vec();
-        softmax_f32(*ctx.kernels, &biased, total, scores);
-        keep.at(self.shown, Stage::Softmax, scores)
-    }
-
-    /// The mean of the values, weighed by the softmax.
-    fn weigh(
-        &self,
-        ctx: &EvalCtx,
-        weights: &[f32],
-        values: &PackedF32,
-        out: &mut [f32],
-        layout: Heads,
-    ) {
-        let (rows, total) = (self.q.rows, values.k());
-        if rows == 0 || layout.size == 0 {
-            return;
-        }
-        let c = Matrix { data: out, stride: layout.stride() };
-        if total == 0 {
-            return c.data.chunks_mut(c.stride).take(rows).for_each(|row| {
-                row[..layout.size].fill(0.0);
-            });
-        }
-        let a = Matrix { data: weights, stride: total };
-        gemm_f32(*ctx.kernels, rows, a, values, Epilogue::default(), c);
+        seen.keep(Stage::Biased, scores);
     }
 }
 
 /// Where the scores of a head are kept when the node asks for them.
-struct Keep<'a>(Option<&'a mut [u8]>);
+struct Seen<'a>(Option<Stage>, &'a mut [f32]);
 
-impl<'a> Keep<'a> {
-    fn new(shown: &'a mut Option<Tensor>, head: usize, len: usize) -> Keep<'a> {
-        Keep(shown.as_mut().map(|t| &mut t.bytes_mut()[head * len * 4..][..len * 4]))
+impl Seen<'_> {
+    fn keep(&mut self, stage: Stage, scores: &[f32]) {
+        if self.0 == Some(stage) {
+            self.1.copy_from_slice(scores);
+        }
     }
+}
 
-    fn at(&mut self, shown: Option<Stage>, stage: Stage, scores: &[f32]) -> Result<()> {
-        if let (true, Some(bytes)) = (shown == Some(stage), &mut self.0) {
-            bytes.copy_from_slice(bytemuck::cast_slice(scores));
+/// Heads of `[batch, heads, rows, size]` side by side: `[batch, rows, heads * size]`.
+fn packed(ctx: &EvalCtx, y: &Tensor, heads: Heads) -> Result<Tensor> {
+    let from = y.cow::<f32>()?;
+    let size = heads.size;
+    ctx.output(heads.shape(), |out: &mut [f32]| {
+        for (i, row) in from.chunks_exact(size.max(1)).enumerate() {
+            let (at, head) = (i % heads.rows, i / heads.rows);
+            let (batch, head) = (head / heads.count, head % heads.count);
+            out[heads.start(batch, head) + at * heads.stride()..][..size].copy_from_slice(row);
         }
         Ok(())
-    }
+    })
 }
 
 fn shown_stage(ctx: &EvalCtx) -> Result<Option<Stage>> {

@@ -26,22 +26,53 @@ fn eval(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
         }
     };
     let starts = starts(ctx.opt(2), shape[0])?;
-    let (dim, count) = (shape[axis], new[axis]);
+    let rows = Rows {
+        dim: shape[axis],
+        count: new[axis],
+        block: shape[axis + 1..].iter().product(),
+        per_batch: shape[1..axis].iter().product(),
+        starts,
+        circular,
+    };
+    if update.is_empty() {
+        return Ok(vec![ctx.take(0)?]);
+    }
+    // The cache is written where it lies, unless somebody else holds it too.
+    if let (Some(size), true) = (cache.dtype().size(), cache.dtype() == update.dtype()) {
+        let (mut cache, update) = (ctx.take(0)?, ctx.input(1)?);
+        rows.write(update.bytes(), cache.bytes_mut(), size)?;
+        return Ok(vec![cache]);
+    }
     let out = move_elements(ctx, &[cache, update], shape.to_vec(), |inputs, out, size| {
         out.copy_from_slice(inputs[0]);
-        let block = shape[axis + 1..].iter().product::<usize>() * size;
-        let per_batch: usize = shape[1..axis].iter().product();
-        if inputs[1].is_empty() {
-            return Ok(());
-        }
-        for (i, entry) in inputs[1].chunks_exact(block).enumerate() {
-            let (row, step) = (i / count, i % count);
-            let place = slot(starts[row / per_batch], step, dim, circular)?;
-            out[(row * dim + place) * block..][..block].copy_from_slice(entry);
-        }
-        Ok(())
+        rows.write(inputs[1], out, size)
     })?;
     Ok(vec![out])
+}
+
+/// Where the new entries go.
+struct Rows {
+    /// Entries of the cache along the axis.
+    dim: usize,
+    /// New entries along the axis.
+    count: usize,
+    /// Elements of one entry.
+    block: usize,
+    per_batch: usize,
+    starts: Vec<i64>,
+    circular: bool,
+}
+
+impl Rows {
+    fn write(&self, update: &[u8], cache: &mut [u8], size: usize) -> Result<()> {
+        let block = self.block * size;
+        for (i, entry) in update.chunks_exact(block).enumerate() {
+            let (row, step) = (i / self.count, i % self.count);
+            let place = slot(self.starts[row / self.per_batch], step, self.dim, self.circular)?;
+            cache[(row * self.dim + place) * block..][..block].copy_from_slice(entry);
+        }
+        Ok(())
+    }
 }
 
 fn starts(indices: Option<&Tensor>, batch: usize) -> Result<Vec<i64>> {

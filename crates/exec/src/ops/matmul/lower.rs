@@ -18,7 +18,8 @@ pub(crate) fn lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Opti
     if lowering.ty(a).dtype != Some(DType::F32) || lowering.ty(a).rank().is_none_or(|r| r < 1) {
         return Ok(None);
     }
-    let Some(weights) = lowering.constant(b).and_then(|w| packed(node, &w)) else {
+    let operand = lowering.operand(b);
+    let Some(weights) = operand.and_then(|(w, turned)| packed(node, &w, turned)) else {
         return Ok(None);
     };
     let mut nodes = vec![id];
@@ -44,15 +45,18 @@ pub(crate) fn lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Opti
     Ok(Some(Lowered::new(nodes, Box::new(kernel), inputs, output, Rule::Default)))
 }
 
-/// The right operand as one matrix; `None` for batches and other types.
-fn packed(node: &Node, weight: &Tensor) -> Option<PackedF32> {
+/// The right operand as one matrix, which may lie `turned`; `None` for batches and other types.
+fn packed(node: &Node, weight: &Tensor, turned: bool) -> Option<PackedF32> {
     let [rows, cols] = *weight.shape() else { return None };
     if weight.dtype() != DType::F32 || rows == 0 || cols == 0 {
         return None;
     }
     let values = weight.cow::<f32>().ok()?;
     if !node.is("Gemm") {
-        return Some(PackedF32::new(rows, cols, &values));
+        return Some(match turned {
+            true => PackedF32::new_transposed(cols, rows, &values),
+            false => PackedF32::new(rows, cols, &values),
+        });
     }
     let alpha = node.float("alpha").ok()?.unwrap_or(1.0);
     let transposed = node.int("transB").ok()?.unwrap_or(0) != 0;
