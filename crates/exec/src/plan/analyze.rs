@@ -3,7 +3,8 @@
 use super::scope::Scope;
 use crate::eval::EvalCtx;
 use crate::infer::InferCtx;
-use fewbit_core::{Graph, Node, Patch, Result, Tensor, ValueId, ValueType, element_count};
+use fewbit_core::{Graph, Node, NodeId, Patch, Result, Tensor, ValueId, ValueType, element_count};
+use std::collections::HashSet;
 
 /// What is known of each value, indexed by value.
 pub(crate) struct Analysis {
@@ -36,25 +37,35 @@ pub(crate) const MAX_FOLDED_BYTES: usize = 64 << 20;
 /// Derives types and constants. What cannot be derived is left as the file declares it; a node
 /// that contradicts itself is reported when it runs.
 pub(crate) fn analyze(graph: &Graph, scope: &Scope, fold: Fold) -> Analysis {
+    analyze_but(graph, scope, fold, &HashSet::new())
+}
+
+/// As [`analyze`]; the `deferred` nodes are not computed, whatever their inputs.
+pub(crate) fn analyze_but(
+    graph: &Graph,
+    scope: &Scope,
+    fold: Fold,
+    deferred: &HashSet<NodeId>,
+) -> Analysis {
     let mut found = Analysis {
         types: graph.value_ids().map(|v| graph.value(v).ty.clone()).collect(),
         constants: graph.value_ids().map(|v| graph.constant(v).cloned()).collect(),
     };
-    for (_, node) in graph.nodes() {
-        found.visit(node, scope, fold);
+    for (id, node) in graph.nodes() {
+        found.visit(node, scope, (!deferred.contains(&id)).then_some(fold));
     }
     found
 }
 
 impl Analysis {
-    fn visit(&mut self, node: &Node, scope: &Scope, fold: Fold) {
+    fn visit(&mut self, node: &Node, scope: &Scope, fold: Option<Fold>) {
         let Ok(types) = self.infer(node, scope) else { return };
         for (value, ty) in node.outputs.iter().zip(types) {
             if let Some(value) = value {
                 merge(&mut self.types[value.index()], ty);
             }
         }
-        let Some(outputs) = self.fold(node, scope, fold) else { return };
+        let Some(outputs) = fold.and_then(|fold| self.fold(node, scope, fold)) else { return };
         for (value, tensor) in node.outputs.iter().zip(outputs) {
             if let Some(value) = value {
                 self.types[value.index()] = ValueType::of(&tensor);

@@ -1,11 +1,12 @@
 //! The way from a graph to a program.
 
-use super::analyze::{Fold, analyze, fold_patch};
+use super::analyze::{Fold, analyze_but, fold_patch};
 use super::float::skip_activation_quantization;
 use super::layout::assign_layouts;
 use super::lower::Lowering;
 use super::program::Program;
 use super::scope::Scope;
+use super::weights::deferred;
 use crate::session::{Mode, NodePlan};
 use fewbit_core::{Error, Graph, Patch, Result, Tensor, ValueType};
 use std::collections::HashSet;
@@ -81,7 +82,7 @@ fn fold(graph: &mut Graph, scope: &Scope) -> Result<Vec<ValueType>> {
         Mode::Integer => Fold::KeepDequantize,
         Mode::Float | Mode::Simulate => Fold::All,
     };
-    let analysis = analyze(graph, scope, fold);
+    let analysis = analyze_but(graph, scope, fold, &deferred(graph));
     let patch = fold_patch(graph, &analysis);
     if !patch.is_empty() {
         patch.apply(graph)?;

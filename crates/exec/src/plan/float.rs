@@ -1,10 +1,12 @@
 //! `Float` mode: activation quantization is skipped.
 
+use super::weights::is_blocks;
 use fewbit_core::{Graph, Node, NodeId, Patch, Result, Uses, ValueId};
 use std::collections::HashMap;
 
-/// Makes every `DequantizeLinear(QuantizeLinear(x))` an identity of `x` and lets its readers read
-/// `x` itself. The identity stays for graph outputs and taps of that name.
+/// Makes every `DequantizeLinear(QuantizeLinear(x))`, and every such pair on blocks, an identity
+/// of `x` and lets its readers read `x` itself. The identity stays for graph outputs and taps of
+/// that name.
 ///
 /// # Errors
 /// When the graph was broken before.
@@ -30,12 +32,16 @@ pub(crate) fn skip_activation_quantization(graph: &mut Graph) -> Result<()> {
 
 /// The value before quantization and the value after dequantization.
 fn dequantized(graph: &Graph, uses: &Uses, node: &Node) -> Option<(ValueId, ValueId)> {
-    if !node.is("DequantizeLinear") {
+    let blocks = is_blocks(node, "DequantizeBlocks");
+    if !node.is("DequantizeLinear") && !blocks {
         return None;
     }
     let quantize = graph.node(uses.producer(node.input(0)?)?);
-    let source = quantize.is("QuantizeLinear").then(|| quantize.input(0)).flatten()?;
-    Some((source, node.output(0)?))
+    let fits = match blocks {
+        true => is_blocks(quantize, "QuantizeBlocks"),
+        false => quantize.is("QuantizeLinear"),
+    };
+    Some((quantize.input(0).filter(|_| fits)?, node.output(0)?))
 }
 
 fn redirect(graph: &Graph, patch: &mut Patch, reader: NodeId, from: ValueId, to: ValueId) {

@@ -1,11 +1,12 @@
 //! From nodes to kernels: each node, or group of nodes, becomes one prepared step.
 
-use super::analyze::evaluate;
+use super::analyze::{MAX_FOLDED_BYTES, evaluate};
 use super::build::{Captured, build};
 use super::integer::{self, Outcome};
 use super::kernel::{EvalKernel, Kernel};
 use super::layout::{Rule, rule_of};
 use super::scope::Scope;
+use super::weights::deferred;
 use crate::ops;
 use crate::session::{Mode, NodePlan};
 use fewbit_core::{Graph, Node, NodeId, Result, ResultExt, Tensor, Uses, ValueId, ValueType};
@@ -47,6 +48,8 @@ pub(crate) struct Lowering<'a> {
     pub types: &'a [ValueType],
     pub scope: &'a Scope<'a>,
     pub uses: Uses,
+    /// Nodes that turn stored weights into operands of products.
+    pub deferred: HashSet<NodeId>,
     position: HashMap<NodeId, usize>,
     taken: HashSet<NodeId>,
     steps: Vec<Lowered>,
@@ -60,6 +63,7 @@ impl<'a> Lowering<'a> {
             types,
             scope,
             uses: graph.uses(),
+            deferred: deferred(graph),
             position: graph.nodes().enumerate().map(|(place, (id, _))| (id, place)).collect(),
             taken: HashSet::new(),
             steps: Vec::new(),
@@ -234,8 +238,14 @@ impl<'a> Lowering<'a> {
         *steps = kept;
     }
 
-    /// Weights that no integer kernel took are dequantized now rather than on each run.
+    /// Weights that no kernel took are computed now rather than on each run, unless they are
+    /// larger than what may be folded.
     fn settle(&self, step: &mut Lowered) {
+        if let ([id], [Some(output)]) = (step.nodes.as_slice(), step.outputs.as_slice())
+            && self.deferred.contains(id)
+        {
+            step.known = self.stored(*output).filter(|t| t.bytes().len() <= MAX_FOLDED_BYTES);
+        }
         if let ([id], [Some(output)]) = (step.nodes.as_slice(), step.outputs.as_slice())
             && self.graph.node(*id).is("DequantizeLinear")
         {

@@ -16,3 +16,4 @@ pub(crate) mod lower;
 pub(crate) mod permute;
 pub(crate) mod program;
 pub(crate) mod scope;
+pub(crate) mod weights;
