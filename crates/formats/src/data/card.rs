@@ -13,7 +13,7 @@ const MAX_CARD_BYTES: u64 = 1 << 20;
 /// Largest `resize` and `crop`, in pixels.
 const MAX_SIDE: u32 = 16_384;
 
-const CARD_KEYS: &[&str] = &["path", "task", "x", "y", "input"];
+const CARD_KEYS: &[&str] = &["path", "task", "x", "y", "separator", "input"];
 const INPUT_KEYS: &[&str] = &[
     "resize",
     "interpolation",
@@ -52,13 +52,15 @@ impl Task {
         Task::NAMES[self as usize]
     }
 
-    /// Refuses the tasks that fewbit reads but cannot score yet.
+    /// Refuses the tasks of language models, whose data is a [`Corpus`](super::Corpus).
     pub(crate) fn supported(self) -> Result<Task> {
         if !matches!(self, Task::Similarity | Task::Perplexity) {
             return Ok(self);
         }
-        let error = Error::unsupported(format!("the task `{}` is not supported yet", self.name()));
-        Err(error.code("FB-4301").at("task").hint("tasks now: classify, regress, none"))
+        let error =
+            Error::unsupported(format!("the task `{}` needs a language model", self.name()));
+        let hint = "give `fewbit eval` a folder with config.json, or a GGUF file";
+        Err(error.code("FB-4301").at("task").hint(hint))
     }
 }
 
@@ -223,7 +225,7 @@ fn nonzero(key: &str, values: Option<&[f64]>) -> Result<()> {
 ///
 /// ```toml
 /// path = "photos"            # relative to the card
-/// task = "classify"          # classify, regress or none
+/// task = "classify"          # classify, regress, none; for language models perplexity, similarity
 /// [input]                    # every step is optional; the order is always this one
 /// resize = 256               # shorter side; interpolation = "bicubic" | "bilinear" | "nearest"
 /// crop   = 224               # square from the centre
@@ -246,6 +248,9 @@ pub struct Card {
     /// Name of the labels' array in an `.npz` or column in a `.csv`, `y` unless given.
     #[serde(default)]
     pub y: Option<String>,
+    /// For texts: what stands between documents, each of which is predicted as a whole.
+    #[serde(default)]
+    pub separator: Option<String>,
     /// How one sample becomes a model input.
     #[serde(default)]
     pub input: InputSteps,

@@ -13,6 +13,8 @@
 //! | `.npy` | along the first dimension | none |
 //! | `.csv` | lines of numbers | column `label` or `y`, if there |
 //!
+//! [`Corpus::open`] takes the texts and sentence pairs of language models in the same way.
+//!
 //! What others wrote is checked before memory is spent on it: sizes against the file, shapes
 //! against overflow, archives against bombs, text against NUL, invalid UTF-8 and endless lines.
 //!
@@ -21,6 +23,7 @@
 //! `FB-43xx` not supported, `FB-53xx` input and output.
 
 mod card;
+mod corpus;
 mod dataset;
 mod file;
 pub mod image;
@@ -33,6 +36,7 @@ mod spelling;
 mod text;
 
 pub use card::{Card, Channels, InputSteps, Interpolation, Layout, PerChannel, Task};
+pub use corpus::{Corpus, CorpusKind, SentencePair};
 pub use dataset::{Dataset, Sample};
 pub use preprocess::Preprocess;
 pub use spec::{DataSpec, SampleRange};
