@@ -6,13 +6,24 @@ use std::path::{Path, PathBuf};
 
 /// Each crate's folder, and those of our crates that it may use. Tests and examples of a crate
 /// (its dev-dependencies) may use more.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("core", &[]),
     ("kernels", &[]),
     ("formats", &["fewbit-core"]),
     ("exec", &["fewbit-core", "fewbit-kernels"]),
     ("quant", &["fewbit-core", "fewbit-exec"]),
-    ("fewbit", &["fewbit-core", "fewbit-kernels", "fewbit-formats", "fewbit-exec", "fewbit-quant"]),
+    ("llm", &["fewbit-core", "fewbit-formats", "fewbit-exec"]),
+    (
+        "fewbit",
+        &[
+            "fewbit-core",
+            "fewbit-kernels",
+            "fewbit-formats",
+            "fewbit-exec",
+            "fewbit-quant",
+            "fewbit-llm",
+        ],
+    ),
     ("cli", &["fewbit"]),
 ];
 

@@ -1,0 +1,79 @@
+//! Gemma 2 and 3 (text).
+
+use super::llama::base;
+use super::rope::{plain, theta};
+use super::{Architecture, Network};
+use crate::graph::decoder::Decoder;
+use crate::graph::{Activation, FeedForward, Norm};
+use crate::source::{Settings, Weights, names};
+use fewbit_core::Result;
+
+pub(super) const GEMMA2: Architecture = Architecture {
+    names: &["gemma2"],
+    title: "Gemma 2",
+    tensors: &names::GEMMA,
+    network: |settings, weights| {
+        let mut decoder = gemma(settings, weights, 46)?;
+        decoder.score_cap = cap(settings, "attn_logit_softcapping", 50.0)?;
+        decoder.logit_cap = cap(settings, "final_logit_softcapping", 30.0)?;
+        let window = settings.size_or("sliding_window", 4096)?;
+        for (index, layer) in decoder.layers.iter_mut().enumerate() {
+            layer.window = (index % 2 == 0).then_some(window);
+        }
+        Ok(Network::Decoder(decoder))
+    },
+};
+
+pub(super) const GEMMA3: Architecture = Architecture {
+    names: &["gemma3_text", "gemma3"],
+    title: "Gemma 3",
+    tensors: &names::GEMMA,
+    network: |settings, weights| {
+        let mut decoder = gemma(settings, weights, 62)?;
+        decoder.head_norm = Some(decoder.norm);
+        let size = decoder.heads.size;
+        let local = settings.number_or("rope_local_base_freq", 10_000.0)?;
+        decoder.rotaries.push(plain(settings, size, theta(local)?)?);
+        let window = settings.size_or("sliding_window", 1024)?;
+        let every = settings.size_or("sliding_window_pattern", 6)?.max(1);
+        for (index, layer) in decoder.layers.iter_mut().enumerate() {
+            if is_local(settings, index).unwrap_or((index + 1) % every != 0) {
+                (layer.window, layer.rotary) = (Some(window), Some(1));
+            }
+        }
+        Ok(Network::Decoder(decoder))
+    },
+};
+
+/// What the generations share. `largest` is the number of layers of the 27 B model, whose scores
+/// are scaled by the width of a head's share of the hidden state, where GGUF says nothing.
+fn gemma(settings: &Settings, weights: &dyn Weights, largest: usize) -> Result<Decoder> {
+    let mut decoder = base(settings, weights)?;
+    let act = settings.text("hidden_activation").unwrap_or("gelu_pytorch_tanh");
+    decoder.feed_forward = FeedForward { gated: true, activation: Activation::named(act)? };
+    if let Norm::Rms { plus, .. } = &mut decoder.norm {
+        // GGUF files hold the scale whole, safetensors hold it less one.
+        *plus = if settings.flag("whole_norms") { 0.0 } else { 1.0 };
+    }
+    decoder.post_norms = true;
+    decoder.embedding_scale = Some((decoder.hidden as f32).sqrt());
+    let share = if decoder.layers.len() == largest {
+        decoder.hidden / decoder.heads.queries
+    } else {
+        decoder.heads.size
+    };
+    let scalar = settings.number_or("query_pre_attn_scalar", share as f64)?;
+    decoder.scale = (1.0 / scalar.max(1e-6).sqrt()) as f32;
+    Ok(decoder)
+}
+
+fn cap(settings: &Settings, name: &str, default: f64) -> Result<Option<f32>> {
+    let value = settings.number_or(name, default)?;
+    Ok((value > 0.0).then_some(value as f32))
+}
+
+/// As `layer_types` says.
+fn is_local(settings: &Settings, index: usize) -> Option<bool> {
+    let kind = settings.get("layer_types")?.as_array()?.get(index)?.as_str()?;
+    Some(kind == "sliding_attention")
+}

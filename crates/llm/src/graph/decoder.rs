@@ -1,0 +1,313 @@
+//! Decoders: one token after another, each seeing those before it.
+
+use super::attention::{HeadShape, Scores, attend, norm_heads, project};
+use super::builder::{Builder, Size, dims};
+use super::feed_forward::FeedForward;
+use super::names;
+use super::norm::Norm;
+use super::rotary::{Angles, Rotary, angles, turn};
+use crate::source::Weights;
+use fewbit_core::{Attr, DType, Model, Node, Result, ResultExt, Tensor, ValueId};
+
+/// A decoder in the terms that all architectures share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decoder {
+    /// Length of hidden states.
+    pub hidden: usize,
+    /// Number of tokens.
+    pub vocabulary: usize,
+    /// Longest text the model was made for, in tokens.
+    pub context: usize,
+    /// Number and size of heads, the same in all layers.
+    pub heads: HeadShape,
+    /// One entry for each layer.
+    pub layers: Vec<Layer>,
+    /// Kinds of rotation that layers choose from.
+    pub rotaries: Vec<Rotary>,
+    /// Normalization of hidden states.
+    pub norm: Norm,
+    /// Whether the outputs of attention and feed-forward are normalized too (Gemma).
+    pub post_norms: bool,
+    /// Normalization of each head of queries and keys.
+    pub head_norm: Option<Norm>,
+    /// Factor of the products of queries and keys.
+    pub scale: f32,
+    /// Bound of the scores, by a hyperbolic tangent.
+    pub score_cap: Option<f32>,
+    /// Bound of the logits.
+    pub logit_cap: Option<f32>,
+    /// Factor of the embeddings.
+    pub embedding_scale: Option<f32>,
+    /// Whether a learned vector for each position is added to the embeddings (GPT-2).
+    pub learned_positions: bool,
+    /// The feed-forward part.
+    pub feed_forward: FeedForward,
+}
+
+/// How a layer differs from the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Layer {
+    /// Index into [`Decoder::rotaries`]; `None` for layers without rotation.
+    pub rotary: Option<usize>,
+    /// Number of last tokens it sees; `None` for all.
+    pub window: Option<usize>,
+}
+
+/// Where keys and values of earlier tokens come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// There are none: whole texts at once, in parallel.
+    None,
+    /// From inputs `past_key_values.*`, which come out as `present.*` with the new tokens
+    /// written in.
+    Cache,
+}
+
+impl Decoder {
+    /// Elements of keys (and of values) that one layer keeps for each token.
+    pub fn cache_width(&self) -> usize {
+        self.heads.keys * self.heads.size
+    }
+
+    /// The graph. Inputs, outputs and their shapes: [`names`].
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape than the configuration says.
+    pub fn graph(&self, name: &str, weights: &dyn Weights, state: State) -> Result<Model> {
+        let mut b = Builder::new(name, weights);
+        let run = Run::new(&mut b, self, state)?;
+        let mut x = self.embed(&mut b, &run)?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            x = self.layer(&mut b, x, index, layer, &run).at(|| format!("layer {index}"))?;
+        }
+        let x = self.norm.apply(&mut b, "output_norm", x, self.hidden)?;
+        let logits = self.head(&mut b, x, run.rows)?;
+        b.graph.add_output(logits);
+        for (index, _) in self.layers.iter().enumerate().filter(|_| state == State::Cache) {
+            for what in ["key", "value"] {
+                let present = b.graph.value_named_or_new(&names::present(index, what))?;
+                b.graph.add_output(present);
+            }
+        }
+        let model = super::model(b.graph);
+        model.graph.verify(None)?;
+        Ok(model)
+    }
+
+    fn embed(&self, b: &mut Builder, run: &Run) -> Result<ValueId> {
+        let mut x = b.rows("token_embd.weight", run.tokens, self.hidden)?;
+        if let Some(scale) = self.embedding_scale {
+            let factor = b.number("embedding.factor", scale)?;
+            x = b.simple("Mul", "embedding.scaled".to_string(), &[x, factor])?;
+        }
+        if self.learned_positions {
+            let at = b.rows("position_embd.weight", run.positions, self.hidden)?;
+            x = b.simple("Add", "embedding.placed".to_string(), &[x, at])?;
+        }
+        Ok(x)
+    }
+
+    fn layer(
+        &self,
+        b: &mut Builder,
+        x: ValueId,
+        index: usize,
+        layer: &Layer,
+        run: &Run,
+    ) -> Result<ValueId> {
+        let prefix = format!("blk.{index}");
+        let name = |part: &str| format!("{prefix}.{part}");
+        let normed = self.norm.apply(b, &name("attn_norm"), x, self.hidden)?;
+        let mut y = self.attention(b, &prefix, normed, (index, layer), run)?;
+        if self.post_norms {
+            y = self.norm.apply(b, &name("post_attention_norm"), y, self.hidden)?;
+        }
+        let x = b.simple("Add", name("attn_residual"), &[x, y])?;
+        let normed = self.norm.apply(b, &name("ffn_norm"), x, self.hidden)?;
+        let mut y = self.feed_forward.apply(b, &prefix, normed, self.hidden)?;
+        if self.post_norms {
+            y = self.norm.apply(b, &name("post_ffw_norm"), y, self.hidden)?;
+        }
+        b.simple("Add", name("ffn_residual"), &[x, y])
+    }
+
+    fn attention(
+        &self,
+        b: &mut Builder,
+        prefix: &str,
+        x: ValueId,
+        (index, layer): (usize, &Layer),
+        run: &Run,
+    ) -> Result<ValueId> {
+        let heads = self.heads;
+        let mut p = project(b, prefix, x, self.hidden, heads)?;
+        let (of_q, of_k) = ([heads.queries, heads.size], [heads.keys, heads.size]);
+        if let Some(norm) = self.head_norm {
+            p.q = norm_heads(b, &format!("{prefix}.attn_q_norm"), p.q, norm, of_q)?;
+            p.k = norm_heads(b, &format!("{prefix}.attn_k_norm"), p.k, norm, of_k)?;
+        }
+        if let Some((rotary, &angles)) = layer.rotary.map(|i| (&self.rotaries[i], &run.angles[i])) {
+            p.q = turn(b, format!("{prefix}.attn_q_turned"), p.q, angles, rotary, of_q)?;
+            p.k = turn(b, format!("{prefix}.attn_k_turned"), p.k, angles, rotary, of_k)?;
+        }
+        if let Some(cache) = &run.cache {
+            p.k = cache.write(b, index, "key", p.k)?;
+            p.v = cache.write(b, index, "value", p.v)?;
+        }
+        let scores = Scores {
+            heads,
+            scale: self.scale,
+            cap: self.score_cap,
+            causal: run.cache.is_none(),
+            mask: run.mask(layer.window),
+            valid: run.cache.as_ref().map(|cache| cache.valid),
+        };
+        let y = attend(b, format!("{prefix}.attention"), [p.q, p.k, p.v], scores)?;
+        let width = heads.queries * heads.size;
+        Ok(b.linear(&format!("{prefix}.attn_output"), y, width)?.0)
+    }
+
+    /// Logits of the wanted rows; the embedding is the matrix where there is no other.
+    fn head(&self, b: &mut Builder, x: ValueId, rows: ValueId) -> Result<ValueId> {
+        let pick = Node::new("Gather", "output_rows", &[x, rows], &[]);
+        let x = b.op(pick.with("axis", Attr::Int(1)))?;
+        let own = b.has("output.weight")?;
+        let mut y = b.linear(if own { "output" } else { "token_embd" }, x, self.hidden)?.0;
+        if let Some(cap) = self.logit_cap {
+            let cap = b.number("output.cap", cap)?;
+            y = b.simple("Div", "output.small".to_string(), &[y, cap])?;
+            y = b.simple("Tanh", "output.bounded".to_string(), &[y])?;
+            y = b.simple("Mul", "output.capped".to_string(), &[y, cap])?;
+        }
+        b.simple("Identity", names::LOGITS.to_string(), &[y])
+    }
+}
+
+/// Values that all layers of one run share.
+struct Run {
+    tokens: ValueId,
+    positions: ValueId,
+    rows: ValueId,
+    /// For each of [`Decoder::rotaries`].
+    angles: Vec<Angles>,
+    cache: Option<Cache>,
+    /// Masks by window.
+    masks: Vec<(Option<usize>, ValueId)>,
+}
+
+impl Run {
+    fn new(b: &mut Builder, decoder: &Decoder, state: State) -> Result<Run> {
+        let text = [Size::Named(dims::BATCH), Size::Named(dims::SEQUENCE)];
+        let tokens = b.input(names::TOKENS, DType::I64, &text)?;
+        let positions = b.input(names::POSITIONS, DType::I64, &text)?;
+        let rows = b.input(names::ROWS, DType::I64, &[Size::Named(dims::ROWS)])?;
+        let rotaries = decoder.rotaries.iter().enumerate();
+        let angles = rotaries
+            .map(|(i, rotary)| angles(b, &format!("rotary.{i}"), rotary, positions))
+            .collect::<Result<_>>()?;
+        let cache = match state {
+            State::None => None,
+            State::Cache => Some(Cache::new(b, decoder, positions)?),
+        };
+        let mut run = Run { tokens, positions, rows, angles, cache, masks: Vec::new() };
+        run.make_masks(b, decoder)?;
+        Ok(run)
+    }
+
+    /// With a cache every layer needs a mask, since its keys are those of all positions; without
+    /// one only layers with a window.
+    fn make_masks(&mut self, b: &mut Builder, decoder: &Decoder) -> Result<()> {
+        for window in decoder.layers.iter().map(|layer| layer.window) {
+            let known = self.masks.iter().any(|(of, _)| *of == window);
+            if !known && (self.cache.is_some() || window.is_some()) {
+                let mask = self.make_mask(b, window)?;
+                self.masks.push((window, mask));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether each query sees each key: not those behind it, nor those before its window.
+    fn make_mask(&self, b: &mut Builder, window: Option<usize>) -> Result<ValueId> {
+        let name = match window {
+            Some(window) => format!("mask.{window}"),
+            None => "mask.all".to_string(),
+        };
+        let (keys, queries) = self.places(b)?;
+        let seen = b.simple("LessOrEqual", format!("{name}.before"), &[keys, queries])?;
+        let Some(window) = window else { return Ok(seen) };
+        let length = b.integers(&format!("{name}.length"), &[window as i64])?;
+        let first = b.simple("Sub", format!("{name}.first"), &[queries, length])?;
+        let near = b.simple("Greater", format!("{name}.near"), &[keys, first])?;
+        b.simple("And", name, &[seen, near])
+    }
+
+    /// Positions of keys, `[keys]` or `[batch, 1, 1, keys]`, and of queries,
+    /// `[batch, 1, sequence, 1]`.
+    fn places(&self, b: &mut Builder) -> Result<(ValueId, ValueId)> {
+        if let (Some(keys), Some(queries)) =
+            (b.graph.find_value("mask.keys"), b.graph.find_value("mask.queries"))
+        {
+            return Ok((keys, queries));
+        }
+        let axes = b.integers("mask.query_axes", &[1, 3])?;
+        let queries = b.simple("Unsqueeze", "mask.queries".to_string(), &[self.positions, axes])?;
+        let Some(cache) = &self.cache else {
+            let axes = b.integers("mask.key_axes", &[1, 2])?;
+            let keys = b.simple("Unsqueeze", "mask.keys".to_string(), &[self.positions, axes])?;
+            return Ok((keys, queries));
+        };
+        let shape = Node::new("Shape", "mask.cache_shape", &[cache.first], &[]);
+        let length = b.op(shape.with("start", Attr::Int(1)).with("end", Attr::Int(2)))?;
+        let length = b.reshape("mask.cache_length", length, &[])?;
+        let zero = b.constant("mask.zero", || Tensor::from_slice(vec![], &[0i64]))?;
+        let one = b.constant("mask.one", || Tensor::from_slice(vec![], &[1i64]))?;
+        let keys = b.simple("Range", "mask.keys".to_string(), &[zero, length, one])?;
+        Ok((keys, queries))
+    }
+
+    fn mask(&self, window: Option<usize>) -> Option<ValueId> {
+        self.masks.iter().find(|(of, _)| *of == window).map(|(_, mask)| *mask)
+    }
+}
+
+/// Keys and values of earlier tokens.
+struct Cache {
+    /// Keys of the first layer before the run.
+    first: ValueId,
+    /// Where the new tokens begin, `[batch]`.
+    start: ValueId,
+    /// Number of tokens after the run, `[batch]`.
+    valid: ValueId,
+}
+
+impl Cache {
+    fn new(b: &mut Builder, decoder: &Decoder, positions: ValueId) -> Result<Cache> {
+        let width = decoder.cache_width();
+        let shape = [Size::Named(dims::BATCH), Size::Named(dims::CACHE), Size::Fixed(width)];
+        for index in 0..decoder.layers.len() {
+            for what in ["key", "value"] {
+                b.input(&names::past(index, what), DType::F32, &shape)?;
+            }
+        }
+        let mut at = |name: &str, index: i64| -> Result<ValueId> {
+            let index =
+                b.constant(&format!("{name}.index"), || Tensor::from_slice(vec![], &[index]))?;
+            let node = Node::new("Gather", name, &[positions, index], &[]);
+            b.op(node.with("axis", Attr::Int(1)))
+        };
+        let (start, last) = (at("cache.start", 0)?, at("cache.last", -1)?);
+        let one = b.integers("cache.one", &[1])?;
+        let valid = b.simple("Add", "cache.valid".to_string(), &[last, one])?;
+        let first = b.graph.value_named_or_new(&names::past(0, "key"))?;
+        Ok(Cache { first, start, valid })
+    }
+
+    /// The cache with the new rows written in.
+    fn write(&self, b: &mut Builder, layer: usize, what: &str, new: ValueId) -> Result<ValueId> {
+        let past = b.graph.value_named_or_new(&names::past(layer, what))?;
+        let node =
+            Node::new("TensorScatter", names::present(layer, what), &[past, new, self.start], &[]);
+        b.op(node.with("axis", Attr::Int(1)))
+    }
+}

@@ -1,0 +1,32 @@
+//! Language models: from a checkpoint to a graph of ONNX operators, and to text.
+//!
+//! - [`Checkpoint`]: a Hugging Face folder or a GGUF file; weights stay mapped.
+//! - [`arch`]: the architectures; each turns settings into a [`graph::decoder::Decoder`] or a
+//!   [`graph::encoder::Encoder`], which build the graph.
+//! - [`LanguageModel`]: a checkpoint with its network. [`Generator`] speaks, [`perplexity`]
+//!   measures, [`Embedder`] turns texts into vectors.
+//! - [`Tokenizer`], [`chat`]: text to tokens, and conversations to text.
+//!
+//! Stable codes: `FB-370x` damaged or contradictory models, `FB-371x` tokenizers and templates,
+//! `FB-470x` what is sound but not handled.
+
+#![forbid(unsafe_code)]
+
+pub mod arch;
+pub mod chat;
+pub mod embed;
+mod generate;
+pub mod graph;
+mod model;
+pub mod perplexity;
+mod sample;
+mod source;
+mod state;
+mod tokenizer;
+
+pub use embed::Embedder;
+pub use generate::{Finish, Generation, Generator, GeneratorOptions, Speed};
+pub use model::LanguageModel;
+pub use sample::{Sampler, Sampling};
+pub use source::{Checkpoint, Pooling, Settings, TensorNames, Weight, Weights, is_language_model};
+pub use tokenizer::{TextStream, Tokenizer};

@@ -1,0 +1,90 @@
+//! A checkpoint with the network that its settings describe.
+
+use crate::arch::Network;
+use crate::graph::decoder::{Decoder, State};
+use crate::graph::encoder::Encoder;
+use crate::source::Checkpoint;
+use crate::tokenizer::Tokenizer;
+use fewbit_core::{Error, Model, Result, ResultExt};
+use std::path::Path;
+
+/// A language model, ready to be turned into a graph.
+pub struct LanguageModel {
+    checkpoint: Checkpoint,
+    network: Network,
+}
+
+impl LanguageModel {
+    /// Reads a folder of Hugging Face or a GGUF file.
+    ///
+    /// # Errors
+    /// When a file is damaged, a part is missing, or the model is of a kind that is not known.
+    pub fn open(path: &Path) -> Result<LanguageModel> {
+        let checkpoint = Checkpoint::open(path)?;
+        let network = (checkpoint.architecture.network)(&checkpoint.settings, &*checkpoint.weights)
+            .at(|| path.display().to_string())?;
+        Ok(LanguageModel { checkpoint, network })
+    }
+
+    /// What was read.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// What it computes.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Text to tokens and back.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.checkpoint.tokenizer
+    }
+
+    /// The network of a model that predicts tokens.
+    ///
+    /// # Errors
+    /// For encoders.
+    pub fn decoder(&self) -> Result<&Decoder> {
+        match &self.network {
+            Network::Decoder(decoder) => Ok(decoder),
+            Network::Encoder(_) => {
+                Err(self.wrong_kind("an encoder predicts no text", "fewbit embed"))
+            }
+        }
+    }
+
+    /// The network of a model that turns texts into vectors.
+    ///
+    /// # Errors
+    /// For decoders.
+    pub fn encoder(&self) -> Result<&Encoder> {
+        match &self.network {
+            Network::Encoder(encoder) => Ok(encoder),
+            Network::Decoder(_) => {
+                Err(self.wrong_kind("a decoder gives no vectors for texts", "fewbit generate"))
+            }
+        }
+    }
+
+    fn wrong_kind(&self, what: &str, command: &str) -> Error {
+        let title = self.checkpoint.architecture.title;
+        Error::usage(format!("{what}: this is a {title} model"))
+            .code("FB-2601")
+            .hint(format!("use `{command}`"))
+            .at(self.checkpoint.path.display().to_string())
+    }
+
+    /// The graph of ONNX operators; weights are views into the files.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape than the settings say.
+    pub fn graph(&self, state: State) -> Result<Model> {
+        let (name, weights) = (self.checkpoint.architecture.title, &*self.checkpoint.weights);
+        match &self.network {
+            Network::Decoder(decoder) => decoder.graph(name, weights, state),
+            Network::Encoder(encoder) => encoder.graph(name, weights),
+        }
+        .at(|| self.checkpoint.path.display().to_string())
+    }
+}

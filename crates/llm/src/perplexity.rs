@@ -1,0 +1,326 @@
+//! How well a model predicts a text, and how far it is from another one.
+//!
+//! Long texts are scored as llama.cpp scores them: windows of a fixed number of tokens that do
+//! not overlap, in each of which the second half is predicted. Documents are scored whole.
+
+use crate::graph::decoder::State;
+use crate::graph::names;
+use crate::model::LanguageModel;
+use crate::sample::greatest;
+use fewbit_core::{Error, Result, Tensor};
+use fewbit_exec::kernels::softmax::log_softmax_f32;
+use fewbit_exec::kernels::{Ctx, math};
+use fewbit_exec::{Session, SessionOptions};
+use std::ops::Range;
+
+/// Called with the number of windows done and of all.
+pub type Listener<'l> = dyn FnMut(usize, usize) + 'l;
+
+/// Tokens of a window unless another number is asked for.
+const WINDOW: usize = 512;
+
+/// How well a text is predicted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Score {
+    /// `e` to the mean negative logarithm of the probabilities.
+    pub perplexity: f64,
+    /// Its standard error.
+    pub error: f64,
+    /// Predicted tokens.
+    pub tokens: usize,
+    /// Windows or documents.
+    pub windows: usize,
+}
+
+/// How far a model is from a reference, token by token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Distance {
+    /// The model's score.
+    pub model: Score,
+    /// The reference's score.
+    pub reference: Score,
+    /// Mean Kullback-Leibler divergence of the model's distribution from the reference's, in nats.
+    pub divergence: f64,
+    /// Its standard error.
+    pub divergence_error: f64,
+    /// The value that 99.9% of the divergences do not exceed.
+    pub divergence_999: f64,
+    /// The greatest divergence.
+    pub divergence_max: f64,
+    /// Share of tokens for which both find the same one most likely.
+    pub agreement: f64,
+    /// Root mean square of the change in the true token's probability.
+    pub probability_change: f64,
+}
+
+/// Windows of tokens, and which of their tokens are predicted.
+pub struct Windows {
+    /// The tokens of each window, and the range of positions whose next token is predicted.
+    windows: Vec<(Vec<u32>, Range<usize>)>,
+}
+
+impl Windows {
+    /// Cuts a text into windows of `context` tokens (0 takes 512, or what the model was made
+    /// for); the second half of each is predicted.
+    ///
+    /// # Errors
+    /// When the text is shorter than one window.
+    pub fn of_text(model: &LanguageModel, text: &str, context: usize) -> Result<Windows> {
+        let decoder = model.decoder()?;
+        let size = if context == 0 { WINDOW.min(decoder.context) } else { context };
+        if size < 4 {
+            return Err(
+                Error::usage(format!("windows of {size} tokens are too short")).code("FB-2604")
+            );
+        }
+        let tokenizer = model.tokenizer();
+        let tokens = tokenizer.encode(text, true)?;
+        let begin = tokenizer.bos().filter(|_| tokenizer.adds_bos());
+        let windows: Vec<_> = tokens
+            .chunks_exact(size)
+            .map(|chunk| {
+                let mut chunk = chunk.to_vec();
+                if let Some(bos) = begin {
+                    chunk[0] = bos;
+                }
+                (chunk, size / 2..size - 1)
+            })
+            .collect();
+        if windows.is_empty() {
+            let what = format!("the text has {} tokens, one window has {size}", tokens.len());
+            return Err(Error::usage(what).code("FB-2605").hint("take a longer text or --context"));
+        }
+        Ok(Windows { windows })
+    }
+
+    /// One window for each document; every token but the first is predicted. Documents longer
+    /// than the model's context are cut.
+    ///
+    /// # Errors
+    /// When no document has two tokens.
+    pub fn of_documents(model: &LanguageModel, documents: &[&str]) -> Result<Windows> {
+        let context = model.decoder()?.context;
+        let mut windows = Vec::with_capacity(documents.len());
+        for document in documents {
+            let mut tokens = model.tokenizer().encode(document, true)?;
+            tokens.truncate(context);
+            if tokens.len() > 1 {
+                let scored = 0..tokens.len() - 1;
+                windows.push((tokens, scored));
+            }
+        }
+        if windows.is_empty() {
+            return Err(Error::usage("there is no document to score").code("FB-2605"));
+        }
+        Ok(Windows { windows })
+    }
+
+    /// Leaves the windows of a range, which must lie within [`len`](Windows::len).
+    pub fn keep(&mut self, range: Range<usize>) {
+        self.windows.truncate(range.end);
+        self.windows.drain(..range.start.min(self.windows.len()));
+    }
+
+    /// Number of windows.
+    pub fn len(&self) -> usize {
+        self.windows.len()
+    }
+
+    /// Never true: there is at least one window.
+    pub fn is_empty(&self) -> bool {
+        self.windows.is_empty()
+    }
+}
+
+/// Scores a model.
+///
+/// # Errors
+/// When a run fails.
+pub fn score(
+    model: &LanguageModel,
+    windows: &Windows,
+    options: &SessionOptions,
+    listener: &mut Listener,
+) -> Result<Score> {
+    let predictor = Predictor::new(model, options)?;
+    let mut sums = Sums::default();
+    for (index, (tokens, scored)) in windows.windows.iter().enumerate() {
+        let rows = predictor.log_probabilities(tokens, scored.clone())?;
+        for (row, at) in rows.chunks_exact(predictor.vocabulary).zip(scored.clone()) {
+            sums.add(f64::from(row[tokens[at + 1] as usize]));
+        }
+        listener(index + 1, windows.len());
+    }
+    Ok(sums.score(windows.len()))
+}
+
+/// Runs two models in step on the same tokens, which are those of `windows`; nothing is kept but
+/// one number for each token.
+///
+/// # Errors
+/// When the models have vocabularies of different sizes, or a run fails.
+pub fn compare(
+    model: &LanguageModel,
+    reference: &LanguageModel,
+    windows: &Windows,
+    options: &SessionOptions,
+    listener: &mut Listener,
+) -> Result<Distance> {
+    let ours = Predictor::new(model, options)?;
+    let base = SessionOptions { mode: fewbit_exec::Mode::Float, ..options.clone() };
+    let theirs = Predictor::new(reference, &base)?;
+    if ours.vocabulary != theirs.vocabulary {
+        let what = format!("vocabularies of {} and {} tokens", ours.vocabulary, theirs.vocabulary);
+        return Err(Error::usage(what).code("FB-2606").hint("the reference is another model"));
+    }
+    let mut likeness = Likeness::default();
+    for (index, (tokens, scored)) in windows.windows.iter().enumerate() {
+        let a = ours.log_probabilities(tokens, scored.clone())?;
+        let b = theirs.log_probabilities(tokens, scored.clone())?;
+        let pairs = a.chunks_exact(ours.vocabulary).zip(b.chunks_exact(ours.vocabulary));
+        for ((a, b), at) in pairs.zip(scored.clone()) {
+            likeness.add(a, b, tokens[at + 1] as usize);
+        }
+        listener(index + 1, windows.len());
+    }
+    Ok(likeness.distance(windows.len()))
+}
+
+/// A model that predicts all tokens of a window at once.
+struct Predictor {
+    session: Session,
+    vocabulary: usize,
+}
+
+impl Predictor {
+    fn new(model: &LanguageModel, options: &SessionOptions) -> Result<Predictor> {
+        let vocabulary = model.decoder()?.vocabulary;
+        let session = Session::new(&model.graph(State::None)?, options)?;
+        Ok(Predictor { session, vocabulary })
+    }
+
+    /// Logarithms of the probabilities of all tokens, a row for each wanted position.
+    fn log_probabilities(&self, tokens: &[u32], wanted: Range<usize>) -> Result<Vec<f32>> {
+        if let Some(&token) = tokens.iter().find(|&&t| t as usize >= self.vocabulary) {
+            let what = format!("token {token} is not among the {}", self.vocabulary);
+            return Err(Error::bad_input(what)
+                .code("FB-3707")
+                .hint("the tokenizer is another model's"));
+        }
+        let row = |values: Vec<i64>| Tensor::from_slice(vec![1, tokens.len()], &values);
+        let wanted: Vec<i64> = wanted.map(|p| p as i64).collect();
+        let outputs = self.session.run_owned(vec![
+            (names::TOKENS, row(tokens.iter().map(|&t| i64::from(t)).collect())?),
+            (names::POSITIONS, row((0..tokens.len() as i64).collect())?),
+            (names::ROWS, Tensor::vector(&wanted)),
+        ])?;
+        let Some((_, logits)) = outputs.into_iter().next() else {
+            return Err(Error::internal("a decoder without logits"));
+        };
+        let logits = logits.cow::<f32>()?;
+        let mut logs = vec![0.0; logits.len()];
+        let ctx = Ctx { isa: self.session.isa(), pool: self.session.pool() };
+        log_softmax_f32(ctx, &logits, self.vocabulary, &mut logs);
+        Ok(logs)
+    }
+}
+
+/// Sums of logarithms and of their squares.
+#[derive(Default)]
+struct Sums {
+    sum: f64,
+    squares: f64,
+    count: usize,
+}
+
+impl Sums {
+    fn add(&mut self, value: f64) {
+        self.sum += value;
+        self.squares += value * value;
+        self.count += 1;
+    }
+
+    fn mean(&self) -> f64 {
+        self.sum / self.count.max(1) as f64
+    }
+
+    /// Standard error of the mean.
+    fn error(&self) -> f64 {
+        let variance = self.squares / self.count.max(1) as f64 - self.mean().powi(2);
+        (variance.max(0.0) / self.count.saturating_sub(1).max(1) as f64).sqrt()
+    }
+
+    fn score(&self, windows: usize) -> Score {
+        let perplexity = (-self.mean()).exp();
+        Score { perplexity, error: perplexity * self.error(), tokens: self.count, windows }
+    }
+}
+
+#[derive(Default)]
+struct Likeness {
+    model: Sums,
+    reference: Sums,
+    divergence: Sums,
+    each: Vec<f32>,
+    same: usize,
+    changes: f64,
+}
+
+impl Likeness {
+    /// Adds one token from the logarithms of both distributions.
+    fn add(&mut self, ours: &[f32], theirs: &[f32], token: usize) {
+        let (a, b) = (f64::from(ours[token]), f64::from(theirs[token]));
+        self.model.add(a);
+        self.reference.add(b);
+        let terms = ours.iter().zip(theirs).map(|(&a, &b)| {
+            let p = math::exp(b);
+            if p > 0.0 { f64::from(p) * (f64::from(b) - f64::from(a)) } else { 0.0 }
+        });
+        let divergence: f64 = terms.sum();
+        self.divergence.add(divergence);
+        self.each.push(divergence as f32);
+        self.same += usize::from(greatest(ours) == greatest(theirs));
+        self.changes += (a.exp() - b.exp()).powi(2);
+    }
+
+    fn distance(mut self, windows: usize) -> Distance {
+        let count = self.each.len().max(1) as f64;
+        self.each.sort_unstable_by(f32::total_cmp);
+        let last = self.each.len().saturating_sub(1);
+        let at = |share: f64| {
+            let place = ((share * last as f64).ceil() as usize).min(last);
+            self.each.get(place).map_or(0.0, |&d| f64::from(d))
+        };
+        Distance {
+            model: self.model.score(windows),
+            reference: self.reference.score(windows),
+            divergence: self.divergence.mean(),
+            divergence_error: self.divergence.error(),
+            divergence_999: at(0.999),
+            divergence_max: at(1.0),
+            agreement: self.same as f64 / count,
+            probability_change: (self.changes / count).sqrt(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_distribution_is_no_distance_from_itself() {
+        let p = [0.5f32, 0.25, 0.25].map(f32::ln);
+        let q = [0.25f32, 0.5, 0.25].map(f32::ln);
+        let mut likeness = Likeness::default();
+        likeness.add(&p, &p, 0);
+        likeness.add(&q, &p, 0);
+        let found = likeness.distance(1);
+        let second = 0.5 * 2f64.ln() - 0.25 * 2f64.ln();
+        assert!((found.divergence - second / 2.0).abs() < 1e-6, "{found:?}");
+        assert!((found.divergence_max - second).abs() < 1e-6);
+        assert_eq!(found.agreement, 0.5);
+        assert!((found.probability_change - (0.0625f64 / 2.0).sqrt()).abs() < 1e-6);
+        assert!((found.reference.perplexity - 2.0).abs() < 1e-6);
+    }
+}

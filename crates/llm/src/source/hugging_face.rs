@@ -1,0 +1,150 @@
+//! Folders in the layout of Hugging Face: `config.json`, safetensors, `tokenizer.json`.
+
+use super::{Checkpoint, Pooling, Settings, Weight, Weights};
+use crate::arch::{self, Architecture};
+use crate::tokenizer::Tokenizer;
+use fewbit_core::{Error, Result, ResultExt};
+use fewbit_formats::mmap::{InputFile, shown};
+use fewbit_formats::safetensors::{self, SafetensorsFile};
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+
+/// JSON files larger than this are no settings and no tokenizer.
+const MAX_JSON_BYTES: usize = 256 << 20;
+
+pub(super) fn open(folder: &Path) -> Result<Checkpoint> {
+    let mut files = Vec::new();
+    let config = require(folder, "config.json", &mut files)?;
+    let settings = text_model(config);
+    let name = settings.text("model_type").unwrap_or_default().to_string();
+    let architecture = arch::find(&name).at(|| shown(&folder.join("config.json")))?;
+    let tensors = safetensors::read(folder)?;
+    files.extend(tensors.files().iter().map(|file| file.path().to_path_buf()));
+    let tokenizer = tokenizer(folder, &settings, &mut files)?;
+    let weights = Stored::new(tensors, architecture).at(|| shown(folder))?;
+    Ok(Checkpoint {
+        path: folder.to_path_buf(),
+        architecture,
+        settings,
+        weights: Box::new(weights),
+        tokenizer,
+        pooling: pooling(folder, &mut files)?,
+        files,
+    })
+}
+
+/// The settings of the language part, where the model has others too.
+fn text_model(config: Map<String, Value>) -> Settings {
+    let settings = Settings::new(config);
+    let Some(mut inner) = settings.object("text_config") else { return settings };
+    for name in ["eos_token_id", "bos_token_id"] {
+        if let (None, Some(value)) = (inner.get(name), settings.get(name)) {
+            inner.set(name, value.clone());
+        }
+    }
+    inner
+}
+
+fn tokenizer(folder: &Path, settings: &Settings, files: &mut Vec<PathBuf>) -> Result<Tokenizer> {
+    let main = require(folder, "tokenizer.json", files)?;
+    let mut config = Settings::new(optional(folder, "tokenizer_config.json", files)?);
+    let generation = Settings::new(optional(folder, "generation_config.json", files)?);
+    let template = folder.join("chat_template.jinja");
+    if template.is_file() {
+        let file = InputFile::open(&template)?;
+        let text = std::str::from_utf8(file.bytes())
+            .map_err(|_| Error::bad_input("the template is not UTF-8").at(shown(&template)))?;
+        config.set("chat_template", text);
+        files.push(template);
+    }
+    Tokenizer::from_json(main, &config, &[settings, &generation])
+        .at(|| shown(&folder.join("tokenizer.json")))
+}
+
+/// As the files of sentence-transformers say; the mean without them.
+fn pooling(folder: &Path, files: &mut Vec<PathBuf>) -> Result<Pooling> {
+    let modules = folder.join("modules.json");
+    let mut pooling = Pooling { mean: true, normalize: false, max_tokens: None };
+    if !modules.is_file() {
+        return Ok(pooling);
+    }
+    let list = parse(&modules, files)?;
+    let kinds = list.as_array().into_iter().flatten().filter_map(|m| m.get("type")?.as_str());
+    pooling.normalize = kinds.clone().any(|kind| kind.ends_with("Normalize"));
+    let how = Settings::new(optional(&folder.join("1_Pooling"), "config.json", files)?);
+    let (mean, first) = (how.flag("pooling_mode_mean_tokens"), how.flag("pooling_mode_cls_token"));
+    if !mean && !first && how.get("word_embedding_dimension").is_some() {
+        let error = Error::unsupported("a way of pooling other than mean and first token");
+        return Err(error.code("FB-4703").at(shown(folder)));
+    }
+    pooling.mean = !first;
+    let limits = Settings::new(optional(folder, "sentence_bert_config.json", files)?);
+    pooling.max_tokens = limits.opt_size("max_seq_length")?;
+    Ok(pooling)
+}
+
+fn require(folder: &Path, name: &str, files: &mut Vec<PathBuf>) -> Result<Map<String, Value>> {
+    object(&folder.join(name), files)
+}
+
+fn optional(folder: &Path, name: &str, files: &mut Vec<PathBuf>) -> Result<Map<String, Value>> {
+    let path = folder.join(name);
+    if path.is_file() { object(&path, files) } else { Ok(Map::new()) }
+}
+
+fn object(path: &Path, files: &mut Vec<PathBuf>) -> Result<Map<String, Value>> {
+    match parse(path, files)? {
+        Value::Object(fields) => Ok(fields),
+        _ => Err(Error::bad_input("expected a JSON object").code("FB-3706").at(shown(path))),
+    }
+}
+
+fn parse(path: &Path, files: &mut Vec<PathBuf>) -> Result<Value> {
+    let file = InputFile::open(path)?;
+    if file.bytes().len() > MAX_JSON_BYTES {
+        let what = format!("{} bytes of JSON; at most {MAX_JSON_BYTES}", file.bytes().len());
+        return Err(Error::bad_input(what).code("FB-3706").at(shown(path)));
+    }
+    files.push(path.to_path_buf());
+    serde_json::from_slice(file.bytes())
+        .map_err(|e| Error::bad_input(format!("invalid JSON: {e}")).code("FB-3706").at(shown(path)))
+}
+
+/// The tensors of the safetensors files.
+struct Stored {
+    tensors: SafetensorsFile,
+    architecture: &'static Architecture,
+    root: &'static str,
+}
+
+impl Stored {
+    fn new(tensors: SafetensorsFile, architecture: &'static Architecture) -> Result<Stored> {
+        let names = architecture.tensors;
+        let fits = |root: &&&str| {
+            let table = names.stored(root, "token_embd.weight");
+            table.is_some_and(|name| tensors.get(&name).is_some())
+        };
+        let Some(root) = names.roots.iter().find(fits) else {
+            let tried = names.stored(names.roots[0], "token_embd.weight").unwrap_or_default();
+            return Err(Error::bad_input(format!("there is no tensor `{tried}`"))
+                .code("FB-3701")
+                .hint("check that config.json and the safetensors are of one model"));
+        };
+        Ok(Stored { root, tensors, architecture })
+    }
+}
+
+impl Weights for Stored {
+    fn get(&self, name: &str) -> Result<Option<Weight>> {
+        let names = self.architecture.tensors;
+        let Some(stored) = names.stored(self.root, name) else { return Ok(None) };
+        let Some(tensor) = self.tensors.get(&stored) else { return Ok(None) };
+        let weight = Weight::plain(tensor.to_tensor().at(|| format!("tensor `{stored}`"))?);
+        Ok(Some(Weight { transposed: names.is_transposed(name), ..weight }))
+    }
+
+    fn stored_name(&self, name: &str) -> String {
+        let stored = self.architecture.tensors.stored(self.root, name);
+        stored.unwrap_or_else(|| name.to_string())
+    }
+}

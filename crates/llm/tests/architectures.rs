@@ -1,0 +1,157 @@
+//! Every architecture, small and random: with a cache, in pieces of any size, it computes what it
+//! computes for the whole text at once, bit for bit.
+
+mod random;
+
+use fewbit_core::{Model, Tensor};
+use fewbit_exec::{Mode, Session, SessionOptions};
+use fewbit_llm::arch::{self, Network};
+use fewbit_llm::graph::decoder::{Decoder, State};
+use fewbit_llm::graph::names;
+use random::{RandomWeights, settings};
+
+const TEXT: [i64; 11] = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5];
+
+fn session(model: &Model) -> Session {
+    Session::new(model, &SessionOptions::new(Mode::Float).threads(1)).unwrap()
+}
+
+fn row(values: impl IntoIterator<Item = i64>) -> Tensor {
+    let values: Vec<i64> = values.into_iter().collect();
+    Tensor::from_slice(vec![1, values.len()], &values).unwrap()
+}
+
+/// Logits of every position, the whole text at once.
+fn at_once(decoder: &Decoder, weights: &RandomWeights) -> Vec<f32> {
+    let session = session(&decoder.graph("test", weights, State::None).unwrap());
+    let places: Vec<i64> = (0..TEXT.len() as i64).collect();
+    let inputs = vec![
+        (names::TOKENS, row(TEXT)),
+        (names::POSITIONS, row(places.clone())),
+        (names::ROWS, Tensor::vector(&places)),
+    ];
+    session.run_owned(inputs).unwrap()[0].1.to_f32().unwrap()
+}
+
+/// The same in pieces, with a cache of `capacity` tokens.
+fn in_pieces(
+    decoder: &Decoder,
+    weights: &RandomWeights,
+    pieces: &[usize],
+    capacity: usize,
+) -> Vec<f32> {
+    let session = session(&decoder.graph("test", weights, State::Cache).unwrap());
+    let empty = || {
+        Tensor::from_slice(
+            vec![1, capacity, decoder.cache_width()],
+            &vec![0f32; capacity * decoder.cache_width()],
+        )
+        .unwrap()
+    };
+    let mut cache: Vec<Tensor> = (0..2 * decoder.layers.len()).map(|_| empty()).collect();
+    let past: Vec<String> = (0..decoder.layers.len())
+        .flat_map(|layer| ["key", "value"].map(|what| names::past(layer, what)))
+        .collect();
+    let mut logits = Vec::new();
+    let mut start = 0;
+    for &piece in pieces {
+        let text = &TEXT[start..start + piece];
+        let places: Vec<i64> = (0..piece as i64).collect();
+        let mut inputs = vec![
+            (names::TOKENS, row(text.iter().copied())),
+            (names::POSITIONS, row(places.iter().map(|p| p + start as i64))),
+            (names::ROWS, Tensor::vector(&places)),
+        ];
+        inputs.extend(past.iter().map(String::as_str).zip(std::mem::take(&mut cache)));
+        let mut outputs = session.run_owned(inputs).unwrap().into_iter();
+        logits.extend(outputs.next().unwrap().1.to_f32().unwrap());
+        cache = outputs.map(|(_, tensor)| tensor).collect();
+        start += piece;
+    }
+    logits
+}
+
+fn decoder(name: &str, weights: &RandomWeights) -> Decoder {
+    match (arch::find(name).unwrap().network)(&settings(name), weights).unwrap() {
+        Network::Decoder(decoder) => decoder,
+        Network::Encoder(_) => panic!("{name} is no decoder"),
+    }
+}
+
+#[test]
+fn a_cache_changes_no_bit() {
+    for architecture in arch::ALL.iter().filter(|a| a.names != ["bert"]) {
+        let name = architecture.names[0];
+        let weights = RandomWeights::of(name);
+        let decoder = decoder(name, &weights);
+        let expected = at_once(&decoder, &weights);
+        assert!(expected.iter().all(|v| v.is_finite()), "{name}");
+        for (pieces, capacity) in [(&[11][..], 11), (&[1; 11], 16), (&[4, 1, 5, 1], 64)] {
+            let found = in_pieces(&decoder, &weights, pieces, capacity);
+            assert_eq!(found, expected, "{name} in {pieces:?}");
+        }
+    }
+}
+
+#[test]
+fn windows_and_layers_without_rotation_are_as_the_settings_say() {
+    let kinds = |name: &str| {
+        let decoder = decoder(name, &RandomWeights::of(name));
+        let of = |layer: &fewbit_llm::graph::decoder::Layer| (layer.rotary, layer.window);
+        decoder.layers.iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds("mistral"), [(Some(0), Some(4)); 2]);
+    assert_eq!(kinds("gemma2"), [(Some(0), Some(4)), (Some(0), None)]);
+    assert_eq!(kinds("gemma3_text"), [(Some(1), Some(4)), (Some(0), None)]);
+    assert_eq!(kinds("smollm3"), [(Some(0), None), (None, None)]);
+    assert_eq!(kinds("gpt2"), [(None, None); 2]);
+}
+
+#[test]
+fn a_window_hides_what_is_far() {
+    let weights = RandomWeights::of("mistral");
+    let windowed = decoder("mistral", &weights);
+    let mut open = windowed.clone();
+    open.layers.iter_mut().for_each(|layer| layer.window = None);
+    let (a, b) = (at_once(&windowed, &weights), at_once(&open, &weights));
+    let vocabulary = windowed.vocabulary;
+    assert_eq!(a[..4 * vocabulary], b[..4 * vocabulary]);
+    assert_ne!(a[4 * vocabulary..5 * vocabulary], b[4 * vocabulary..5 * vocabulary]);
+}
+
+#[test]
+fn a_missing_or_misshapen_tensor_is_named() {
+    let mut weights = RandomWeights::of("llama");
+    weights.shapes.remove("blk.1.ffn_up.weight");
+    let d = decoder("llama", &weights);
+    let error = d.graph("test", &weights, State::None).unwrap_err();
+    assert!(
+        error.to_string().contains("layer 1") && error.to_string().contains("ffn_up"),
+        "{error}"
+    );
+    weights.shapes.insert("blk.1.ffn_up.weight".into(), vec![24, 15]);
+    let error = d.graph("test", &weights, State::None).unwrap_err();
+    assert!(error.to_string().contains("[24, 15] for inputs of 16"), "{error}");
+}
+
+#[test]
+fn an_encoder_sees_both_ways() {
+    let weights = RandomWeights::of("bert");
+    let Network::Encoder(encoder) =
+        (arch::find("bert").unwrap().network)(&settings("bert"), &weights).unwrap()
+    else {
+        panic!("no encoder")
+    };
+    let session = session(&encoder.graph("test", &weights).unwrap());
+    let run = |text: &[i64]| {
+        let inputs = vec![
+            (names::TOKENS, row(text.iter().copied())),
+            (names::POSITIONS, row(0..text.len() as i64)),
+            (names::TOKEN_TYPES, row(text.iter().map(|_| 0))),
+        ];
+        session.run_owned(inputs).unwrap()[0].1.to_f32().unwrap()
+    };
+    let (a, b) = (run(&[1, 2, 3]), run(&[1, 2, 4]));
+    assert_eq!(a.len(), 3 * 16);
+    assert_ne!(a[..16], b[..16], "the first token must see the last one");
+}

@@ -1,0 +1,161 @@
+//! Small models of every architecture, with pseudo-random weights.
+
+use fewbit_core::{Result, Tensor};
+use fewbit_llm::{Settings, Weight, Weights};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+const HIDDEN: usize = 16;
+const VOCABULARY: usize = 20;
+const INNER: usize = 24;
+
+/// Weights that are made when asked for; the same name always gives the same numbers.
+pub struct RandomWeights {
+    /// Shape of each tensor.
+    pub shapes: BTreeMap<String, Vec<usize>>,
+    transposed: bool,
+}
+
+impl Weights for RandomWeights {
+    fn get(&self, name: &str) -> Result<Option<Weight>> {
+        let Some(shape) = self.shapes.get(name) else { return Ok(None) };
+        let mut state = name.bytes().fold(7u32, |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
+        let len: usize = shape.iter().product();
+        let values: Vec<f32> = (0..len)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let value = (state >> 8) as f32 / (1 << 24) as f32 - 0.5;
+                // Scales of norms lie around 1.
+                if name.ends_with("norm.weight") { 1.0 + value } else { value }
+            })
+            .collect();
+        let weight = Weight::plain(Tensor::from_slice(shape.clone(), &values)?);
+        let matrix = self.transposed && name.starts_with("blk.");
+        Ok(Some(Weight { transposed: matrix, ..weight }))
+    }
+
+    fn stored_name(&self, name: &str) -> String {
+        name.to_string()
+    }
+}
+
+impl RandomWeights {
+    /// The tensors that an architecture has.
+    pub fn of(name: &str) -> RandomWeights {
+        let mut weights = RandomWeights { shapes: BTreeMap::new(), transposed: name == "gpt2" };
+        let fused = matches!(name, "phi3" | "gpt2");
+        weights.add("token_embd.weight", &[VOCABULARY, HIDDEN]);
+        weights.norm("output_norm", HIDDEN, name);
+        if matches!(name, "gpt2" | "bert") {
+            weights.add("position_embd.weight", &[64, HIDDEN]);
+        }
+        if name == "bert" {
+            weights.add("token_types.weight", &[2, HIDDEN]);
+            weights.norm("token_embd_norm", HIDDEN, name);
+        }
+        let keys = if matches!(name, "gpt2" | "bert") { 16 } else { 8 };
+        for layer in 0..2 {
+            let at = |part: &str| format!("blk.{layer}.{part}");
+            for part in norms(name) {
+                let len = if part.contains("_q_") || part.contains("_k_") { 4 } else { HIDDEN };
+                weights.norm(&at(part), len, name);
+            }
+            if fused {
+                weights.matrix(&at("attn_qkv"), HIDDEN + 2 * keys, HIDDEN, name);
+            } else {
+                weights.matrix(&at("attn_q"), HIDDEN, HIDDEN, name);
+                weights.matrix(&at("attn_k"), keys, HIDDEN, name);
+                weights.matrix(&at("attn_v"), keys, HIDDEN, name);
+            }
+            weights.matrix(&at("attn_output"), HIDDEN, HIDDEN, name);
+            let gated = !matches!(name, "gpt2" | "bert");
+            let up = if name == "phi3" { 2 * INNER } else { INNER };
+            weights.matrix(&at("ffn_up"), up, HIDDEN, name);
+            if gated && !fused {
+                weights.matrix(&at("ffn_gate"), INNER, HIDDEN, name);
+            }
+            weights.matrix(&at("ffn_down"), HIDDEN, INNER, name);
+        }
+        weights
+    }
+
+    fn add(&mut self, name: &str, shape: &[usize]) {
+        self.shapes.insert(name.to_string(), shape.to_vec());
+    }
+
+    fn norm(&mut self, name: &str, len: usize, architecture: &str) {
+        self.add(&format!("{name}.weight"), &[len]);
+        if matches!(architecture, "gpt2" | "bert") {
+            self.add(&format!("{name}.bias"), &[len]);
+        }
+    }
+
+    fn matrix(&mut self, name: &str, outputs: usize, inputs: usize, architecture: &str) {
+        let shape = if self.transposed { [inputs, outputs] } else { [outputs, inputs] };
+        self.add(&format!("{name}.weight"), &shape);
+        let biased = matches!(architecture, "gpt2" | "bert")
+            || (architecture == "qwen2" && name.contains("attn_") && !name.contains("output"));
+        if biased {
+            self.add(&format!("{name}.bias"), &[outputs]);
+        }
+    }
+}
+
+fn norms(name: &str) -> &'static [&'static str] {
+    match name {
+        "bert" => &["attn_output_norm", "layer_output_norm"],
+        "gemma2" => &["attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"],
+        "gemma3_text" => &[
+            "attn_norm",
+            "post_attention_norm",
+            "ffn_norm",
+            "post_ffw_norm",
+            "attn_q_norm",
+            "attn_k_norm",
+        ],
+        "qwen3" => &["attn_norm", "ffn_norm", "attn_q_norm", "attn_k_norm"],
+        _ => &["attn_norm", "ffn_norm"],
+    }
+}
+
+/// `config.json` of a small model: 4 heads of 4 elements, 2 for keys where they are grouped.
+pub fn settings(name: &str) -> Settings {
+    let mut fields = json!({
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": 64,
+        "sliding_window": 4,
+    });
+    let more = match name {
+        "llama" => json!({
+            "num_key_value_heads": 2,
+            "rope_scaling": {
+                "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0, "original_max_position_embeddings": 16,
+            },
+        }),
+        "qwen2" => json!({"num_key_value_heads": 2, "rope_interleaved": true}),
+        "gemma3_text" => json!({
+            "num_key_value_heads": 2, "query_pre_attn_scalar": 8, "sliding_window_pattern": 2,
+            "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+        }),
+        "phi3" => json!({
+            "num_key_value_heads": 2, "partial_rotary_factor": 0.5,
+            "original_max_position_embeddings": 32,
+            "rope_scaling": {"type": "longrope", "long_factor": [2.0], "short_factor": [1.0]},
+        }),
+        "smollm3" => json!({
+            "num_key_value_heads": 2, "no_rope_layer_interval": 2,
+            "rope_parameters": {"rope_type": "yarn", "factor": 2.0, "rope_theta": 10000.0},
+        }),
+        "gpt2" | "bert" => json!({}),
+        _ => json!({"num_key_value_heads": 2}),
+    };
+    let (Value::Object(fields), Value::Object(more)) = (&mut fields, more) else {
+        unreachable!("both are objects");
+    };
+    fields.extend(more);
+    Settings::new(fields.clone())
+}
