@@ -53,6 +53,12 @@ enum Command {
     Bench(cmd::bench::Args),
     /// Run a model once
     Run(cmd::run::Args),
+    /// Continue a text with a language model
+    Generate(cmd::text::generate::Args),
+    /// Talk with a language model
+    Chat(cmd::text::chat::Args),
+    /// Turn texts into vectors
+    Embed(cmd::text::embed::Args),
     /// Quantize the built-in digits network: the whole job in seconds
     Demo(cmd::demo::Args),
     /// Print completions for a shell
@@ -87,6 +93,9 @@ fn run(command: Command, ui: &Ui) -> Result<exit::Outcome> {
         Command::Compare(args) => cmd::compare::run(&args, ui),
         Command::Bench(args) => cmd::bench::run(&args, ui),
         Command::Run(args) => cmd::run::run(&args, ui),
+        Command::Generate(args) => cmd::text::generate::run(&args, ui),
+        Command::Chat(args) => cmd::text::chat::run(&args, ui),
+        Command::Embed(args) => cmd::text::embed::run(&args, ui),
         Command::Demo(args) => cmd::demo::run(&args, ui),
         Command::Completions(args) => cmd::completions::run(&args, ui),
     }
@@ -112,8 +121,10 @@ impl Command {
             Command::Compare(args) => args.work.json,
             Command::Bench(args) => args.work.json,
             Command::Run(args) => args.work.json,
+            Command::Generate(args) => args.work.json,
+            Command::Embed(args) => args.work.json,
             Command::Demo(args) => args.work.json,
-            Command::Completions(_) => false,
+            Command::Chat(_) | Command::Completions(_) => false,
         }
     }
 }

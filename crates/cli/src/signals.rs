@@ -1,5 +1,6 @@
-//! What signals do: Ctrl-C and termination leave no partial file and exit with 130 or 143; limits
-//! of the system become the errors they are.
+//! What signals do: Ctrl-C and termination leave no partial file and exit with 130 or 143, but
+//! work that can be cut short is asked to stop first; limits of the system become the errors they
+//! are.
 
 use fewbit::ErrorKind;
 use signal_hook::consts::{SIGABRT, SIGINT, SIGTERM, SIGXFSZ};
@@ -7,8 +8,13 @@ use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+
+/// Whether something runs that can be asked to stop.
+static INTERRUPTIBLE: AtomicBool = AtomicBool::new(false);
+/// Whether it was asked to.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Starts the thread that waits for signals.
 pub fn install() -> io::Result<()> {
@@ -20,13 +26,33 @@ pub fn install() -> io::Result<()> {
     flag::register_conditional_shutdown(SIGABRT, no_memory, always)?;
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     thread::Builder::new().name("signals".to_string()).spawn(move || {
-        if let Some(signal) = signals.forever().next() {
-            fewbit::formats::atomic::remove_partials();
-            let word = if signal == SIGINT { "interrupted" } else { "terminated" };
-            // The terminal may be gone; the exit code still tells.
-            let _ = writeln!(io::stderr(), "\n{word}; no output was written");
-            std::process::exit(128 + signal);
+        for signal in signals.forever() {
+            // The second Ctrl-C ends what did not stop at the first.
+            let asked = signal == SIGINT
+                && INTERRUPTIBLE.load(Ordering::SeqCst)
+                && !INTERRUPTED.swap(true, Ordering::SeqCst);
+            if !asked {
+                leave(signal);
+            }
         }
     })?;
     Ok(())
+}
+
+fn leave(signal: i32) {
+    fewbit::formats::atomic::remove_partials();
+    let word = if signal == SIGINT { "interrupted" } else { "terminated" };
+    // The terminal may be gone; the exit code still tells.
+    let _ = writeln!(io::stderr(), "\n{word}; no output was written");
+    std::process::exit(128 + signal);
+}
+
+/// Runs `body`, which looks at the flag from time to time: the first Ctrl-C sets it instead of
+/// ending the process.
+pub fn interruptible<R>(body: impl FnOnce(&AtomicBool) -> R) -> R {
+    INTERRUPTED.store(false, Ordering::SeqCst);
+    INTERRUPTIBLE.store(true, Ordering::SeqCst);
+    let result = body(&INTERRUPTED);
+    INTERRUPTIBLE.store(false, Ordering::SeqCst);
+    result
 }

@@ -50,10 +50,13 @@ mod load;
 mod machine;
 mod plan;
 mod report;
+mod text;
 mod weights;
 
 /// Readers and writers of models and data.
 pub use fewbit_formats as formats;
+/// Language models: architectures, tokenizers, generation, perplexity.
+pub use fewbit_llm as llm;
 /// Calibration, search, metrics and everything else that makes the product.
 pub use fewbit_quant as quant;
 
@@ -82,3 +85,4 @@ pub use load::{Source, load};
 pub use machine::{cores, describe_machine, peak_rss_bytes};
 pub use plan::{plan, read_plan, recipe, target};
 pub use report::write_report;
+pub use text::{TextOptions, evaluate_text};

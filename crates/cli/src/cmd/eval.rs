@@ -3,33 +3,39 @@
 use crate::exit::Outcome;
 use crate::flags::{ModeFlag, Work};
 use crate::ui::{Table, Ui, count, percent, seconds};
-use fewbit::{Data, Error, Evaluation, Result};
+use fewbit::formats::data::Corpus;
+use fewbit::llm::{LanguageModel, is_language_model};
+use fewbit::{Data, Error, Evaluation, Result, SessionOptions, TextOptions};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// The model file
+    /// The model: an ONNX file; for language models a folder with config.json, or a GGUF file
     model: PathBuf,
-    /// Samples: a card, .npz, folder, ..., with an optional range such as card.toml@0..200
+    /// Samples: a card, .npz, folder, ..., with an optional range such as card.toml@0..200; for
+    /// language models a text (the range counts windows) or sentence pairs
     #[arg(long, value_name = "DATA")]
     data: String,
     /// How the model is run
     #[arg(long, value_enum, default_value = "integer")]
     mode: ModeFlag,
+    /// For language models: another one, run in step on the same tokens; how far predictions
+    /// are from its own
+    #[arg(long, value_name = "MODEL")]
+    against: Option<PathBuf>,
+    /// For language models: tokens of a window, of which the second half is predicted
+    #[arg(long, default_value_t = 0, value_name = "N", hide_default_value = true)]
+    context: usize,
     #[command(flatten)]
     pub work: Work,
 }
 
 pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
     args.work.limit_tensors();
-    let source = fewbit::load(&args.model)?;
-    args.work.check_memory(&[&source.model], &[])?;
-    let data = Data::open(&args.data)?;
     let started = Instant::now();
-    let result =
-        fewbit::evaluate(&source.model, &data, args.mode.into(), args.work.threads, ui.progress())?;
+    let result = if is_language_model(&args.model) { text(args, ui) } else { network(args, ui) }?;
     let took = started.elapsed().as_secs_f64();
     if ui.json {
         let mut value =
@@ -41,6 +47,27 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
         show(&result, took, ui);
     }
     Ok(Outcome::Done)
+}
+
+fn network(args: &Args, ui: &Ui) -> Result<Evaluation> {
+    if args.against.is_some() || args.context != 0 {
+        return Err(Error::usage("--against and --context are for language models")
+            .code("FB-2607")
+            .hint("`fewbit compare` holds two networks against each other"));
+    }
+    let source = fewbit::load(&args.model)?;
+    args.work.check_memory(&[&source.model], &[])?;
+    let data = Data::open(&args.data)?;
+    fewbit::evaluate(&source.model, &data, args.mode.into(), args.work.threads, ui.progress())
+}
+
+fn text(args: &Args, ui: &Ui) -> Result<Evaluation> {
+    let corpus = Corpus::open(&args.data)?;
+    let model = LanguageModel::open(&args.model)?;
+    let reference = args.against.as_deref().map(LanguageModel::open).transpose()?;
+    let session = SessionOptions::new(args.mode.into()).threads(args.work.threads);
+    let options = TextOptions { session, context: args.context };
+    fewbit::evaluate_text(&model, reference.as_ref(), &corpus, &options, ui.progress())
 }
 
 fn show(result: &Evaluation, took: f64, ui: &Ui) {

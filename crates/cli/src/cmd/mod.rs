@@ -9,3 +9,4 @@ pub mod inspect;
 pub mod plan;
 pub mod quantize;
 pub mod run;
+pub mod text;

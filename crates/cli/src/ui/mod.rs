@@ -75,6 +75,21 @@ impl Ui {
         self.print(&format!("{text}\n"));
     }
 
+    /// Text of a model as it comes; on a terminal, nothing in it steers.
+    pub fn speech(&self, text: &str) {
+        match io::stdout().is_terminal() {
+            true => self.print(&printable(text)),
+            false => self.print(text),
+        }
+    }
+
+    /// A remark for stderr, left out with `--quiet`.
+    pub fn note(&self, text: &str) {
+        if !self.quiet && !self.json {
+            self.message(text);
+        }
+    }
+
     /// The one object of `--json`.
     pub fn print_json(&self, value: &Value) {
         self.data(format!("{value:#}\n").as_bytes());
@@ -149,7 +164,7 @@ fn paint(on: bool, paint: Paint, text: &str) -> String {
 
 /// Text from outside without control characters: no name in a file may steer a terminal.
 pub fn printable(text: &str) -> String {
-    let steers = |c: char| c.is_control() && c != '\n';
+    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if steers(c) || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {

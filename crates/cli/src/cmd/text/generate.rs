@@ -1,0 +1,75 @@
+//! `fewbit generate MODEL -p "Once upon a time"`
+
+use super::{Writing, ending, speeds};
+use crate::exit::Outcome;
+use crate::flags::Work;
+use crate::signals;
+use crate::ui::Ui;
+use fewbit::llm::{Generator, LanguageModel};
+use fewbit::{Error, Result};
+use serde_json::json;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// A folder with config.json, or a GGUF file
+    model: PathBuf,
+    /// The text to continue; `-` reads it from stdin
+    #[arg(short, long, value_name = "TEXT")]
+    prompt: String,
+    #[command(flatten)]
+    writing: Writing,
+    #[command(flatten)]
+    pub work: Work,
+}
+
+/// A prompt longer than this fits no context.
+const MAX_PROMPT_BYTES: u64 = 64 << 20;
+
+pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
+    args.work.limit_tensors();
+    let model = LanguageModel::open(&args.model)?;
+    let prompt = match args.prompt.as_str() {
+        "-" => read_stdin()?,
+        text => text.to_string(),
+    };
+    let tokens = model.tokenizer().encode(&prompt, true)?;
+    let mut generator = Generator::new(&model, &args.writing.options(&args.work))?;
+    let mut text = String::new();
+    let (new, finish, speed) = signals::interruptible(|interrupted| {
+        generator.generate(
+            &tokens,
+            &mut args.writing.sampler(),
+            &args.writing.limits(),
+            &mut |piece| {
+                ui.speech(piece);
+                text.push_str(piece);
+                !interrupted.load(Ordering::Relaxed)
+            },
+        )
+    })?;
+    if ui.json {
+        ui.print_json(&json!({
+            "text": text,
+            "tokens": new,
+            "finish": ending(finish),
+            "prompt_tokens": speed.prompt_tokens,
+            "prompt_seconds": speed.prompt_seconds,
+            "seconds": speed.seconds,
+            "peak_rss_bytes": fewbit::peak_rss_bytes(),
+        }));
+    } else {
+        ui.line("");
+        ui.note(&speeds(&speed));
+    }
+    Ok(Outcome::Done)
+}
+
+fn read_stdin() -> Result<String> {
+    let mut text = String::new();
+    let read = std::io::stdin().lock().take(MAX_PROMPT_BYTES).read_to_string(&mut text);
+    read.map_err(|e| Error::bad_input(format!("cannot read the prompt: {e}")).code("FB-3001"))?;
+    Ok(text.trim_end_matches('\n').to_string())
+}

@@ -1,0 +1,109 @@
+//! Commands of language models, and the flags they share.
+
+pub mod chat;
+pub mod embed;
+pub mod generate;
+
+use crate::flags::{ModeFlag, Work};
+use fewbit::llm::{Finish, Generation, GeneratorOptions, Sampler, Sampling, Speed};
+use fewbit::{Result, SessionOptions};
+
+/// How a model writes.
+#[derive(clap::Args)]
+pub struct Writing {
+    /// Most new tokens; 0 for as many as fit
+    #[arg(short = 'n', long, default_value_t = 512, value_name = "N")]
+    max_tokens: usize,
+    /// 0 takes the most likely token always; higher is more varied
+    #[arg(long, default_value_t = 0.8, value_name = "T", value_parser = not_negative)]
+    temperature: f32,
+    /// Only the K most likely tokens; 0 for all
+    #[arg(long, default_value_t = 40, value_name = "K")]
+    top_k: usize,
+    /// Only the most likely tokens that together have this probability
+    #[arg(long, default_value_t = 0.95, value_name = "P", value_parser = probability)]
+    top_p: f32,
+    /// Only tokens at least this probable, relative to the most likely one
+    #[arg(long, default_value_t = 0.05, value_name = "P", value_parser = probability)]
+    min_p: f32,
+    /// Makes tokens of the last 64 less likely; 1 for no penalty
+    #[arg(long, default_value_t = 1.0, value_name = "X", value_parser = positive)]
+    repeat_penalty: f32,
+    /// Where the pseudo-random numbers begin: equal seeds write alike
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    seed: u64,
+    /// Text that ends the writing; repeatable
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Longest text in tokens, prompt included; 0 takes what the model was made for
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    context: usize,
+    /// How the model is run
+    #[arg(long, value_enum, default_value = "integer")]
+    mode: ModeFlag,
+}
+
+impl Writing {
+    fn sampler(&self) -> Sampler {
+        Sampler::new(Sampling {
+            repeat_penalty: self.repeat_penalty,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            temperature: self.temperature,
+            seed: self.seed,
+            ..Sampling::default()
+        })
+    }
+
+    fn limits(&self) -> Generation {
+        Generation { max_tokens: self.max_tokens, stop: self.stop.clone(), ignore_end: false }
+    }
+
+    fn options(&self, work: &Work) -> GeneratorOptions {
+        let session = SessionOptions::new(self.mode.into()).threads(work.threads);
+        GeneratorOptions { session, context: self.context }
+    }
+}
+
+/// `12 tokens in 0.5 s (24 per second)` for the prompt and for what was written.
+fn speeds(speed: &Speed) -> String {
+    let part = |tokens: usize, seconds: f64| {
+        let rate = if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 };
+        format!("{tokens} tokens in {seconds:.2} s ({rate:.1} per second)")
+    };
+    format!(
+        "prompt {}, written {}",
+        part(speed.prompt_tokens, speed.prompt_seconds),
+        part(speed.tokens, speed.seconds)
+    )
+}
+
+/// Word for the end of a text.
+fn ending(finish: Finish) -> &'static str {
+    match finish {
+        Finish::End => "end",
+        Finish::Stop => "stop",
+        Finish::Length => "length",
+        Finish::Context => "context",
+        Finish::Cancelled => "cancelled",
+    }
+}
+
+fn number(text: &str) -> Result<f32, String> {
+    let value: f32 = text.parse().map_err(|_| "expected a number".to_string())?;
+    if value.is_finite() { Ok(value) } else { Err("expected a finite number".to_string()) }
+}
+
+fn not_negative(text: &str) -> Result<f32, String> {
+    number(text).and_then(|v| if v >= 0.0 { Ok(v) } else { Err("expected 0 or more".to_string()) })
+}
+
+fn positive(text: &str) -> Result<f32, String> {
+    number(text).and_then(|v| if v > 0.0 { Ok(v) } else { Err("expected more than 0".to_string()) })
+}
+
+fn probability(text: &str) -> Result<f32, String> {
+    let inside = |v: f32| (0.0..=1.0).contains(&v);
+    number(text).and_then(|v| if inside(v) { Ok(v) } else { Err("expected 0 to 1".to_string()) })
+}
