@@ -2,6 +2,12 @@
 
 use crate::limits::MAX_HEADER_BYTES;
 use fewbit_core::{Error, Result};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// As much of a file as is looked at.
+const HEAD_BYTES: u64 = 1 << 16;
 
 /// Formats that can be told apart by their bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +24,8 @@ pub enum Format {
     Jpeg,
     /// A safetensors file.
     Safetensors,
+    /// A folder of safetensors files, or the index of one.
+    SafetensorsFolder,
     /// A GGUF file.
     Gguf,
     /// A TensorFlow Lite flatbuffer.
@@ -40,6 +48,7 @@ impl Format {
             Format::Png => "a PNG image",
             Format::Jpeg => "a JPEG image",
             Format::Safetensors => "a safetensors file",
+            Format::SafetensorsFolder => "a folder of safetensors files",
             Format::Gguf => "a GGUF file",
             Format::Tflite => "a TensorFlow Lite model",
             Format::Pickle => "a Python pickle (PyTorch checkpoint)",
@@ -55,7 +64,7 @@ impl Format {
             Format::Npy | Format::Npz | Format::Png | Format::Jpeg => {
                 "this is data, not a model: give it with --calibrate, --evaluate or --input"
             }
-            Format::Safetensors | Format::Gguf => {
+            Format::Safetensors | Format::SafetensorsFolder | Format::Gguf => {
                 "weights alone have no graph: export the model to ONNX"
             }
             Format::Tflite => "convert it with `python -m tf2onnx.convert --tflite MODEL`",
@@ -78,6 +87,27 @@ impl Format {
 /// Recognizes a whole file (or as much of its beginning as there is); `None` when nothing fits.
 pub fn detect(bytes: &[u8]) -> Option<Format> {
     magic(bytes).or_else(|| looks_like_onnx(bytes).then_some(Format::Onnx))
+}
+
+/// Recognizes what lies at a path, by the beginning of a file or by what is in a folder; `None`
+/// when nothing fits, or when it cannot be opened (reading it says why).
+pub fn detect_path(path: &Path) -> Option<Format> {
+    let seen = std::fs::metadata(path).ok()?;
+    let is_index = path.to_string_lossy().ends_with(".safetensors.index.json");
+    if seen.is_dir() || (seen.is_file() && is_index) {
+        return (is_index || holds_safetensors(path)).then_some(Format::SafetensorsFolder);
+    }
+    if !seen.is_file() {
+        return None;
+    }
+    let mut head = Vec::new();
+    File::open(path).ok()?.take(HEAD_BYTES).read_to_end(&mut head).ok()?;
+    detect(&head)
+}
+
+fn holds_safetensors(folder: &Path) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).any(|p| p.extension().is_some_and(|e| e == "safetensors"))
 }
 
 /// Refuses what is certainly something else than an ONNX model.
@@ -207,6 +237,26 @@ mod tests {
         assert_eq!(detect(&member("archive/data.pkl")), Some(Format::Pickle));
         assert_eq!(detect(&member("readme")), Some(Format::Zip));
         assert_eq!(detect(b"PK\x03\x04"), Some(Format::Zip));
+    }
+
+    #[test]
+    fn paths_are_looked_into() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(detect_path(dir.path()), None);
+        assert_eq!(detect_path(&dir.path().join("missing")), None);
+        assert_eq!(detect_path(Path::new("/dev/zero")), None);
+        let write = |name: &str, bytes: &[u8]| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            detect_path(&path)
+        };
+        assert_eq!(write("model.bin", b"GGUF\x03\0\0\0"), Some(Format::Gguf));
+        assert_eq!(write("a.txt", b"hello, world"), None);
+        let folder = Some(Format::SafetensorsFolder);
+        assert_eq!(write("model.safetensors.index.json", b"{}"), folder);
+        assert_eq!(detect_path(dir.path()), None);
+        assert_eq!(write("x.safetensors", b"\x02\0\0\0\0\0\0\0{}"), Some(Format::Safetensors));
+        assert_eq!(detect_path(dir.path()), folder);
     }
 
     #[test]

@@ -3,24 +3,24 @@
 use fewbit_core::{Error, Result};
 
 /// A place in the bytes of a file.
-pub(super) struct Cursor<'b> {
+pub(crate) struct Cursor<'b> {
     bytes: &'b [u8],
     at: usize,
 }
 
 impl<'b> Cursor<'b> {
     /// Starts at byte `at`.
-    pub(super) fn new(bytes: &'b [u8], at: usize) -> Self {
+    pub(crate) fn new(bytes: &'b [u8], at: usize) -> Self {
         Cursor { bytes, at }
     }
 
     /// The byte that is read next.
-    pub(super) fn position(&self) -> usize {
+    pub(crate) fn position(&self) -> usize {
         self.at
     }
 
     /// Bytes that are left.
-    pub(super) fn left(&self) -> usize {
+    pub(crate) fn left(&self) -> usize {
         self.bytes.len().saturating_sub(self.at)
     }
 
@@ -28,7 +28,7 @@ impl<'b> Cursor<'b> {
     ///
     /// # Errors
     /// When the file ends before.
-    pub(super) fn take(&mut self, count: u64) -> Result<&'b [u8]> {
+    pub(crate) fn take(&mut self, count: u64) -> Result<&'b [u8]> {
         let left = self.left();
         match usize::try_from(count).ok().filter(|&count| count <= left) {
             Some(count) => {
@@ -52,27 +52,27 @@ impl<'b> Cursor<'b> {
     }
 
     /// The next byte.
-    pub(super) fn u8(&mut self) -> Result<u8> {
+    pub(crate) fn u8(&mut self) -> Result<u8> {
         Ok(self.array::<1>()?[0])
     }
 
     /// The next 16-bit number.
-    pub(super) fn u16(&mut self) -> Result<u16> {
+    pub(crate) fn u16(&mut self) -> Result<u16> {
         self.array().map(u16::from_le_bytes)
     }
 
     /// The next 32-bit number.
-    pub(super) fn u32(&mut self) -> Result<u32> {
+    pub(crate) fn u32(&mut self) -> Result<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
     /// The next 64-bit number.
-    pub(super) fn u64(&mut self) -> Result<u64> {
+    pub(crate) fn u64(&mut self) -> Result<u64> {
         self.array().map(u64::from_le_bytes)
     }
 
     /// The next boolean, stored as 0 or 1.
-    pub(super) fn bool(&mut self) -> Result<bool> {
+    pub(crate) fn bool(&mut self) -> Result<bool> {
         let at = self.at;
         match self.u8()? {
             0 => Ok(false),
@@ -84,7 +84,7 @@ impl<'b> Cursor<'b> {
     }
 
     /// The next text, stored behind its length.
-    pub(super) fn text(&mut self) -> Result<&'b str> {
+    pub(crate) fn text(&mut self) -> Result<&'b str> {
         let length = self.u64()?;
         let at = self.at;
         std::str::from_utf8(self.take(length)?).map_err(|e| {

@@ -49,6 +49,7 @@ use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use cursor::Cursor;
 pub use metadata::{FromValue, Metadata};
 pub use split::part_path;
 pub use value::{Array, Value};

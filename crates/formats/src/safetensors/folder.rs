@@ -17,6 +17,22 @@ pub const INDEX_NAME: &str = "model.safetensors.index.json";
 /// Members of the index itself and of its metadata.
 const MAX_MEMBERS: usize = 1024;
 
+/// The `config.json` of a folder: what the model is; `None` when there is none.
+///
+/// # Errors
+/// When it is there and no JSON object.
+pub fn read_config(folder: &Path) -> Result<Option<serde_json::Map<String, serde_json::Value>>> {
+    let path = folder.join("config.json");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let file = InputFile::open_small(&path)?;
+    let config = serde_json::from_slice(file.bytes()).map_err(|e| {
+        Error::bad_input(format!("expected an object: {e}")).code("FB-3515").at(shown(&path))
+    })?;
+    Ok(Some(config))
+}
+
 /// Reads all safetensors of a folder.
 pub(super) fn read(folder: &Path) -> Result<SafetensorsFile> {
     let index = folder.join(INDEX_NAME);

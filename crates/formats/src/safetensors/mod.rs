@@ -27,6 +27,7 @@
 //! | FB-3509 | the metadata is no map from text to text |
 //! | FB-3510, FB-3511, FB-3512 | the index of a folder is damaged; names a file that is outside, missing or named twice; contradicts the files |
 //! | FB-3513, FB-3514 | a folder without safetensors, or with several and no index; no tensor of that name |
+//! | FB-3515 | `config.json` is damaged |
 //! | FB-4501, FB-4502, FB-4503 | unknown element type; too many dimensions; too many tensors |
 
 mod folder;
@@ -44,7 +45,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use folder::INDEX_NAME;
+pub use folder::{INDEX_NAME, read_config};
 pub use shards::{DEFAULT_SHARD_BYTES, FolderWriter};
 pub use write::{TensorSpec, Writer, sort};
 

@@ -1,5 +1,7 @@
 //! Reading and writing GGUF: sound files, split models, and hostile ones.
 
+mod corpus;
+mod hostile;
 mod oracle;
 mod samples;
 mod sound;
