@@ -1,7 +1,10 @@
 //! Products with block formats against their meaning, and the same bits everywhere.
 
 use fewbit_core::codec::block::{BlockType, dequantize};
-use fewbit_kernels::blocks::{Format, PackedBlocks, matmul_blocks, quantize_activations};
+use fewbit_kernels::blocks::{
+    Format, Half, PackedBlocks, PackedHalves, matmul_blocks, matmul_blocks_f32, matmul_halves,
+    quantize_activations,
+};
 use fewbit_kernels::{Ctx, Isa, Pool};
 
 /// Bytes whose binary16 fields are finite and of moderate size, whatever their place.
@@ -172,6 +175,62 @@ fn largest_codes_do_not_overflow() {
                     matmul_blocks(Ctx { isa, pool: &pool }, &x, &packed, &mut out);
                     assert_eq!(out, want, "{format:?} {fill:x}");
                 }
+            }
+        }
+    }
+}
+
+fn decoded(name: &str, bytes: &[u8], len: usize) -> Vec<f32> {
+    let mut out = vec![0.0; len];
+    dequantize(BlockType::from_name(name).unwrap(), bytes, &mut out).unwrap();
+    out
+}
+
+/// One running sum with fused multiply-add for each output.
+fn running_sums(x: &[f32], w: &[f32], k: usize) -> Vec<u32> {
+    let sum = |x: &[f32], w: &[f32]| x.iter().zip(w).fold(0f32, |acc, (x, w)| x.mul_add(*w, acc));
+    let rows = |x: &[f32]| w.chunks(k).map(|w| sum(x, w).to_bits()).collect::<Vec<_>>();
+    x.chunks(k).flat_map(rows).collect()
+}
+
+#[test]
+fn float_products_are_those_of_decoded_weights() {
+    let (n, k) = (37, 512);
+    for &format in Format::ALL {
+        for tokens in [1, 7] {
+            let bytes = weights(format, n * k / format.elements(), 5);
+            let x = values(tokens * k, 9);
+            let want = running_sums(&x, &decoded(format.name(), &bytes, n * k), k);
+            for isa in Isa::available() {
+                let pool = Pool::new(2);
+                let packed = PackedBlocks::new(&pool, format, n, k, &bytes);
+                let mut out = vec![0.0; tokens * n];
+                matmul_blocks_f32(Ctx { isa, pool: &pool }, &x, &packed, &mut out);
+                let got: Vec<u32> = out.iter().map(|v| v.to_bits()).collect();
+                assert_eq!(got, want, "{format:?}, {isa}, {tokens} tokens");
+            }
+        }
+    }
+}
+
+#[test]
+fn products_with_16_bit_floats_are_exact_in_the_weights() {
+    let (n, k) = (135u32, 96usize);
+    for (half, name) in [(Half::F16, "F16"), (Half::BF16, "BF16")] {
+        let bytes: Vec<u8> = (0..n * k as u32 * 2)
+            .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8 & 0xbb)
+            .collect();
+        let n = n as usize;
+        for tokens in [1, 7] {
+            let x = values(tokens * k, 9);
+            let want = running_sums(&x, &decoded(name, &bytes, n * k), k);
+            for isa in Isa::available() {
+                let pool = Pool::new(3);
+                let packed = PackedHalves::new(&pool, half, n, k, &bytes);
+                let mut out = vec![0.0; tokens * n];
+                matmul_halves(Ctx { isa, pool: &pool }, &x, &packed, &mut out);
+                let got: Vec<u32> = out.iter().map(|v| v.to_bits()).collect();
+                assert_eq!(got, want, "{name}, {isa}, {tokens} tokens");
             }
         }
     }

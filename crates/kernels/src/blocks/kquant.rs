@@ -140,9 +140,11 @@ impl Weights for Q5K {
 #[inline(always)]
 fn set_steps(unit: &mut Halves, scale: &[f32; ROWS], steps: [[i16; ROWS]; 2], offset: i16) {
     (unit.scale, unit.min_scale) = (*scale, *scale);
-    let [low, high] = steps;
-    unit.steps = [low.map(|step| [step; 2]), high.map(|step| [step; 2])];
-    unit.min_steps = std::array::from_fn(|r| [-offset * low[r], -offset * high[r]]);
+    let [low, high] = &mut unit.steps;
+    let rows = low.iter_mut().zip(high).zip(&mut unit.min_steps);
+    for (((low, high), min), (a, b)) in rows.zip(steps[0].iter().zip(&steps[1])) {
+        (*low, *high, *min) = ([*a; 2], [*b; 2], [-offset * a, -offset * b]);
+    }
 }
 
 pub(super) struct Q6K;
@@ -179,8 +181,11 @@ impl Weights for Q6K {
         let scale = C::halves(scales);
         let steps = steps.as_chunks::<{ 2 * ROWS }>().0;
         for ((unit, steps), codes) in units.iter_mut().zip(steps).zip(codes.as_chunks::<384>().0) {
-            let step = |h: usize| std::array::from_fn(|r| steps[h * ROWS + r] as i8 as i16);
-            set_steps(unit, &scale, [step(0), step(1)], 32);
+            let mut wide = [[0; ROWS]; 2];
+            for (wide, step) in wide.as_flattened_mut().iter_mut().zip(steps) {
+                *wide = i16::from(step.cast_signed());
+            }
+            set_steps(unit, &scale, wide, 32);
             let (low, codes) = take::<256>(codes);
             let (high, _) = take::<128>(codes);
             unpack4(low, &mut unit.codes);
@@ -225,8 +230,11 @@ impl Weights for Q3K {
         let steps = unpack_sixes(steps);
         let steps = steps.as_chunks::<{ 2 * ROWS }>().0;
         for ((unit, steps), codes) in units.iter_mut().zip(steps).zip(codes.as_chunks::<192>().0) {
-            let step = |h: usize| std::array::from_fn(|r| i16::from(steps[h * ROWS + r]) - 32);
-            set_steps(unit, &scale, [step(0), step(1)], 4);
+            let mut wide = [[0; ROWS]; 2];
+            for (wide, step) in wide.as_flattened_mut().iter_mut().zip(steps) {
+                *wide = i16::from(*step) - 32;
+            }
+            set_steps(unit, &scale, wide, 4);
             let (low, codes) = take::<128>(codes);
             let (high, _) = take::<64>(codes);
             unpack2(low, &mut unit.codes);
@@ -311,7 +319,9 @@ impl Weights for Iq4Xs {
         add2::<32, 4>(high, &mut steps);
         let steps = steps.as_chunks::<ROWS>().0;
         for ((unit, steps), codes) in units.iter_mut().zip(steps).zip(codes.as_chunks::<256>().0) {
-            unit.scale = std::array::from_fn(|r| d[r] * (f32::from(steps[r]) - 32.0));
+            for ((scale, d), step) in unit.scale.iter_mut().zip(&d).zip(steps) {
+                *scale = d * (f32::from(*step) - 32.0);
+            }
             C::lookup(&IQ4_VALUES, codes, &mut unit.codes);
         }
     }
@@ -370,9 +380,11 @@ impl<T: Ternary> Weights for T {
     fn unpack<C: Convert>(packed: &[u8], units: &mut [Quads]) {
         let (scales, codes) = take(packed);
         let scale = C::halves(scales);
+        let mut minus = scale;
+        minus.iter_mut().for_each(|scale| *scale = -*scale);
         for (unit, codes) in units.iter_mut().zip(codes.as_chunks::<128>().0) {
             unit.scale = scale;
-            unit.min = scale.map(|scale| -scale);
+            unit.min = minus;
             unpack2(codes, &mut unit.codes);
         }
     }

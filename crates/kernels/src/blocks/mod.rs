@@ -2,10 +2,14 @@
 //!
 //! Activations become 8-bit codes in blocks of 32 with one binary16 scale each, the layout that
 //! ggml calls `Q8_0`: [`quantize_activations`]. Weights stay in the bits of their [`Format`],
-//! reordered once: [`PackedBlocks`]. [`matmul_blocks`] multiplies both.
+//! reordered once: [`PackedBlocks`]. [`matmul_blocks`] multiplies both in integers;
+//! [`matmul_blocks_f32`] multiplies float activations with the numbers that the blocks stand for.
+//! Weights of 16-bit floats are [`PackedHalves`].
 
 mod activations;
+mod float;
 mod format;
+mod halves;
 mod inputs;
 mod kquant;
 mod packed;
@@ -19,6 +23,8 @@ mod weights;
 mod x86_avx2;
 
 pub use activations::{ACTIVATION_BLOCK, ACTIVATION_BYTES, quantize_activations};
+pub use float::matmul_blocks_f32;
 pub use format::Format;
+pub use halves::{Half, PackedHalves, matmul_halves};
 pub use packed::PackedBlocks;
 pub use product::matmul_blocks;

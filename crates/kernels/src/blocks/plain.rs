@@ -40,7 +40,12 @@ fn unpack_fives(packed: &[u8], codes: &mut [u8; CODES]) {
 /// `scale * offset` for every row, exact: the offset is a power of two.
 #[inline(always)]
 fn offsets(scale: &[f32; ROWS], offset: f32) -> [f32; ROWS] {
-    scale.map(|scale| scale * offset)
+    // A loop: `map` on an array is not made of vectors.
+    let mut out = [0.0; ROWS];
+    for (out, scale) in out.iter_mut().zip(scale) {
+        *out = scale * offset;
+    }
+    out
 }
 
 pub(super) struct Q4_0;
@@ -215,7 +220,9 @@ impl Weights for Mxfp4 {
     fn unpack<C: Convert>(packed: &[u8], units: &mut [Quads]) {
         let unit = &mut units[0];
         let (exponents, packed) = take::<16>(packed);
-        unit.scale = exponents.map(half_e8m0);
+        for (scale, &exponent) in unit.scale.iter_mut().zip(exponents) {
+            *scale = half_e8m0(exponent);
+        }
         unit.min = offsets(&unit.scale, -12.0);
         let codes = bytemuck::cast_mut::<[u8; CODES], [i8; CODES]>(&mut unit.codes);
         C::lookup(&FP4_VALUES, take::<256>(packed).0, codes);

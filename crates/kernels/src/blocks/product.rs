@@ -115,6 +115,7 @@ impl<W: Weights> Task<'_, W> {
             let parts = units.chunks_exact_mut(W::UNITS).zip(packed.chunks_exact(W::PACKED));
             // No closure: it would be compiled without the instructions.
             for (units, packed) in parts {
+                C::ahead(packed);
                 W::unpack::<C>(packed, units);
             }
             self.pass::<T>(&units[..count], c * CHUNK, tokens.clone(), sums);

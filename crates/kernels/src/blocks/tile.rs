@@ -13,7 +13,7 @@
 use half::f16;
 
 use super::inputs::{Form, Tile};
-use super::unit::{HalfPairs, Halves, Pairs, Quads, ROWS, SPAN};
+use super::unit::{CODES, HalfPairs, Halves, Pairs, Quads, ROWS, SPAN};
 use super::weights::Weights;
 #[cfg(target_arch = "x86_64")]
 use super::x86_avx2;
@@ -25,6 +25,9 @@ pub(super) type Sums<const T: usize> = [[f32; ROWS]; T];
 pub(super) trait Unit: Sized {
     /// What it is multiplied with.
     const FORM: Form;
+
+    /// The weights as numbers, the same as the format's definition has them.
+    fn expand<W: Weights>(&self, out: &mut [[f32; ROWS]; SPAN]);
 
     /// Adds the products of `units` with the tile, whose blocks lie in the same order, to the
     /// sums of its tokens: the definition, in plain Rust.
@@ -72,8 +75,42 @@ fn dot_quads(codes: &[u8], block: &Block, r: usize, range: std::ops::Range<usize
     range.map(|i| i32::from(codes[(i / 4 * ROWS + r) * 4 + i % 4]) * block.codes[i]).sum()
 }
 
+/// The codes of element `i` of a unit, by row.
+#[inline(always)]
+fn quad_codes(codes: &[u8; CODES], i: usize) -> [i32; ROWS] {
+    let words = &codes.as_chunks::<4>().0[i / 4 * ROWS..][..ROWS];
+    let mut out = [0; ROWS];
+    for (out, word) in out.iter_mut().zip(words) {
+        *out = (u32::from_le_bytes(*word) >> (i % 4 * 8) & 255).cast_signed();
+    }
+    out
+}
+
+/// Signed codes times the scales.
+#[inline(always)]
+fn expand_pairs(scale: &[f32; ROWS], codes: &[i8; CODES], out: &mut [[f32; ROWS]; SPAN]) {
+    let words = bytemuck::cast_slice::<i8, u8>(codes).as_chunks::<2>().0;
+    for (pair, out) in words.as_chunks::<ROWS>().0.iter().zip(out.as_chunks_mut::<2>().0) {
+        for r in 0..ROWS {
+            let word = i16::from_le_bytes(pair[r]);
+            out[0][r] = scale[r] * f32::from(word << 8 >> 8);
+            out[1][r] = scale[r] * f32::from(word >> 8);
+        }
+    }
+}
+
 impl Unit for Quads {
     const FORM: Form = Form::Quads;
+
+    #[inline(always)]
+    fn expand<W: Weights>(&self, out: &mut [[f32; ROWS]; SPAN]) {
+        for (i, out) in out.iter_mut().enumerate() {
+            let codes = quad_codes(&self.codes, i);
+            for r in 0..ROWS {
+                out[r] = self.scale[r] * codes[r] as f32 + self.min[r];
+            }
+        }
+    }
 
     unsafe fn plain<W: Weights>(units: &[Quads], tile: Tile, sums: &mut [[f32; ROWS]]) {
         let tokens = sums.len();
@@ -105,6 +142,23 @@ impl Unit for Quads {
 
 impl Unit for Halves {
     const FORM: Form = Form::Halves;
+
+    #[inline(always)]
+    fn expand<W: Weights>(&self, out: &mut [[f32; ROWS]; SPAN]) {
+        for (i, out) in out.iter_mut().enumerate() {
+            let codes = quad_codes(&self.codes, i);
+            for r in 0..ROWS {
+                let product = codes[r] * i32::from(self.steps[i / 16][r][0]);
+                let min = i32::from(self.min_steps[r][i / 16]);
+                // Where the scales are one, the sum is exact in integers.
+                out[r] = if W::JOINT {
+                    (product + min) as f32 * self.scale[r]
+                } else {
+                    product as f32 * self.scale[r] + min as f32 * self.min_scale[r]
+                };
+            }
+        }
+    }
 
     unsafe fn plain<W: Weights>(units: &[Halves], tile: Tile, sums: &mut [[f32; ROWS]]) {
         let tokens = sums.len();
@@ -171,6 +225,11 @@ unsafe fn plain_pairs(
 impl Unit for Pairs {
     const FORM: Form = Form::Pairs;
 
+    #[inline(always)]
+    fn expand<W: Weights>(&self, out: &mut [[f32; ROWS]; SPAN]) {
+        expand_pairs(&self.scale, &self.codes, out);
+    }
+
     unsafe fn plain<W: Weights>(units: &[Pairs], tile: Tile, sums: &mut [[f32; ROWS]]) {
         for (b, unit) in units.iter().enumerate() {
             // SAFETY: the caller's promise.
@@ -188,6 +247,15 @@ impl Unit for Pairs {
 
 impl Unit for HalfPairs {
     const FORM: Form = Form::Pairs;
+
+    #[inline(always)]
+    fn expand<W: Weights>(&self, out: &mut [[f32; ROWS]; SPAN]) {
+        let mut scale = [0.0; ROWS];
+        for (scale, bits) in scale.iter_mut().zip(self.scale) {
+            *scale = f16::from_bits(bits).to_f32();
+        }
+        expand_pairs(&scale, &self.codes, out);
+    }
 
     unsafe fn plain<W: Weights>(units: &[HalfPairs], tile: Tile, sums: &mut [[f32; ROWS]]) {
         for (b, unit) in units.iter().enumerate() {

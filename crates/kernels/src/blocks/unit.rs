@@ -85,6 +85,9 @@ pub(super) trait Convert {
     /// The numbers of 16 little-endian binary16.
     fn halves(bytes: &[u8; 2 * ROWS]) -> [f32; ROWS];
 
+    /// Asks for memory that is read soon: what follows `packed` at a distance.
+    fn ahead(_packed: &[u8]) {}
+
     /// The values that 4-bit codes in two planes choose.
     fn lookup(values: &[i8; 16], planes: &[u8; CODES / 2], out: &mut [i8; CODES]);
 }

@@ -13,6 +13,9 @@ use super::unit::{CODES, Convert, HalfPairs, Halves, Pairs, Quads, ROWS};
 /// Groups of k per unit.
 const GROUPS: usize = 8;
 
+/// How far ahead packed weights are asked for, in bytes.
+const AHEAD: usize = 4096;
+
 /// The instructions of their own.
 pub(super) struct Avx2;
 
@@ -29,6 +32,15 @@ impl Convert for Avx2 {
             _mm256_storeu_ps(out.as_mut_ptr().add(8), _mm256_cvtph_ps(high));
         }
         out
+    }
+
+    #[inline(always)]
+    fn ahead(packed: &[u8]) {
+        for at in (0..packed.len()).step_by(64) {
+            let line = packed.as_ptr().wrapping_add(at + AHEAD);
+            // SAFETY: a hint, for which any address will do.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+        }
     }
 
     #[inline(always)]

@@ -27,4 +27,7 @@ pub(crate) use int8::{Activations, Source, drive_i8, unsigned_zero};
 pub use int8::{PackedI8, WeightZero, gemm_i8};
 pub(crate) use output::Prepared;
 pub use output::{Dequantize, Output, Requantize, Residual};
+pub(crate) use scalar::ScalarF32;
 pub use table::{Kernel, kernels};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86_avx2::Avx2F32;

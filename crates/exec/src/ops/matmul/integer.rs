@@ -19,7 +19,10 @@ pub(crate) fn lower_integer(
     id: NodeId,
     node: &Node,
 ) -> Result<Result<Lowered, String>> {
-    Ok(try_lower(lowering, id, node))
+    match super::blocks::lower_integer(lowering, id, node) {
+        Some(step) => Ok(Ok(step)),
+        None => Ok(try_lower(lowering, id, node)),
+    }
 }
 
 fn try_lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Lowered, String> {

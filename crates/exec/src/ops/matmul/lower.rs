@@ -12,6 +12,9 @@ use fewbit_kernels::gemm::PackedF32;
 /// # Errors
 /// When the weight contradicts the node.
 pub(crate) fn lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Option<Lowered>> {
+    if let Some(step) = super::blocks::lower_float(lowering, id, node) {
+        return Ok(Some(step));
+    }
     let (Some(a), Some(b), Some(y)) = (node.input(0), node.input(1), node.output(0)) else {
         return Ok(None);
     };

@@ -1,5 +1,6 @@
 //! `MatMul` and `Gemm`.
 
+mod blocks;
 pub(crate) mod float;
 mod gemm;
 mod integer;

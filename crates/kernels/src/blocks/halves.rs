@@ -1,0 +1,190 @@
+//! Weights of 16-bit floats: products with float activations, at the speed of the memory.
+
+use std::ops::Range;
+
+use bytemuck::Zeroable;
+
+use super::float::{Source, multiply};
+use super::unit::{Convert, Plain, ROWS};
+use crate::cpu::{Ctx, Job, Level};
+use crate::scratch::Line;
+use crate::threads::{Pool, SharedMut};
+
+/// The two 16-bit floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Half {
+    /// IEEE 754 binary16.
+    F16,
+    /// Upper half of a binary32.
+    BF16,
+}
+
+impl Half {
+    /// The numbers of 16 weights.
+    #[inline(always)]
+    fn numbers<C: Convert>(self, bytes: &[u8; 2 * ROWS]) -> [f32; ROWS] {
+        match self {
+            Half::F16 => C::halves(bytes),
+            Half::BF16 => {
+                let mut out = [0.0; ROWS];
+                for (out, pair) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                    *out = f32::from_bits(u32::from(u16::from_le_bytes(*pair)) << 16);
+                }
+                out
+            }
+        }
+    }
+}
+
+/// A matrix of 16-bit floats, packed in panels of 16 rows.
+pub struct PackedHalves {
+    half: Half,
+    n: usize,
+    k: usize,
+    lines: Vec<Line>,
+}
+
+impl PackedHalves {
+    /// Packs `n` rows of `k` little-endian elements each.
+    ///
+    /// # Panics
+    /// When the bytes are not `n` rows.
+    pub fn new(pool: &Pool, half: Half, n: usize, k: usize, bytes: &[u8]) -> PackedHalves {
+        assert_eq!(bytes.len(), n * k * 2, "{n} rows of {k}");
+        let size = n.div_ceil(ROWS) * k * 2 * ROWS;
+        let mut lines = vec![Line::zeroed(); size.div_ceil(size_of::<Line>())];
+        let packed = &mut bytemuck::cast_slice_mut::<Line, u8>(&mut lines)[..size];
+        pool.for_each_chunk(packed, (k * 2 * ROWS).max(1), |panel, packed| {
+            let rows = bytes.chunks_exact(2 * k).skip(panel * ROWS).take(ROWS);
+            for (r, row) in rows.enumerate() {
+                let lanes = packed.chunks_exact_mut(2 * ROWS);
+                for (lane, pair) in lanes.zip(row.as_chunks::<2>().0) {
+                    lane[2 * r..2 * r + 2].copy_from_slice(pair);
+                }
+            }
+        });
+        PackedHalves { half, n, k, lines }
+    }
+
+    /// Number of rows: outputs per token.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Elements of a row.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.lines.as_slice())
+    }
+
+    /// For each k, the bytes of 16 rows.
+    fn panel(&self, index: usize) -> &[[u8; 2 * ROWS]] {
+        let rows = bytemuck::cast_slice::<Line, u8>(&self.lines).as_chunks().0;
+        &rows[index * self.k..][..self.k]
+    }
+}
+
+impl Source for PackedHalves {
+    fn size(&self) -> (usize, usize) {
+        (self.n, self.k)
+    }
+
+    #[inline(always)]
+    fn fill<C: Convert>(&self, panel: usize, out: &mut [[f32; ROWS]]) {
+        for (out, bytes) in out.iter_mut().zip(self.panel(panel)) {
+            *out = self.half.numbers::<C>(bytes);
+        }
+    }
+}
+
+/// `out[t][n] = sum over k of x[t][k] * w[n][k]`: each sum starts at 0 and runs over k in order
+/// with fused multiply-add, as [`gemm_f32`](crate::gemm::gemm_f32) does.
+///
+/// # Panics
+/// When `x` is no whole rows of `k`, or `out` is not of as many rows of `n`.
+pub fn matmul_halves(ctx: Ctx<'_>, x: &[f32], weights: &PackedHalves, out: &mut [f32]) {
+    if x.len() != weights.k || out.len() != weights.n {
+        return multiply(ctx, x, weights, out);
+    }
+    let out = SharedMut::new(out);
+    let panels = weights.n.div_ceil(ROWS);
+    let grain = ctx.pool.grain(panels, TOGETHER).next_multiple_of(TOGETHER);
+    ctx.pool.for_each_range(panels, grain, |panels| {
+        let row = Row { x, weights, panels, out };
+        match ctx.isa.level() {
+            Level::Scalar => row.run::<Plain>(),
+            // SAFETY: the CPU has the level, and every wider one includes AVX2.
+            #[cfg(target_arch = "x86_64")]
+            _ => unsafe { crate::cpu::run_avx2(InAvx2(row)) },
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => row.run::<Plain>(),
+        }
+    });
+}
+
+/// Panels that one token passes over together: a sum waits for the last product, so several run
+/// side by side.
+const TOGETHER: usize = 4;
+
+/// One token, some panels.
+struct Row<'a> {
+    x: &'a [f32],
+    weights: &'a PackedHalves,
+    panels: Range<usize>,
+    out: SharedMut<'a, f32>,
+}
+
+impl Row<'_> {
+    #[inline(always)]
+    fn run<C: Convert>(&self) {
+        let mut first = self.panels.start;
+        while first + TOGETHER <= self.panels.end {
+            self.some::<C, TOGETHER>(first);
+            first += TOGETHER;
+        }
+        for panel in first..self.panels.end {
+            self.some::<C, 1>(panel);
+        }
+    }
+
+    #[inline(always)]
+    fn some<C: Convert, const P: usize>(&self, first: usize) {
+        let half = self.weights.half;
+        let mut panels = [&[][..]; P];
+        for (p, panel) in panels.iter_mut().enumerate() {
+            *panel = self.weights.panel(first + p);
+        }
+        let mut sums = [[0f32; ROWS]; P];
+        for (k, x) in self.x.iter().enumerate() {
+            for (sums, panel) in sums.iter_mut().zip(&panels) {
+                let numbers = half.numbers::<C>(&panel[k]);
+                for (sum, number) in sums.iter_mut().zip(numbers) {
+                    *sum = x.mul_add(number, *sum);
+                }
+            }
+        }
+        for (p, sums) in sums.iter().enumerate() {
+            let start = (first + p) * ROWS;
+            let width = ROWS.min(self.weights.n - start);
+            // SAFETY: each panel is computed by one task, which alone writes its rows.
+            unsafe { self.out.range(start..start + width) }.copy_from_slice(&sums[..width]);
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+struct InAvx2<'a>(Row<'a>);
+
+#[cfg(target_arch = "x86_64")]
+impl Job for InAvx2<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.0.run::<super::x86_avx2::Avx2>();
+    }
+}
