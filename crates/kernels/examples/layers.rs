@@ -122,6 +122,16 @@ fn ramp(len: usize) -> impl Iterator<Item = u8> {
     (0..len).map(|i| (i * 37 % 251) as u8)
 }
 
+/// Weights spread as those of networks are: a sum of four uniform numbers, at most 127.
+fn bell(len: usize) -> Vec<i8> {
+    let mut state = 1u32;
+    let mut uniform = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as i32 / 4 - 32
+    };
+    (0..len).map(|_| (uniform() + uniform() + uniform() + uniform()).max(-127) as i8).collect()
+}
+
 fn time_f32(ctx: Ctx<'_>, shape: &ConvShape) -> Duration {
     let input: Vec<f32> = ramp(shape.input_len()).map(|v| f32::from(v) / 64.0).collect();
     let weights: Vec<f32> = ramp(shape.weights_len()).map(|v| f32::from(v) / 128.0 - 1.0).collect();
@@ -135,7 +145,7 @@ fn time_f32(ctx: Ctx<'_>, shape: &ConvShape) -> Duration {
 
 fn time_i8(ctx: Ctx<'_>, shape: &ConvShape) -> Duration {
     let input: Vec<u8> = ramp(shape.input_len()).collect();
-    let weights: Vec<i8> = ramp(shape.weights_len()).map(|v| (v as i8).max(-127)).collect();
+    let weights = bell(shape.weights_len());
     let bias = vec![5; shape.out_c];
     let multiplier = vec![0.001; shape.out_c];
     let packed = PackedConvI8::new(ctx.isa, shape, Int8::I8(&weights), WeightZero::None);

@@ -36,6 +36,14 @@ impl<'a> Int8<'a> {
         }
     }
 
+    /// The `len` values from `start` on.
+    pub fn range(&self, start: usize, len: usize) -> Int8<'a> {
+        match self {
+            Int8::U8(values) => Int8::U8(&values[start..][..len]),
+            Int8::I8(values) => Int8::I8(&values[start..][..len]),
+        }
+    }
+
     /// The value at `index`.
     pub fn get(&self, index: usize) -> i32 {
         match self {

@@ -126,6 +126,13 @@ impl<'a, T> SharedMut<'a, T> {
         SharedMut { data: slice.as_mut_ptr(), len: slice.len(), lifetime: PhantomData }
     }
 
+    /// Where the part `range` of the slice begins.
+    #[inline(always)]
+    pub(crate) fn pointer(&self, range: Range<usize>) -> *mut T {
+        assert!(range.start <= range.end && range.end <= self.len);
+        self.data.wrapping_add(range.start)
+    }
+
     /// The part `range` of the slice.
     ///
     /// # Safety

@@ -134,12 +134,34 @@ impl<const N: usize> Slab<'_, N> {
 
     fn copy_blocks(&self, from: usize, step: usize, run: &mut [[u8; N]]) {
         let Axis { len, stride } = self.last;
+        if step == 1 && self.len() == len {
+            match len {
+                2 => return self.interleave::<2>(from, run),
+                3 => return self.interleave::<3>(from, run),
+                4 => return self.interleave::<4>(from, run),
+                _ => (),
+            }
+        }
         for begin in (0..len).step_by(BLOCK) {
             let end = len.min(begin + BLOCK);
             for (i, slab) in run.chunks_mut(self.len()).enumerate() {
                 let column = &self.input[from + i * step + begin * stride..];
                 let lines = column.iter().step_by(stride);
                 slab[begin..end].iter_mut().zip(lines).for_each(|(y, x)| *y = *x);
+            }
+        }
+    }
+}
+
+impl<const N: usize> Slab<'_, N> {
+    /// Joins few planes, as those of an image.
+    fn interleave<const C: usize>(&self, from: usize, run: &mut [[u8; N]]) {
+        let (pixels, _) = run.as_chunks_mut::<C>();
+        let planes: [&[[u8; N]]; C] =
+            std::array::from_fn(|c| &self.input[from + c * self.last.stride..][..pixels.len()]);
+        for (i, pixel) in pixels.iter_mut().enumerate() {
+            for (value, plane) in pixel.iter_mut().zip(&planes) {
+                *value = plane[i];
             }
         }
     }
@@ -200,6 +222,9 @@ mod tests {
     fn layout_changes_over_threads() {
         for size in [1, 4] {
             check(size, &[2, 24, 60, 61], &[0, 2, 3, 1]);
+            check(size, &[2, 3, 260, 61], &[0, 2, 3, 1]);
+            check(size, &[1, 4, 33, 7], &[0, 2, 3, 1]);
+            check(size, &[3, 2, 5, 1], &[0, 2, 3, 1]);
             check(size, &[1, 60, 61, 33], &[0, 3, 1, 2]);
             check(size, &[500, 700], &[1, 0]);
             check(size, &[2, 77, 12, 64], &[0, 2, 1, 3]);

@@ -31,6 +31,17 @@ impl Random {
         (0..len).map(|_| self.float()).collect()
     }
 
+    /// Weights: any bytes, or, more like those of networks, mostly small ones.
+    fn weights(&mut self, len: usize, small: bool) -> Vec<u8> {
+        let mut bytes = self.bytes(len);
+        for byte in bytes.iter_mut().filter(|_| small) {
+            if self.below(40) > 0 {
+                *byte = (byte.cast_signed() / 2).cast_unsigned();
+            }
+        }
+        bytes
+    }
+
     fn bytes(&mut self, len: usize) -> Vec<u8> {
         (0..len).map(|_| (self.next() >> 8) as u8).collect()
     }
@@ -295,7 +306,7 @@ fn int8_products_follow_the_definition() {
     for (case, (m, k, n)) in SIZES.into_iter().cycle().take(66).enumerate() {
         let (a_signed, b_signed) = (random.below(2) == 0, random.below(3) > 0);
         let lda = k + case % 3;
-        let (a, b) = (random.bytes(m * lda), random.bytes(k * n));
+        let (a, b) = (random.bytes(m * lda), random.weights(k * n, case % 2 == 0));
         let (a, b) = (int8(&a, a_signed), int8(&b, b_signed));
         let zero = zero_point(&mut random, a_signed);
         let zeros = Zeros::new(&mut random, n, b_signed);
@@ -363,6 +374,22 @@ fn conv_shape(random: &mut Random, case: usize) -> ConvShape {
     }
 }
 
+/// A convolution of 3 x 3 with steps of 1 over many channels, for which there is a way of its own.
+fn square_shape(random: &mut Random) -> ConvShape {
+    ConvShape {
+        batch: 1 + random.below(2),
+        in_h: 3 + random.below(8),
+        in_w: 3 + random.below(9),
+        in_c: 16 * (1 + random.below(3)),
+        out_c: 16 + random.below(20),
+        kernel: [3, 3],
+        stride: [1, 1],
+        dilation: [1, 1],
+        pads: [[1; 4], [0; 4], [2, 1, 0, 3], [2; 4]][random.below(4)],
+        groups: 1,
+    }
+}
+
 /// The products behind one output: (input index, or `None` in the padding; weight index).
 fn terms(shape: &ConvShape, index: usize) -> Vec<(Option<usize>, usize)> {
     let col = index % shape.out_c;
@@ -423,11 +450,14 @@ fn f32_convolutions_follow_the_definition() {
 #[test]
 fn int8_convolutions_follow_the_definition() {
     let mut random = Random(5);
-    for case in 0..150 {
-        let shape = conv_shape(&mut random, case);
+    for case in 0..190 {
+        let shape = match case {
+            ..150 => conv_shape(&mut random, case),
+            _ => square_shape(&mut random),
+        };
         let (in_signed, w_signed) = (random.below(2) == 0, random.below(3) > 0);
         let input = random.bytes(shape.input_len());
-        let weights = random.bytes(shape.weights_len());
+        let weights = random.weights(shape.weights_len(), case % 3 == 0);
         let (values, weights) = (int8(&input, in_signed), int8(&weights, w_signed));
         let zero = zero_point(&mut random, in_signed);
         let zeros = Zeros::new(&mut random, shape.out_c, w_signed);
@@ -445,6 +475,30 @@ fn int8_convolutions_follow_the_definition() {
             let input = ConvInput { values, zero_point: zero };
             conv2d_i8(ctx, &shape, input, &packed, out);
         });
+    }
+}
+
+#[test]
+fn int8_convolutions_do_not_overflow() {
+    // The most channels that minimal filtering takes, and one step more, at the largest magnitudes.
+    for (in_c, left, zero, right, right_zero) in
+        [(896, 255, 0, 127, -128), (896, 0, 255, -128, 127), (912, 255, 0, 127, -128)]
+    {
+        let mut shape = square_shape(&mut Random(6));
+        (shape.batch, shape.in_h, shape.in_w) = (1, 4, 4);
+        (shape.in_c, shape.out_c, shape.pads) = (in_c, 16, [0; 4]);
+        let input = vec![left; shape.input_len()];
+        let weights = vec![right; shape.weights_len()];
+        let want = (i32::from(left) - zero) * (i32::from(right) - right_zero) * 9 * in_c as i32;
+        let got = same_everywhere("extremes", |ctx| {
+            let zeros = WeightZero::Tensor(right_zero);
+            let packed = PackedConvI8::new(ctx.isa, &shape, Int8::I8(&weights), zeros);
+            let mut out = vec![0; shape.output_len()];
+            let input = ConvInput { values: Int8::U8(&input), zero_point: zero };
+            conv2d_i8(ctx, &shape, input, &packed, Output::I32(&mut out));
+            out
+        });
+        assert!(got.into_iter().all(|sum| sum == want), "{in_c} channels");
     }
 }
 

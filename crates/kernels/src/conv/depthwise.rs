@@ -39,11 +39,19 @@ pub(super) struct Tap {
 /// Output pixels that are computed at once, so that they share the loads of the weights.
 pub(super) const PIXELS: usize = 4;
 
+/// Groups of [`NR`] channels that are computed at once where there is a single pixel, so that
+/// several sums are under way.
+pub(super) const CHUNKS: usize = 4;
+
 /// A depthwise kernel for one row of output pixels.
 pub(super) trait Row {
     /// Computes and stores `N` pixels from `x` on for the channels from `col` on. `FULL` says
     /// that there are [`NR`] of them, one for each input channel.
     fn pixels<const N: usize, const FULL: bool>(&self, taps: &[Tap], x: usize, col: usize);
+
+    /// Computes and stores [`CHUNKS`] times [`NR`] channels from `col` on for the pixel `x`; each
+    /// has an input channel.
+    fn chunks(&self, taps: &[Tap], x: usize, col: usize);
 }
 
 /// Calls `row` for all pixels and channels of row `line`.
@@ -71,17 +79,27 @@ pub(super) fn walk(shape: &ConvShape, line: usize, row: &impl Row) {
 /// All channels of the pixels `xs`, which have the same taps.
 #[inline(always)]
 fn columns<const N: usize>(shape: &ConvShape, xs: Range<usize>, row: &impl Row, taps: &[Tap]) {
-    for col in (0..shape.out_c).step_by(NR) {
-        let full = shape.group_out_c() == 1 && col + NR <= shape.out_c;
-        let mut x = xs.start;
-        while x < xs.end {
-            match (full, x + N <= xs.end) {
+    let mut col = 0;
+    if xs.len() == 1 && shape.group_out_c() == 1 {
+        while col + CHUNKS * NR <= shape.out_c {
+            row.chunks(taps, xs.start, col);
+            col += CHUNKS * NR;
+        }
+    }
+    // Channels within pixels: so input and output are walked in the order of memory.
+    let mut x = xs.start;
+    while x < xs.end {
+        let many = x + N <= xs.end;
+        for col in (col..shape.out_c).step_by(NR) {
+            let full = shape.group_out_c() == 1 && col + NR <= shape.out_c;
+            match (full, many) {
                 (true, true) => row.pixels::<N, true>(taps, x, col),
                 (true, false) => row.pixels::<1, true>(taps, x, col),
-                (false, _) => row.pixels::<1, false>(taps, x, col),
+                (false, true) => (x..x + N).for_each(|x| row.pixels::<1, false>(taps, x, col)),
+                (false, false) => row.pixels::<1, false>(taps, x, col),
             }
-            x += if full && x + N <= xs.end { N } else { 1 };
         }
+        x += if many { N } else { 1 };
     }
 }
 

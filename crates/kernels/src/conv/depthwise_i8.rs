@@ -15,7 +15,7 @@ use super::pair_tile_x86::{Avx2Pairs, Avx512Pairs};
 use super::shape::ConvShape;
 use crate::cpu::{Ctx, Job, Level};
 use crate::gemm::driver::Finish;
-use crate::gemm::kernel::NR;
+use crate::gemm::kernel::{BATCH, NR, Sums};
 use crate::gemm::{Matrix, Output, Prepared, WeightZero, unsigned_zero};
 use crate::int8::Int8;
 use crate::scratch::with_scratch;
@@ -290,6 +290,7 @@ impl<P: PairTile, F: Finish<Acc = i32>> Job for On<'_, P, F> {
         let slots = weights.slots();
         let mut prepared = 0;
         let mut rows = Vec::with_capacity(slots);
+        let mut sums = Sums::new();
         for line in self.band.lines.clone() {
             let top = line * shape.stride[0];
             let start = &weights.starts[top % 2];
@@ -301,7 +302,7 @@ impl<P: PairTile, F: Finish<Acc = i32>> Job for On<'_, P, F> {
             rows.clear();
             rows.extend(pairs.map(|pair| pair % slots * self.slot_len()));
             for chunk in self.band.chunks.clone() {
-                self.line(line, chunk, start, &rows);
+                self.line(line, chunk, start, &rows, &mut sums);
             }
         }
     }
@@ -370,7 +371,14 @@ impl<P: PairTile, F: Finish<Acc = i32>> On<'_, P, F> {
 
     /// One line of output pixels for one chunk of channels.
     #[inline(always)]
-    fn line(&self, line: usize, chunk: usize, start: &PairWeights, rows: &[usize]) {
+    fn line(
+        &self,
+        line: usize,
+        chunk: usize,
+        start: &PairWeights,
+        rows: &[usize],
+        sums: &mut Sums<i32>,
+    ) {
         let shape = self.band.source.shape;
         let (col, out_w) = (chunk * NR, shape.out_w());
         let width = NR.min(shape.out_c - col);
@@ -381,27 +389,42 @@ impl<P: PairTile, F: Finish<Acc = i32>> On<'_, P, F> {
         let weights = &start.weights[chunk * group..][..group];
         let first = (chunk - self.band.chunks.start) * self.band.line_len;
         let pixel = (self.band.source.image * shape.out_h() + line) * out_w;
-        let mut x = 0;
-        while x < out_w {
-            let at = first + x * shape.stride[1] * 2 * NR;
-            let (finish, columns) = (&finish, &columns);
-            let out = Pixels { first: pixel + x, col, width, columns, finish };
-            x += match out_w - x {
-                4.. => self.pixels::<4>(weights, rows, at, out),
-                2.. => self.pixels::<2>(weights, rows, at, out),
-                _ => self.pixels::<1>(weights, rows, at, out),
-            };
+        for start in (0..out_w).step_by(BATCH) {
+            let count = BATCH.min(out_w - start);
+            let mut x = 0;
+            while x < count {
+                let at = first + (start + x) * shape.stride[1] * 2 * NR;
+                x += match count - x {
+                    4.. => self.pixels::<4>(weights, rows, at, &mut sums.0[x..]),
+                    2.. => self.pixels::<2>(weights, rows, at, &mut sums.0[x..]),
+                    _ => self.pixels::<1>(weights, rows, at, &mut sums.0[x..]),
+                };
+            }
+            let (row, sums) = (pixel + start, &sums.0[..count]);
+            // SAFETY: `new` demands the level; each pixel is stored by one task.
+            unsafe {
+                if P::AVX2 {
+                    finish.rows_avx2(&columns, row, col, width, sums);
+                    continue;
+                }
+                for (i, sums) in sums.iter().enumerate() {
+                    match width {
+                        NR => finish.row::<true>(&columns, row + i, col, NR, sums),
+                        _ => finish.row::<false>(&columns, row + i, col, width, sums),
+                    }
+                }
+            }
         }
     }
 
-    /// Computes `N` neighbouring pixels whose first column is at `at` of each row of the ring.
+    /// The sums of `N` neighbouring pixels whose first column is at `at` of each row of the ring.
     #[inline(always)]
     fn pixels<const N: usize>(
         &self,
         weights: &[i16],
         rows: &[usize],
         at: usize,
-        out: Pixels<'_, F>,
+        sums: &mut [[i32; NR]],
     ) -> usize {
         let shape = self.band.source.shape;
         let step = Step {
@@ -411,29 +434,10 @@ impl<P: PairTile, F: Finish<Acc = i32>> On<'_, P, F> {
         };
         let last = at + (N - 1) * step.pixel + (step.taps - 1) * step.tap + 2 * NR;
         assert!(rows.iter().all(|row| row + last <= self.band.ring.len()), "the ring is too short");
+        let Some(sums) = sums.first_chunk_mut::<N>() else { panic!("no room for {N} pixels") };
         // SAFETY: `new` demands the level; the rows are within the ring by the check above, and
-        // the weights hold one group per row and tap; each pixel is stored by one task.
-        unsafe {
-            let ring = self.band.ring.as_ptr().add(at);
-            let acc = P::tile::<N>(ring, rows, step, weights.as_ptr());
-            for (i, acc) in acc.iter().enumerate() {
-                let (row, finish) = (out.first + i, out.finish);
-                if out.width == NR {
-                    finish.row::<true>(out.columns, row, out.col, NR, acc);
-                } else {
-                    finish.row::<false>(out.columns, row, out.col, out.width, acc);
-                }
-            }
-        }
+        // the weights hold one group per row and tap.
+        unsafe { P::tile::<N>(self.band.ring.as_ptr().add(at), rows, step, weights.as_ptr(), sums) }
         N
     }
-}
-
-/// Where neighbouring results go.
-struct Pixels<'a, F: Finish> {
-    first: usize,
-    col: usize,
-    width: usize,
-    columns: &'a F::Columns,
-    finish: &'a F,
 }

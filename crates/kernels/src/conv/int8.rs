@@ -3,6 +3,8 @@
 use super::depthwise_i8::DepthwiseI8;
 use super::im2col::PatchRows;
 use super::shape::ConvShape;
+#[cfg(target_arch = "x86_64")]
+use super::winograd::{self, Winograd};
 use crate::cpu::{Ctx, Isa};
 use crate::gemm::driver::Rows;
 use crate::gemm::rows::{Convert, MatrixRows};
@@ -16,6 +18,8 @@ enum Form {
     /// One matrix per group.
     Groups(Vec<PackedI8>),
     Depthwise(DepthwiseI8),
+    #[cfg(target_arch = "x86_64")]
+    Winograd(Winograd),
 }
 
 impl PackedConvI8 {
@@ -36,6 +40,10 @@ impl PackedConvI8 {
         if shape.is_depthwise() {
             return PackedConvI8(Form::Depthwise(DepthwiseI8::new(shape, weights, zero)));
         }
+        #[cfg(target_arch = "x86_64")]
+        if winograd::applies(isa, shape) {
+            return PackedConvI8(Form::Winograd(Winograd::new(shape, weights, zero)));
+        }
         let n = shape.group_out_c();
         let group = |first: usize| {
             let at = |k, col| weights.get(shape.weight_index(k, first + col));
@@ -49,6 +57,8 @@ impl PackedConvI8 {
         match &self.0 {
             Form::Groups(groups) => groups.iter().map(PackedI8::bytes).sum(),
             Form::Depthwise(weights) => weights.bytes(),
+            #[cfg(target_arch = "x86_64")]
+            Form::Winograd(weights) => weights.bytes(),
         }
     }
 }
@@ -82,6 +92,8 @@ pub fn conv2d_i8(
     assert_eq!(output.len(), shape.output_len(), "output of {shape:?}");
     match &weights.0 {
         Form::Depthwise(weights) => weights.run(ctx, shape, input, output),
+        #[cfg(target_arch = "x86_64")]
+        Form::Winograd(weights) => weights.run(ctx, shape, input, output),
         Form::Groups(groups) => {
             assert_eq!(groups.len(), shape.groups, "weights packed for other groups");
             for (index, weights) in groups.iter().enumerate() {

@@ -16,6 +16,9 @@ pub(super) struct Step {
 
 /// A few output pixels times [`NR`] channels, from pairs of interleaved input rows.
 pub(super) trait PairTile {
+    /// Whether the instructions include AVX2.
+    const AVX2: bool;
+
     /// Sums over the pairs of rows at `ring + rows[i]` and over the kernel columns. The weights
     /// hold a group of [`NR`] pairs per row and kernel column.
     ///
@@ -27,7 +30,8 @@ pub(super) trait PairTile {
         rows: &[usize],
         step: Step,
         weights: *const i16,
-    ) -> [[i32; NR]; N];
+        sums: &mut [[i32; NR]; N],
+    );
 
     /// Writes `(byte ^ flip) - zero` of both rows, interleaved.
     ///
@@ -46,12 +50,15 @@ pub(super) trait PairTile {
 pub(super) struct ScalarPairs;
 
 impl PairTile for ScalarPairs {
+    const AVX2: bool = false;
+
     unsafe fn tile<const N: usize>(
         ring: *const i16,
         rows: &[usize],
         step: Step,
         weights: *const i16,
-    ) -> [[i32; NR]; N] {
+        sums: &mut [[i32; NR]; N],
+    ) {
         let mut acc = [[0i32; NR]; N];
         for (i, row) in rows.iter().enumerate() {
             for tap in 0..step.taps {
@@ -69,7 +76,7 @@ impl PairTile for ScalarPairs {
                 }
             }
         }
-        acc
+        *sums = acc;
     }
 
     unsafe fn widen(even: &[u8; NR], odd: &[u8; NR], flip: u8, zero: u8, out: *mut i16) {

@@ -11,15 +11,18 @@ use crate::gemm::kernel::NR;
 pub(super) struct Avx2Pairs;
 
 impl PairTile for Avx2Pairs {
+    const AVX2: bool = true;
+
     #[inline(always)]
     unsafe fn tile<const N: usize>(
         ring: *const i16,
         rows: &[usize],
         step: Step,
         weights: *const i16,
-    ) -> [[i32; NR]; N] {
+        sums: &mut [[i32; NR]; N],
+    ) {
         // SAFETY: the caller's promise.
-        unsafe { tile_avx2::<N>(ring, rows, step, weights) }
+        unsafe { tile_avx2::<N>(ring, rows, step, weights, sums) }
     }
 
     #[inline(always)]
@@ -44,7 +47,8 @@ unsafe fn tile_avx2<const N: usize>(
     rows: &[usize],
     step: Step,
     weights: *const i16,
-) -> [[i32; NR]; N] {
+    sums: &mut [[i32; NR]; N],
+) {
     let mut acc = [[_mm256_setzero_si256(); 2]; N];
     let mut group = weights;
     for row in rows {
@@ -66,7 +70,6 @@ unsafe fn tile_avx2<const N: usize>(
             }
         }
     }
-    let mut sums = [[0; NR]; N];
     for (sums, acc) in sums.iter_mut().zip(&acc) {
         // SAFETY: `sums` has 16 elements.
         unsafe {
@@ -74,7 +77,6 @@ unsafe fn tile_avx2<const N: usize>(
             _mm256_storeu_si256(sums.as_mut_ptr().add(8).cast(), acc[1]);
         }
     }
-    sums
 }
 
 /// # Safety
@@ -99,15 +101,18 @@ unsafe fn widen_avx2(even: &[u8; NR], odd: &[u8; NR], flip: u8, zero: u8, out: *
 pub(super) struct Avx512Pairs;
 
 impl PairTile for Avx512Pairs {
+    const AVX2: bool = true;
+
     #[inline(always)]
     unsafe fn tile<const N: usize>(
         ring: *const i16,
         rows: &[usize],
         step: Step,
         weights: *const i16,
-    ) -> [[i32; NR]; N] {
+        sums: &mut [[i32; NR]; N],
+    ) {
         // SAFETY: the caller's promise.
-        unsafe { tile_avx512::<N>(ring, rows, step, weights) }
+        unsafe { tile_avx512::<N>(ring, rows, step, weights, sums) }
     }
 
     #[inline(always)]
@@ -132,7 +137,8 @@ unsafe fn tile_avx512<const N: usize>(
     rows: &[usize],
     step: Step,
     weights: *const i16,
-) -> [[i32; NR]; N] {
+    sums: &mut [[i32; NR]; N],
+) {
     let mut acc = [_mm512_setzero_si512(); N];
     let mut group = weights;
     for row in rows {
@@ -150,10 +156,8 @@ unsafe fn tile_avx512<const N: usize>(
             }
         }
     }
-    let mut sums = [[0; NR]; N];
     for (sums, acc) in sums.iter_mut().zip(acc) {
         // SAFETY: `sums` has 16 elements.
         unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), acc) }
     }
-    sums
 }

@@ -2,11 +2,9 @@
 
 use std::ops::Range;
 
-use bytemuck::Zeroable;
-
-use super::kernel::{MAX_MR, Microkernel, NR, Tile};
+use super::kernel::{BATCH, Microkernel, NR, Sums};
 use super::panels::Panels;
-use crate::cpu::Job;
+use crate::cpu::{Job, Level};
 use crate::scratch::with_scratch;
 use crate::threads::Pool;
 
@@ -47,6 +45,31 @@ pub(crate) trait Finish: Copy + Sync {
         width: usize,
         acc: &[Self::Acc; NR],
     );
+
+    /// As [`Finish::row`], with the same results, for neighbouring rows on processors that have
+    /// AVX2.
+    ///
+    /// # Safety
+    /// As [`Finish::row`] for each row, and the CPU has AVX2.
+    #[inline(always)]
+    unsafe fn rows_avx2(
+        &self,
+        columns: &Self::Columns,
+        row: usize,
+        col: usize,
+        width: usize,
+        sums: &[[Self::Acc; NR]],
+    ) {
+        for (r, acc) in sums.iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe {
+                match width {
+                    NR => self.row::<true>(columns, row + r, col, NR, acc),
+                    _ => self.row::<false>(columns, row + r, col, width, acc),
+                }
+            }
+        }
+    }
 }
 
 /// How the output is cut into tasks: blocks of rows by blocks of panels.
@@ -151,15 +174,16 @@ where
         let (data, stride) = self.rows.fetch(self.range, self.scratch);
         assert!(data.len() >= (count - 1) * stride + k, "rows of A are too short");
         let left = Left { data, stride, first, count };
+        let mut sums = Sums::new();
         for index in self.cols {
             let width = NR.min(self.panels.n() - index * NR);
             // SAFETY: `drive` demands the level; rows of A are long enough by the check above,
             // panels by packing; this task alone stores these outputs.
             unsafe {
                 if width == NR {
-                    panel::<K, F, true>(&left, self.panels, index, NR, self.finish);
+                    panel::<K, F, true>(&left, self.panels, index, NR, self.finish, &mut sums);
                 } else {
-                    panel::<K, F, false>(&left, self.panels, index, width, self.finish);
+                    panel::<K, F, false>(&left, self.panels, index, width, self.finish, &mut sums);
                 }
             }
         }
@@ -187,20 +211,32 @@ unsafe fn panel<K: Microkernel, F: Finish<Acc = K::Acc>, const FULL: bool>(
     index: usize,
     width: usize,
     finish: &F,
+    sums: &mut Sums<K::Acc>,
 ) {
     // A copy of its own, which stores through raw pointers cannot change: so it stays in registers.
     let finish = *finish;
     let (b, col) = (panels.panel(index), index * NR);
     let columns = finish.columns(col, width);
-    let mut tile: Tile<K::Acc> = [[K::Acc::zeroed(); NR]; MAX_MR];
-    for row in (0..left.count).step_by(K::MR) {
-        let rows = K::MR.min(left.count - row);
+    for start in (0..left.count).step_by(BATCH) {
+        let rows = BATCH.min(left.count - start);
+        for row in (0..rows).step_by(K::MR) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let a = left.data.as_ptr().add((start + row) * left.stride);
+                let (rows, tile) = (K::MR.min(rows - row), sums.tile(row));
+                K::tile(rows, panels.groups(), a, left.stride, b.as_ptr(), tile);
+            }
+        }
+        let (first, sums) = (left.first + start, &sums.0[..rows]);
         // SAFETY: the caller's promise.
         unsafe {
-            let a = left.data.as_ptr().add(row * left.stride);
-            K::tile(rows, panels.groups(), a, left.stride, b.as_ptr(), &mut tile);
-            for (r, acc) in tile.iter().enumerate().take(rows) {
-                finish.row::<FULL>(&columns, left.first + row + r, col, width, acc);
+            match K::LEVEL {
+                Level::Scalar => {
+                    for (r, sums) in sums.iter().enumerate() {
+                        finish.row::<FULL>(&columns, first + r, col, width, sums);
+                    }
+                }
+                _ => finish.rows_avx2(&columns, first, col, width, sums),
             }
         }
     }

@@ -6,7 +6,11 @@ use super::panels::Panels;
 use super::rows::{MatrixRows, Same};
 use super::scalar::ScalarF32;
 #[cfg(target_arch = "x86_64")]
-use super::{x86_avx2::Avx2F32, x86_avx512::Avx512F32};
+use super::{
+    x86_avx2::Avx2F32,
+    x86_avx512::Avx512F32,
+    x86_finish::{Rows as FinishRows, ToFloats},
+};
 use crate::cpu::{Ctx, Level};
 use crate::threads::SharedMut;
 
@@ -236,5 +240,34 @@ impl Finish for FloatFinish<'_> {
         }
         // SAFETY: the caller's promise.
         store(unsafe { self.out.range(start..start + width) }, &lanes);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn rows_avx2(
+        &self,
+        bias: &[f32; NR],
+        row: usize,
+        col: usize,
+        width: usize,
+        sums: &[[f32; NR]],
+    ) {
+        if width < NR {
+            for (r, acc) in sums.iter().enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe { self.row::<false>(bias, row + r, col, width, acc) }
+            }
+            return;
+        }
+        let (first, stride) = (row * self.stride + self.first_col + col, self.stride);
+        let range = first..first + (sums.len() - 1) * stride + NR;
+        let residual = self.epilogue.residual.map(|r| r[range.clone()].as_ptr());
+        let clamp = self.epilogue.clamp.map(|clamp| (clamp.lo, clamp.hi));
+        let out = self.out.pointer(range);
+        // SAFETY: the pointers were checked; the caller's promise for the rest.
+        unsafe {
+            let to = ToFloats { bias, residual, clamp };
+            to.store(sums, FinishRows { out, stride, width });
+        }
     }
 }

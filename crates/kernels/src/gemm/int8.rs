@@ -8,7 +8,9 @@ use super::panels::Panels;
 use super::rows::{Convert, MatrixRows, Unsign, Widen};
 use super::scalar::ScalarI16;
 #[cfg(target_arch = "x86_64")]
-use super::{x86_avx2::Avx2I16, x86_avx512::Avx512I16, x86_avx512::Avx512U8};
+use super::{
+    mixed, x86_avx2::Avx2I16, x86_avx2_u8::Avx2U8, x86_avx512::Avx512I16, x86_avx512::Avx512U8,
+};
 use crate::cpu::{Ctx, Isa, Level};
 use crate::int8::Int8;
 use crate::threads::Pool;
@@ -55,8 +57,20 @@ impl<'a> WeightZero<'a> {
 enum Layout {
     /// i16 pairs of `weight - zero_point`.
     Pairs(Panels<i16>),
-    /// i8 quads of weights, and the sum of each column, which takes the zero point of A off.
+    /// i8 quads of weights (on AVX2 those of [`super::mixed`]), and the sum of each column, which
+    /// takes the zero point of A off.
     Quads(Panels<i8>, Vec<i32>),
+}
+
+/// i8 weights as the instruction set wants them, if it can multiply bytes.
+fn quads(isa: Isa, k: usize, n: usize, at: impl Fn(usize, usize) -> i8) -> Option<Panels<i8>> {
+    match isa.level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => Some(Avx512U8::pack(k, n, at)),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => Some(mixed::pack(k, n, at)).filter(mixed::Mixed::pays).map(|m| m.panels),
+        _ => None,
+    }
 }
 
 /// The right operand of an int8 product, packed once, for one instruction set.
@@ -106,13 +120,15 @@ impl PackedI8 {
         }
         let centred = |row: usize, col: usize| at(row, col) - zero.get(col);
         let fits = zero.is_zero() && (0..n).all(|c| (0..k).all(|r| i8::try_from(at(r, c)).is_ok()));
-        let layout = if isa.level() == Level::Avx512 && fits {
-            let sums = (0..n).map(|c| (0..k).map(|r| at(r, c)).sum()).collect();
-            Layout::Quads(Panels::pack(k, n, 4, |r, c| at(r, c) as i8), sums)
-        } else {
-            Layout::Pairs(Panels::pack(k, n, 2, |r, c| {
+        let bytes = if fits { quads(isa, k, n, |r, c| at(r, c) as i8) } else { None };
+        let layout = match bytes {
+            Some(panels) => {
+                let sums = (0..n).map(|c| (0..k).map(|r| at(r, c)).sum()).collect();
+                Layout::Quads(panels, sums)
+            }
+            None => Layout::Pairs(Panels::pack(k, n, 2, |r, c| {
                 i16::try_from(centred(r, c)).expect("zero points are of the weights' type")
-            }))
+            })),
         };
         PackedI8 { k, isa, layout }
     }
@@ -221,12 +237,17 @@ pub(crate) fn drive_i8<S: Source>(
         Layout::Quads(panels, sums) => {
             let rows = a.source.rows(Unsign { flip, zero_point: zero }, 4 * panels.groups());
             let output = output.compensate(sums, -i32::from(zero));
-            // SAFETY: only packed for AVX-512, which is the level of `ctx.isa`, so the CPU has it;
-            // the output was checked when prepared.
-            unsafe { run::<Avx512U8, _>(ctx.pool, m, panels, &rows, output) }
+            // SAFETY: only packed for these two, of which one is the level of `ctx.isa`, so the CPU
+            // has it; the output was checked when prepared.
+            unsafe {
+                match ctx.isa.level() {
+                    Level::Avx512 => run::<Avx512U8, _>(ctx.pool, m, panels, &rows, output),
+                    _ => run::<Avx2U8, _>(ctx.pool, m, panels, &rows, output),
+                }
+            }
         }
         #[cfg(not(target_arch = "x86_64"))]
-        Layout::Quads(..) => unreachable!("packed for AVX-512 only"),
+        Layout::Quads(..) => unreachable!("packed for x86 only"),
     }
 }
 

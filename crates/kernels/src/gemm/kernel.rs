@@ -2,6 +2,7 @@
 
 use bytemuck::Pod;
 
+use super::panels::Panels;
 use crate::cpu::{Job, Level};
 
 /// Columns per panel of the packed right operand, on every instruction set.
@@ -10,13 +11,38 @@ pub(crate) const NR: usize = 16;
 /// The most rows that any microkernel computes at once.
 pub(crate) const MAX_MR: usize = 16;
 
+/// Rows of sums that are finished together, so that what an epilogue prepares pays off: whole
+/// tiles of every microkernel.
+pub(crate) const BATCH: usize = 48;
+
+/// Sums of a batch, with room for a tile that begins at the last row.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Sums<T>(pub(crate) [[T; NR]; BATCH + MAX_MR]);
+
+impl<T: Pod> Sums<T> {
+    pub(crate) fn new() -> Self {
+        Sums([[T::zeroed(); NR]; BATCH + MAX_MR])
+    }
+
+    /// The tile that begins at `row`.
+    #[inline(always)]
+    pub(crate) fn tile(&mut self, row: usize) -> &mut Tile<T> {
+        let Some(tile) = self.0[row..].first_chunk_mut() else {
+            panic!("a tile begins behind its batch")
+        };
+        tile
+    }
+}
+
 /// The accumulators of one tile, row by row.
 pub(crate) type Tile<T> = [[T; NR]; MAX_MR];
 
 /// The innermost loop of a matrix product: a few rows of A times one panel of B.
 ///
 /// The k dimension is cut into steps of [`Microkernel::GROUP`] elements. Rows of A hold their
-/// groups one after the other; a panel of B holds, per group, [`NR`] columns of `GROUP` elements.
+/// groups one after the other; a panel of B holds, per group, [`NR`] columns of `GROUP` elements,
+/// unless [`Microkernel::pack`] does it in another way.
 /// Each accumulator starts at zero and runs over k in order.
 pub(crate) trait Microkernel {
     /// Element of the left operand.
@@ -34,12 +60,17 @@ pub(crate) trait Microkernel {
     /// Name by the grammar `gemm_A_B_ACC__ISA_MRxNR`.
     const NAME: &'static str;
 
+    /// Packs a right operand of `k` rows and `n` columns with elements `at(k, n)`.
+    fn pack(k: usize, n: usize, at: impl Fn(usize, usize) -> Self::B) -> Panels<Self::B> {
+        Panels::pack(k, n, Self::GROUP, at)
+    }
+
     /// Computes the tile of `rows` (1 to `MR`) rows that start at `a` and lie `lda` elements
     /// apart, times the panel at `b`.
     ///
     /// # Safety
-    /// The CPU has `LEVEL`. Each row has `groups * GROUP` readable elements, the panel
-    /// `groups * NR * GROUP`.
+    /// The CPU has `LEVEL`. Each row has `groups * GROUP` readable elements, and the panel comes
+    /// from [`Microkernel::pack`], with as many groups.
     unsafe fn tile(
         rows: usize,
         groups: usize,

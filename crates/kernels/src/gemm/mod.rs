@@ -11,6 +11,8 @@ pub(crate) mod driver;
 mod float;
 mod int8;
 pub(crate) mod kernel;
+#[cfg(target_arch = "x86_64")]
+mod mixed;
 mod output;
 pub(crate) mod panels;
 pub(crate) mod rows;
@@ -19,7 +21,11 @@ mod table;
 #[cfg(target_arch = "x86_64")]
 mod x86_avx2;
 #[cfg(target_arch = "x86_64")]
+mod x86_avx2_u8;
+#[cfg(target_arch = "x86_64")]
 mod x86_avx512;
+#[cfg(target_arch = "x86_64")]
+mod x86_finish;
 
 pub use float::{Clamp, Epilogue, Matrix, PackedF32, gemm_f32};
 pub(crate) use float::{FloatFinish, drive_f32, load};
@@ -30,4 +36,4 @@ pub use output::{Dequantize, Output, Requantize, Residual};
 pub(crate) use scalar::ScalarF32;
 pub use table::{Kernel, kernels};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86_avx2::Avx2F32;
+pub(crate) use x86_avx2::{Avx2F32, Avx2I16};

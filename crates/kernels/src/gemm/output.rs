@@ -3,6 +3,8 @@
 use super::driver::Finish;
 use super::float::{Clamp, Matrix, load, matrix_fits, store};
 use super::kernel::NR;
+#[cfg(target_arch = "x86_64")]
+use super::x86_finish::{Bytes, Rows, ToBytes};
 use crate::int8::{Int8, Int8Mut};
 use crate::threads::SharedMut;
 
@@ -74,6 +76,22 @@ impl Output<'_> {
             Output::Int8(Int8Mut::I8(values), _) => values.len(),
             Output::I32(values) => values.len(),
             Output::F32(values, _) => values.len(),
+        }
+    }
+
+    /// The `len` results from `start` on, without a residual.
+    pub fn range(&mut self, start: usize, len: usize) -> Output<'_> {
+        match self {
+            Output::Int8(Int8Mut::U8(values), to) => {
+                let to = Requantize { residual: None, ..*to };
+                Output::Int8(Int8Mut::U8(&mut values[start..][..len]), to)
+            }
+            Output::Int8(Int8Mut::I8(values), to) => {
+                let to = Requantize { residual: None, ..*to };
+                Output::Int8(Int8Mut::I8(&mut values[start..][..len]), to)
+            }
+            Output::I32(values) => Output::I32(&mut values[start..][..len]),
+            Output::F32(values, to) => Output::F32(&mut values[start..][..len], *to),
         }
     }
 
@@ -345,6 +363,27 @@ impl Finish for Int8Finish<'_> {
         // SAFETY: the caller's promise.
         unsafe { self.place.store(start, width, &bytes) }
     }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn rows_avx2(
+        &self,
+        cols: &Int8Columns,
+        row: usize,
+        col: usize,
+        width: usize,
+        sums: &[[i32; NR]],
+    ) {
+        let (place, Range { lo, hi, zero_point }) = (&self.place, cols.range);
+        let (first, last) = (place.start(row, col), place.start(row + sums.len() - 1, col));
+        let residual = self.requantize.residual.as_ref();
+        let residual = residual.map(|r| r.pointer(first..last + width));
+        let (add, multiplier) = (&cols.add, &cols.multiplier);
+        let to = ToBytes { add, multiplier, residual, lo, hi, zero_point };
+        let out = place.out.pointer(first..last + width);
+        // SAFETY: the pointers were checked; the caller's promise for the rest.
+        unsafe { to.store(sums, Rows { out, stride: place.stride, width }) }
+    }
 }
 
 impl Residual<'_> {
@@ -356,6 +395,15 @@ impl Residual<'_> {
         for (lane, byte) in lanes.iter_mut().zip(load(&self.values.bytes()[start..], width)) {
             *lane += (i32::from(byte ^ flip) - zero) as f32 * self.multiplier;
         }
+    }
+
+    /// The values of a range, by a pointer to the first.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn pointer(&self, range: std::ops::Range<usize>) -> Bytes {
+        let flip = self.values.flip();
+        let first = self.values.bytes()[range].as_ptr();
+        Bytes { first, flip, zero: self.zero_point + i32::from(flip), multiplier: self.multiplier }
     }
 }
 

@@ -14,17 +14,19 @@ pub(crate) struct Panels<T> {
     element: std::marker::PhantomData<T>,
     n: usize,
     groups: usize,
-    panel_len: usize,
+    /// Where each panel ends, in elements.
+    ends: Vec<usize>,
 }
 
 impl<T: Pod> Panels<T> {
     /// Packs the matrix whose element in row `k` and column `n` is `at(k, n)`.
     pub(crate) fn pack(k: usize, n: usize, group: usize, at: impl Fn(usize, usize) -> T) -> Self {
         let groups = k.div_ceil(group);
-        let panel_len = groups * group * NR;
-        let bytes = n.div_ceil(NR) * panel_len * size_of::<T>();
-        let lines = vec![Line::zeroed(); bytes.div_ceil(size_of::<Line>())];
-        let mut panels = Panels { lines, element: std::marker::PhantomData, n, groups, panel_len };
+        let (panel_len, count) = (groups * group * NR, n.div_ceil(NR));
+        let bytes = count * panel_len * size_of::<T>();
+        let mut panels = Panels::empty(n, groups);
+        panels.lines = vec![Line::zeroed(); bytes.div_ceil(size_of::<Line>())];
+        panels.ends = (1..=count).map(|end| end * panel_len).collect();
         let data = bytemuck::cast_slice_mut::<Line, T>(&mut panels.lines);
         for (index, panel) in data.chunks_exact_mut(panel_len.max(1)).enumerate() {
             let cols = index * NR..n.min((index + 1) * NR);
@@ -38,6 +40,20 @@ impl<T: Pod> Panels<T> {
             }
         }
         panels
+    }
+
+    /// A matrix whose panels are to be added by [`Panels::push`].
+    pub(crate) fn empty(n: usize, groups: usize) -> Self {
+        let element = std::marker::PhantomData;
+        Panels { lines: Vec::new(), element, n, groups, ends: Vec::new() }
+    }
+
+    /// Adds a panel of at least `bytes` bytes, all zero, which begins at a cache line.
+    pub(crate) fn push(&mut self, bytes: usize) -> &mut [T] {
+        let start = self.lines.len();
+        self.lines.resize(start + bytes.div_ceil(size_of::<Line>()), Line::zeroed());
+        self.ends.push(self.lines.len() * size_of::<Line>() / size_of::<T>());
+        bytemuck::cast_slice_mut(&mut self.lines[start..])
     }
 
     /// Number of columns.
@@ -59,7 +75,8 @@ impl<T: Pod> Panels<T> {
     #[inline(always)]
     pub(crate) fn panel(&self, index: usize) -> &[T] {
         let data = bytemuck::cast_slice::<Line, T>(&self.lines);
-        &data[index * self.panel_len..][..self.panel_len]
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &data[start..self.ends[index]]
     }
 
     /// Bytes held.

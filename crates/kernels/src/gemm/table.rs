@@ -5,6 +5,8 @@ use super::scalar::{ScalarF32, ScalarI16};
 #[cfg(target_arch = "x86_64")]
 use super::x86_avx2::{Avx2F32, Avx2I16};
 #[cfg(target_arch = "x86_64")]
+use super::x86_avx2_u8::Avx2U8;
+#[cfg(target_arch = "x86_64")]
 use super::x86_avx512::{Avx512F32, Avx512I16, Avx512U8};
 use crate::cpu::Level;
 
@@ -39,6 +41,7 @@ macro_rules! each_kernel {
         {
             $visit::<Avx2F32>($($arg),*);
             $visit::<Avx2I16>($($arg),*);
+            $visit::<Avx2U8>($($arg),*);
             $visit::<Avx512F32>($($arg),*);
             $visit::<Avx512U8>($($arg),*);
             $visit::<Avx512I16>($($arg),*);
@@ -147,13 +150,14 @@ mod tests {
                 let lda = k + 3;
                 let a: Vec<K::A> = values(rows * lda, rows as u32);
                 let b: Vec<K::B> = values(k * NR, 99);
+                let panels = K::pack(k, NR, |p, col| b[p * NR + col]);
+                let panel = panels.panel(0).as_ptr();
                 let mut tile: Tile<K::Acc> = [[K::Acc::zeroed(); NR]; MAX_MR];
-                // SAFETY: the CPU has the level; both operands are as long as said.
-                unsafe { K::tile(rows, groups, a.as_ptr(), lda, b.as_ptr(), &mut tile) };
+                // SAFETY: the CPU has the level; the rows are as long as said, the panel packed.
+                unsafe { K::tile(rows, groups, a.as_ptr(), lda, panel, &mut tile) };
                 for (row, got) in tile.iter().enumerate().take(rows) {
                     for (col, got) in got.iter().enumerate() {
-                        let right =
-                            |p: usize| b[(p / K::GROUP * NR + col) * K::GROUP + p % K::GROUP];
+                        let right = |p: usize| b[p * NR + col];
                         let want = K::Acc::sum((0..k).map(|p| (a[row * lda + p], right(p))));
                         let name = type_name::<K>();
                         assert_eq!(*got, want, "{name} {rows} rows, k {k}, at {row}, {col}");

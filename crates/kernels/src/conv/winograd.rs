@@ -1,0 +1,336 @@
+//! int8 convolution of 3 x 3 with steps of 1, by minimal filtering: F(2 x 2, 3 x 3) of Winograd, in
+//! the form of Lavin and Gray 2016, in integers and therefore exact.
+//!
+//! A tile of 4 x 4 inputs gives 2 x 2 outputs with 16 products per pair of channels instead of 36.
+//! The transform of the weights has halves in it; twice that matrix, `2G`, has none, and the sums
+//! come out four times too large, which two shifts to the right undo. All lies within 16 bits
+//! (inputs 4 * 255, weights 9 * 255) and the sums within 32, so nothing is lost.
+//!
+//! It pays where 16-bit products cost as much as 8-bit ones: on AVX2 without VNNI.
+
+use std::ops::Range;
+
+use super::int8::ConvInput;
+use super::shape::ConvShape;
+use super::winograd_x86::{Taps, transform_input, transform_sums};
+use crate::cpu::{Ctx, Isa, Job, Level};
+use crate::gemm::driver::Finish;
+use crate::gemm::kernel::{BATCH, MAX_MR, Microkernel, NR, Sums, Tile};
+use crate::gemm::panels::Panels;
+use crate::gemm::rows::pitch;
+use crate::gemm::{Avx2I16, Matrix, Output, Prepared, WeightZero, unsigned_zero};
+use crate::int8::Int8;
+use crate::scratch::with_scratch;
+
+/// Inputs of a tile, and so the number of matrix products.
+const TAPS: usize = 16;
+
+/// The most input channels for which four times a sum fits 32 bits, whatever the weights are.
+const MOST_CHANNELS: usize = 900;
+
+/// Bytes of transformed inputs that one task aims at: they stay in the second-level cache.
+const INPUT_BYTES: usize = 256 << 10;
+
+/// `2G`: from the three weights of a line to four.
+const WEIGHTS: [[i32; 3]; 4] = [[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]];
+
+/// Weights transformed for each of the 16 taps, in channels by out channels.
+pub(super) struct Winograd {
+    in_c: usize,
+    taps: Vec<Panels<i16>>,
+}
+
+/// Whether this way is open, and quicker.
+pub(super) fn applies(isa: Isa, shape: &ConvShape) -> bool {
+    let plain = shape.kernel == [3, 3] && shape.stride == [1, 1] && shape.dilation == [1, 1];
+    let channels = shape.in_c.is_multiple_of(NR) && (NR..=MOST_CHANNELS).contains(&shape.in_c);
+    isa.level() == Level::Avx2 && plain && shape.groups == 1 && channels && shape.out_c >= NR
+}
+
+/// The transformed weights of one pair of channels.
+fn transform_weights(weights: &[[i32; 3]; 3]) -> [i16; TAPS] {
+    let mut lines = [[0; 3]; 4];
+    for (line, factors) in lines.iter_mut().zip(WEIGHTS) {
+        for (x, sum) in line.iter_mut().enumerate() {
+            *sum = (0..3).map(|y| factors[y] * weights[y][x]).sum();
+        }
+    }
+    let mut taps = [0; TAPS];
+    for (i, tap) in taps.iter_mut().enumerate() {
+        let (line, factors) = (&lines[i / 4], WEIGHTS[i % 4]);
+        // At most 9 * 255.
+        *tap = (0..3).map(|x| factors[x] * line[x]).sum::<i32>() as i16;
+    }
+    taps
+}
+
+impl Winograd {
+    pub(super) fn new(shape: &ConvShape, weights: Int8<'_>, zero: WeightZero<'_>) -> Winograd {
+        let (in_c, out_c) = (shape.in_c, shape.out_c);
+        let mut planes = vec![vec![0i16; in_c * out_c]; TAPS];
+        for out in 0..out_c {
+            let zero = zero.get(out);
+            for channel in 0..in_c {
+                let first = (out * in_c + channel) * 9;
+                let mut square = [[0; 3]; 3];
+                for (i, weight) in square.as_flattened_mut().iter_mut().enumerate() {
+                    *weight = weights.get(first + i) - zero;
+                }
+                let taps = transform_weights(&square);
+                for (plane, tap) in planes.iter_mut().zip(taps) {
+                    plane[out * in_c + channel] = tap;
+                }
+            }
+        }
+        let pack = |plane: Vec<i16>| Avx2I16::pack(in_c, out_c, |k, n| plane[n * in_c + k]);
+        Winograd { in_c, taps: planes.into_iter().map(pack).collect() }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.taps.iter().map(Panels::bytes).sum()
+    }
+
+    /// # Panics
+    /// When the weights were packed for another shape or instruction set.
+    pub(super) fn run(
+        &self,
+        ctx: Ctx<'_>,
+        shape: &ConvShape,
+        input: ConvInput<'_>,
+        output: Output<'_>,
+    ) {
+        let same = self.in_c == shape.in_c && self.taps[0].n() == shape.out_c;
+        assert!(same && applies(ctx.isa, shape), "weights packed for another shape");
+        let output = Matrix { data: output, stride: shape.out_c };
+        match Prepared::new(output, shape.out_pixels(), shape.out_c, 0) {
+            Prepared::Int8(finish) => self.finish(ctx, shape, input, &finish),
+            Prepared::I32(finish) => self.finish(ctx, shape, input, &finish),
+            Prepared::F32(finish) => self.finish(ctx, shape, input, &finish),
+        }
+    }
+
+    fn finish<F: Finish<Acc = i32>>(
+        &self,
+        ctx: Ctx<'_>,
+        shape: &ConvShape,
+        input: ConvInput<'_>,
+        finish: &F,
+    ) {
+        let zero = unsigned_zero(input.values, input.zero_point);
+        let flip = input.values.flip();
+        let padding = vec![zero ^ flip; shape.in_c];
+        let bytes = input.values.bytes();
+        let image = Image { shape, bytes, padding: &padding, taps: Taps { flip, zero } };
+        let split = Split::new(ctx.pool.threads(), shape, self.taps[0].count());
+        ctx.pool.for_each_range(split.tasks(), 1, |tasks| {
+            for task in tasks {
+                let (tiles, panels) = split.task(task);
+                let rows = tiles.len() + MAX_MR;
+                let inputs = TAPS * tiles.len() * pitch::<i16>(shape.in_c) / 2;
+                with_scratch::<i32, _>(TAPS * rows * NR + inputs, |scratch| {
+                    let (sums, inputs) = scratch.split_at_mut(TAPS * rows * NR);
+                    let (sums, _) = sums.as_chunks_mut::<NR>();
+                    let inputs = bytemuck::cast_slice_mut(inputs);
+                    let weights = &self.taps;
+                    let block = Block { weights, image, tiles, panels, inputs, sums, finish };
+                    // SAFETY: `applies` demands AVX2.
+                    unsafe { Avx2I16::featured(block) }
+                });
+            }
+        });
+    }
+}
+
+/// Tiles of 2 x 2 outputs per line, and lines of them per image.
+fn grid(shape: &ConvShape) -> [usize; 2] {
+    [shape.out_h().div_ceil(2), shape.out_w().div_ceil(2)]
+}
+
+/// How the output is cut into tasks: blocks of tiles by blocks of panels.
+struct Split {
+    tiles: usize,
+    panels: usize,
+    block_tiles: usize,
+    block_panels: usize,
+}
+
+impl Split {
+    fn new(threads: usize, shape: &ConvShape, panels: usize) -> Split {
+        let tiles = shape.batch * grid(shape).iter().product::<usize>();
+        let fitting = (INPUT_BYTES / (TAPS * 2 * shape.in_c)).clamp(Avx2I16::MR, 96);
+        let wanted = if threads == 1 { 1 } else { threads * 2 };
+        let blocks = tiles.div_ceil(fitting).max(1);
+        // Even blocks, so that the last one is no remainder.
+        let block_tiles = tiles.div_ceil(blocks).next_multiple_of(Avx2I16::MR);
+        let blocks = tiles.div_ceil(block_tiles).max(1);
+        let block_panels = panels.div_ceil(wanted.div_ceil(blocks)).max(1);
+        Split { tiles, panels, block_tiles, block_panels }
+    }
+
+    fn tasks(&self) -> usize {
+        self.tiles.div_ceil(self.block_tiles) * self.panels.div_ceil(self.block_panels)
+    }
+
+    fn task(&self, task: usize) -> (Range<usize>, Range<usize>) {
+        let blocks = self.tiles.div_ceil(self.block_tiles);
+        let (tile, panel) = (task % blocks * self.block_tiles, task / blocks * self.block_panels);
+        let tiles = tile..self.tiles.min(tile + self.block_tiles);
+        (tiles, panel..self.panels.min(panel + self.block_panels))
+    }
+}
+
+/// The input, and how its bytes become numbers.
+#[derive(Clone, Copy)]
+struct Image<'a> {
+    shape: &'a ConvShape,
+    bytes: &'a [u8],
+    /// A pixel of padding.
+    padding: &'a [u8],
+    taps: Taps,
+}
+
+impl Image<'_> {
+    /// The first output pixel of a tile: image, row, column.
+    #[inline(always)]
+    fn corner(&self, tile: usize) -> [usize; 3] {
+        let [high, wide] = grid(self.shape);
+        [tile / wide / high, tile / wide % high * 2, tile % wide * 2]
+    }
+
+    /// The 16 input pixels that a tile reads.
+    #[inline(always)]
+    fn pixels(&self, tile: usize) -> [&[u8]; TAPS] {
+        let shape = self.shape;
+        let [image, y, x] = self.corner(tile);
+        let mut pixels = [self.padding; TAPS];
+        for (tap, pixel) in pixels.iter_mut().enumerate() {
+            let row = (y + tap / 4).wrapping_sub(shape.pads[0]);
+            let col = (x + tap % 4).wrapping_sub(shape.pads[1]);
+            if row < shape.in_h && col < shape.in_w {
+                let first = ((image * shape.in_h + row) * shape.in_w + col) * shape.in_c;
+                *pixel = &self.bytes[first..][..shape.in_c];
+            }
+        }
+        pixels
+    }
+}
+
+/// One task: tiles times panels.
+struct Block<'a, F> {
+    weights: &'a [Panels<i16>],
+    image: Image<'a>,
+    tiles: Range<usize>,
+    panels: Range<usize>,
+    /// Transformed inputs, tap by tap, tile by tile.
+    inputs: &'a mut [i16],
+    /// Sums of one panel, tap by tap, tile by tile.
+    sums: &'a mut [[i32; NR]],
+    finish: &'a F,
+}
+
+impl<F: Finish<Acc = i32>> Job for Block<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(mut self) {
+        self.transform();
+        for panel in self.panels.clone() {
+            self.multiply(panel);
+            self.store(panel);
+        }
+    }
+}
+
+impl<F: Finish<Acc = i32>> Block<'_, F> {
+    /// From the transformed inputs of one tap to those of the next.
+    fn step(&self) -> usize {
+        self.tiles.len() * pitch::<i16>(self.image.shape.in_c)
+    }
+
+    /// From the sums of one tap to those of the next.
+    fn rows(&self) -> usize {
+        self.tiles.len() + MAX_MR
+    }
+
+    #[inline(always)]
+    fn transform(&mut self) {
+        let (step, pitch) = (self.step(), pitch::<i16>(self.image.shape.in_c));
+        for (i, tile) in self.tiles.clone().enumerate() {
+            let pixels = self.image.pixels(tile);
+            let out = &mut self.inputs[i * pitch..];
+            // SAFETY: `applies` demands AVX2.
+            unsafe { transform_input(self.image.taps, &pixels, step, out) }
+        }
+    }
+
+    /// The sums of all tiles and taps for one panel.
+    #[inline(always)]
+    fn multiply(&mut self, panel: usize) {
+        let (count, rows) = (self.tiles.len(), self.rows());
+        let (step, pitch) = (self.step(), pitch::<i16>(self.image.shape.in_c));
+        for (tap, weights) in self.weights.iter().enumerate() {
+            let inputs = &self.inputs[tap * step..][..step];
+            let sums = &mut self.sums[tap * rows..][..rows];
+            for first in (0..count).step_by(Avx2I16::MR) {
+                let left = Avx2I16::MR.min(count - first);
+                let Some(tile) = sums[first..].first_chunk_mut::<MAX_MR>() else { continue };
+                let tile: &mut Tile<i32> = tile;
+                let (a, b) = (inputs[first * pitch..].as_ptr(), weights.panel(panel).as_ptr());
+                // SAFETY: `applies` demands AVX2; a row has `in_c` elements, which is an even
+                // number and what the panels were packed for.
+                unsafe { Avx2I16::tile(left, weights.groups(), a, pitch, b, tile) }
+            }
+        }
+    }
+
+    /// From sums to results.
+    #[inline(always)]
+    fn store(&self, panel: usize) {
+        let shape = self.image.shape;
+        let (out_h, out_w) = (shape.out_h(), shape.out_w());
+        // A copy of its own, which stores through raw pointers cannot change.
+        let finish = *self.finish;
+        let (col, width) = (panel * NR, NR.min(shape.out_c - panel * NR));
+        let columns = finish.columns(col, width);
+        let mut lines = [Sums::new(); 2];
+        let [_, wide] = grid(shape);
+        let mut tile = self.tiles.start;
+        while tile < self.tiles.end {
+            // Tiles side by side make two lines of outputs.
+            let count = (wide - tile % wide).min(self.tiles.end - tile).min(BATCH / 2);
+            let [image, y, x] = self.image.corner(tile);
+            for i in 0..count {
+                let sums = &self.sums[tile - self.tiles.start + i..];
+                let [top, bottom] = &mut lines;
+                let (top, bottom) = (&mut top.0[2 * i..], &mut bottom.0[2 * i..]);
+                // SAFETY: `applies` demands AVX2.
+                unsafe { transform_sums(sums, self.rows(), [top, bottom]) }
+            }
+            let across = (2 * count).min(out_w - x);
+            for (down, line) in lines.iter().enumerate().take(2.min(out_h - y)) {
+                let row = (image * out_h + y + down) * out_w + x;
+                // SAFETY: `applies` demands AVX2; each tile and panel belongs to one task.
+                unsafe { finish.rows_avx2(&columns, row, col, width, &line.0[..across]) }
+            }
+            tile += count;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_follow_the_definition() {
+        let square = [[1, -2, 3], [-4, 5, -6], [7, -8, 9]];
+        let taps = transform_weights(&square);
+        let at = |i: usize, j: usize| {
+            let each = |y: usize, x: usize| WEIGHTS[i][y] * square[y][x] * WEIGHTS[j][x];
+            (0..9).map(|k| each(k / 3, k % 3)).sum::<i32>()
+        };
+        for (tap, &got) in taps.iter().enumerate() {
+            assert_eq!(i32::from(got), at(tap / 4, tap % 4), "{tap}");
+        }
+    }
+}
