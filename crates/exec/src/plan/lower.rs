@@ -215,6 +215,26 @@ impl<'a> Lowering<'a> {
         (!self.taken.contains(&reader)).then(|| (reader, self.graph.node(reader)))
     }
 
+    /// Whether a node is part of a step already.
+    pub fn is_taken(&self, node: NodeId) -> bool {
+        self.taken.contains(&node)
+    }
+
+    /// Where a node stands in the order of execution.
+    pub fn place(&self, node: NodeId) -> usize {
+        self.position[&node]
+    }
+
+    /// Whether a value depends on the inputs: it is no constant, nor a dequantized one.
+    pub fn is_computed(&self, value: ValueId) -> bool {
+        let Some(producer) = self.uses.producer(value) else {
+            return self.graph.constant(value).is_none();
+        };
+        let node = self.graph.node(producer);
+        let codes = node.input(0).and_then(|v| self.graph.constant(v));
+        !(node.is("DequantizeLinear") && codes.is_some())
+    }
+
     /// Type of a value.
     pub fn ty(&self, value: ValueId) -> &ValueType {
         &self.types[value.index()]

@@ -72,7 +72,7 @@ impl Session {
         let scope = Scope {
             table,
             opsets: &model.opsets,
-            mode: options.mode,
+            mode: mode_of(&graph, options.mode),
             kernels: &Ctx { isa, pool: &pool },
             arena: &build_arena,
         };
@@ -200,6 +200,21 @@ impl Session {
     fn named(&self, outputs: Vec<Tensor>) -> Vec<(String, Tensor)> {
         self.outputs.iter().map(|port| port.name.clone()).zip(outputs).collect()
     }
+}
+
+/// A model without quantization has nothing to compute on integers, so more may be fused.
+fn mode_of(graph: &Graph, asked: Mode) -> Mode {
+    match asked {
+        Mode::Integer if !is_quantized(graph) => Mode::Float,
+        mode => mode,
+    }
+}
+
+fn is_quantized(graph: &Graph) -> bool {
+    graph.nodes().any(|(_, node)| {
+        let mut inner = node.attrs.iter().flat_map(|(_, attr)| attr.graphs());
+        node.op.contains("QuantizeLinear") || node.is("DequantizeLinear") || inner.any(is_quantized)
+    })
 }
 
 fn isa_of(options: &SessionOptions) -> Result<Isa> {

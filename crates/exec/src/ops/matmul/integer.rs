@@ -1,5 +1,6 @@
 //! Matrix products on 8-bit codes.
 
+use super::dynamic;
 use super::float::output_shape;
 use crate::plan::integer::finish::{Finish, int8};
 use crate::plan::integer::product::{Operands, Product, product, weight_zero};
@@ -28,6 +29,9 @@ pub(crate) fn lower_integer(
 fn try_lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Lowered, String> {
     let b = node.input(1).ok_or("the weight is missing")?;
     let a = node.input(0).ok_or("an input is missing")?;
+    if node.is("MatMul") && lowering.is_computed(b) {
+        return dynamic::lower(lowering, id, node);
+    }
     let Some([rows, cols]) = lowering.ty(b).fixed_shape().as_deref().and_then(matrix) else {
         return Err("the weight is not one matrix".to_string());
     };

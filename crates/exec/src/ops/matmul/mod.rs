@@ -1,6 +1,7 @@
 //! `MatMul` and `Gemm`.
 
 mod blocks;
+mod dynamic;
 pub(crate) mod float;
 mod gemm;
 mod integer;

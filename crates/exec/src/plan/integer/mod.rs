@@ -2,9 +2,10 @@
 //!
 //! [`lower`] looks at one node. Dequantization before it and quantization after it are read by
 //! [`codes`]; [`product`] makes convolutions and matrix products, [`pointwise`] tables and
-//! arithmetic of two operands, [`movement`] everything that only moves or selects codes.
+//! arithmetic of two operands, [`composite`] tables for functions of several operators, [`movement`] everything that only moves or selects codes.
 
 pub(crate) mod codes;
+mod composite;
 pub(crate) mod finish;
 mod movement;
 mod pointwise;
@@ -31,6 +32,9 @@ pub(crate) enum Outcome {
 pub(crate) fn lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Outcome> {
     if !matches!(node.domain.as_str(), "" | "ai.onnx") {
         return Ok(Outcome::Float(None));
+    }
+    if let Some(step) = composite::lower(lowering, id, node) {
+        return Ok(Outcome::Step(Box::new(step)));
     }
     let found = match node.op.as_str() {
         "Conv" | "ConvTranspose" => ops::conv::lower_integer(lowering, id, node)?,

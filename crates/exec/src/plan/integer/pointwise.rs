@@ -91,15 +91,25 @@ fn chain(lowering: &Lowering, input: Coded, nodes: Vec<NodeId>) -> Result<Lowere
     let values = apply(lowering, all_values(input), functions)?;
     let table = Table::new(&values, dtype, quantizer);
     let output = quantize.output(0).ok_or("no output")?;
+    Ok(table_step(input, nodes, output, table))
+}
+
+/// The step that looks up the codes `input` and gives `output`.
+pub(super) fn table_step(
+    input: Coded,
+    nodes: Vec<NodeId>,
+    output: ValueId,
+    table: Table,
+) -> Lowered {
     let kernel = TableKernel { input: input.dtype, table };
-    let mut step =
-        Lowered::new(nodes, Box::new(kernel), vec![Some(input.value)], output, Rule::AnyOfFirst);
+    let inputs = vec![Some(input.value)];
+    let mut step = Lowered::new(nodes, Box::new(kernel), inputs, output, Rule::AnyOfFirst);
     step.integer = true;
-    Ok(step)
+    step
 }
 
 /// The numbers that the 256 codes stand for, by the codes' bits.
-fn all_values(input: Coded) -> Tensor {
+pub(super) fn all_values(input: Coded) -> Tensor {
     let value = |byte: u8| {
         let code = if input.dtype == DType::I8 { i32::from(byte as i8) } else { i32::from(byte) };
         input.affine.dequantize(code)
@@ -139,6 +149,13 @@ impl Table {
         let codes = values.to_f32().unwrap_or_default().into_iter().map(|v| quantizer.code(v));
         bytes.iter_mut().zip(codes).for_each(|(byte, code)| *byte = code as u8);
         Table { dtype, bytes }
+    }
+
+    /// From what the 256 codes become, as 8-bit codes.
+    pub(super) fn of_codes(codes: &Tensor) -> Option<Table> {
+        let dtype = codes.dtype();
+        let bytes = Box::new(<[u8; 256]>::try_from(codes.bytes()).ok()?);
+        matches!(dtype, DType::U8 | DType::I8).then_some(Table { dtype, bytes })
     }
 
     /// From codes of one meaning to codes of another; `None` when nothing changes.

@@ -149,6 +149,38 @@ impl Requantized {
     }
 }
 
+/// A product of two coded tensors, and what becomes of its sums.
+pub(crate) struct CodedPair {
+    pub inputs: [Coded; 2],
+    pub finish: Finish,
+    /// Nodes after the product that are part of the step.
+    pub tail: Vec<NodeId>,
+    pub output: ValueId,
+}
+
+/// Matches the quantization around a product with `columns` columns of which no operand is
+/// constant.
+///
+/// # Errors
+/// Why it cannot be computed on codes.
+pub(crate) fn coded_pair(
+    lowering: &Lowering,
+    node: &Node,
+    columns: usize,
+) -> Result<CodedPair, Why> {
+    let operand = |index: usize| coded(lowering, node.input(index).ok_or("an input is missing")?);
+    let inputs = [operand(0)?, operand(1)?];
+    let unit = f64::from(inputs[0].affine.scale) * f64::from(inputs[1].affine.scale);
+    let Ok(target) = target(lowering, node) else {
+        let finish = Finish::Float { scale: vec![unit as f32; columns], bias: None, clamp: None };
+        let output = node.output(0).ok_or("no output")?;
+        return Ok(CodedPair { inputs, finish, tail: Vec::new(), output });
+    };
+    let (output, tail) = (target.output, target.nodes.clone());
+    let codes = Requantized { target, residual: None }.codes(None, &vec![unit; columns]);
+    Ok(CodedPair { inputs, finish: Finish::Codes(codes), tail, output })
+}
+
 /// The kernels' view of the zero points of a weight.
 pub(crate) fn weight_zero(zeros: &[i32]) -> WeightZero<'_> {
     match zeros.iter().all(|&z| z == 0) {
