@@ -3,28 +3,37 @@
     $(bench/oracle-env) bench/latency.py int8.onnx
     $(bench/oracle-env) bench/latency.py --mode float /tmp/fewbit-bench/resnet50.onnx
 
-`fewbit bench` and ONNX Runtime take turns over several rounds, each in a
-process of its own; every round gives one median. `--precise` adds a row for
-ONNX Runtime with kernels that do not saturate where there is no VNNI: those
-compute what fewbit computes.
+`fewbit bench` and the peers that are installed (ONNX Runtime, OpenVINO) take
+turns over several rounds, each in a process of its own; every round gives one
+median. The ratio is to the fastest peer. `--precise` adds a row for ONNX Runtime
+with kernels that do not saturate where there is no VNNI: those compute what
+fewbit computes. `--prefix` puts a command in front of each, for example one that
+pins it to processors.
 """
 
 import argparse
+import importlib.util
 import json
+import shlex
 import sys
 from pathlib import Path
 
 from measure import BENCH, FEWBIT, fewbit_binary, interleave, ratio, spread, table
 
+PEERS = {"onnxruntime": "peer_latency.py", "openvino": "peer_openvino.py"}
+
 
 def arguments():
-    parser = argparse.ArgumentParser(description="Compare the latency of fewbit and ONNX Runtime.")
+    installed = [name for name in PEERS if importlib.util.find_spec(name)]
+    parser = argparse.ArgumentParser(description="Compare the latency of fewbit and other engines.")
     parser.add_argument("model", type=Path, nargs="+")
     parser.add_argument("--mode", choices=["float", "simulate", "integer"], default="integer", help="how fewbit runs the files")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of ONNX Runtime in each round")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each peer in each round")
+    parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=installed, help="[default: those installed]")
     parser.add_argument("--precise", action="store_true", help="also run ONNX Runtime without saturating kernels")
+    parser.add_argument("--prefix", default="", help="put before each command; {cpus} becomes 0-1 for two threads, and so on")
     parser.add_argument("--fewbit", type=Path, default=FEWBIT)
     parser.add_argument("--peer-only", action="store_true", help="leave fewbit out")
     return parser.parse_args()
@@ -35,11 +44,12 @@ def commands(options, model, threads):
     if not options.peer_only:
         binary = fewbit_binary(options.fewbit)
         tools["fewbit"] = [binary, "bench", model, "--mode", options.mode, "--threads", threads, "--json"]
-    peer = [sys.executable, BENCH / "peer_latency.py", model, threads, options.seconds]
-    tools["onnxruntime"] = peer
+    for name in options.peers:
+        tools[name] = [sys.executable, BENCH / PEERS[name], model, threads, options.seconds]
     if options.precise:
-        tools["onnxruntime precise"] = [*peer, "precise"]
-    return tools
+        tools["onnxruntime precise"] = [sys.executable, BENCH / PEERS["onnxruntime"], model, threads, options.seconds, "precise"]
+    prefix = shlex.split(options.prefix.replace("{cpus}", f"0-{threads - 1}"))
+    return {name: [*prefix, *command] for name, command in tools.items()}
 
 
 def main():
@@ -48,11 +58,12 @@ def main():
         for threads in options.threads:
             runs = interleave(commands(options, model, threads), options.rounds)
             medians = {name: [json.loads(run.output)["median_ms"] for run in done] for name, done in runs.items()}
+            fastest = min((medians[name] for name in options.peers), key=lambda values: sorted(values)[len(values) // 2])
             for name, values in medians.items():
                 memory = [run.peak_mb for run in runs[name]]
-                rows.append([model.name, threads, name, spread(values, 3), ratio(values, medians["onnxruntime"]), spread(memory, 0)])
+                rows.append([model.name, threads, name, spread(values, 3), ratio(values, fastest), spread(memory, 0)])
     print(f"batch 1, median of {options.rounds} rounds (least to greatest); fewbit in mode {options.mode}\n")
-    table(["model", "threads", "engine", "ms", "ratio", "peak MB"], rows)
+    table(["model", "threads", "engine", "ms", "ratio to best peer", "peak MB"], rows)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,49 @@
+"""OpenVINO's latency at batch 1; see latency.py.
+
+    peer_openvino.py MODEL THREADS SECONDS
+
+In f32 where the file says so, as the others: `INFERENCE_PRECISION_HINT` keeps it
+from rounding to bf16 where the processor could.
+"""
+
+import json
+import sys
+import time
+
+import numpy as np
+import openvino
+
+WARM_UP = 3
+
+
+def feed(model):
+    """Normal noise for floats, ones for the rest; unknown extents are 1."""
+    rng, inputs = np.random.default_rng(0), {}
+    for value in model.inputs:
+        shape = [extent.get_length() if extent.is_static else 1 for extent in value.partial_shape]
+        kind = value.element_type.to_dtype()
+        floating = np.issubdtype(kind, np.floating)
+        inputs[value.any_name] = (rng.standard_normal(shape) if floating else np.ones(shape)).astype(kind)
+    return inputs
+
+
+def main():
+    model, threads, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+    settings = {
+        "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False,
+    }
+    compiled = openvino.Core().compile_model(model, "CPU", settings)
+    request, inputs, times = compiled.create_infer_request(), feed(compiled), []
+    for _ in range(WARM_UP):
+        request.infer(inputs)
+    end = time.perf_counter() + seconds
+    while len(times) < 8 or time.perf_counter() < end:
+        start = time.perf_counter()
+        request.infer(inputs)
+        times.append((time.perf_counter() - start) * 1e3)
+    print(json.dumps({"median_ms": float(np.median(times)), "p90_ms": float(np.percentile(times, 90)), "runs": len(times)}))
+
+
+if __name__ == "__main__":
+    main()
