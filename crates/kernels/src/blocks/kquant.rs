@@ -1,6 +1,6 @@
 //! The formats with blocks of 256: `Q2_K` to `Q6_K`, `IQ4_XS`, `TQ1_0`, `TQ2_0`.
 
-use super::plain::{IQ4_VALUES, pack_value_codes};
+use super::plain::{IQ4_VALUES, pack_value_codes, widen};
 use super::planes::{add1, add2, pack, unpack2, unpack4};
 use super::unit::{Convert, Halves, Pairs, Quads, ROWS, SPAN, in_quads};
 use super::weights::{Blocks, Weights, gather2, take};
@@ -10,21 +10,32 @@ const UNITS: usize = 8;
 
 /// Nibbles of unit `u`: 32 bytes hold two units.
 fn plane_nibbles(bytes: &[u8], u: usize) -> [u8; SPAN] {
-    std::array::from_fn(|i| bytes[u / 2 * 32 + i] >> (u % 2 * 4) & 15)
+    shifted(&bytes[u / 2 * 32..], u % 2 * 4, 15)
+}
+
+/// Bits of 32 bytes.
+fn shifted(bytes: &[u8], shift: usize, mask: u8) -> [u8; SPAN] {
+    let mut codes = [0; SPAN];
+    for (code, byte) in codes.iter_mut().zip(&bytes[..SPAN]) {
+        *code = byte >> shift & mask;
+    }
+    codes
 }
 
 /// Two bits of each element of unit `u`: 32 bytes hold four units.
 fn crumbs(bytes: &[u8], u: usize) -> [u8; SPAN] {
-    std::array::from_fn(|i| bytes[u / 4 * 32 + i] >> (u % 4 * 2) & 3)
+    shifted(&bytes[u / 4 * 32..], u % 4 * 2, 3)
 }
 
 /// One bit of each element of unit `u`, from 32 bytes.
 fn bits(bytes: &[u8], u: usize) -> [u8; SPAN] {
-    std::array::from_fn(|i| bytes[i] >> u & 1)
+    shifted(bytes, u, 1)
 }
 
 fn joined(low: [u8; SPAN], high: [u8; SPAN], shift: usize) -> [u8; SPAN] {
-    std::array::from_fn(|i| low[i] | high[i] << shift)
+    let mut codes = low;
+    codes.iter_mut().zip(high).for_each(|(code, high)| *code |= high << shift);
+    codes
 }
 
 /// 256 codes of 6 bits in 192 bytes.
@@ -80,6 +91,7 @@ pub(super) struct Q4K;
 
 impl Weights for Q4K {
     type Unit = Quads;
+    type Stored = Quads;
     const UNITS: usize = UNITS;
     const BLOCK: usize = 144;
     const CHAIN: usize = 8;
@@ -106,6 +118,7 @@ pub(super) struct Q5K;
 
 impl Weights for Q5K {
     type Unit = Quads;
+    type Stored = Quads;
     const UNITS: usize = UNITS;
     const BLOCK: usize = 176;
     const CHAIN: usize = 4;
@@ -151,6 +164,7 @@ pub(super) struct Q6K;
 
 impl Weights for Q6K {
     type Unit = Halves;
+    type Stored = Halves;
     const UNITS: usize = UNITS;
     const BLOCK: usize = 210;
     const CHAIN: usize = 2;
@@ -164,8 +178,7 @@ impl Weights for Q6K {
         for (u, packed) in codes.chunks_exact_mut(384).enumerate() {
             // Per 128 elements: 64 bytes of nibbles, two units in the lower halves first.
             let low = |block: &[u8]| -> [u8; SPAN] {
-                let at = u / 4 * 64 + u % 2 * 32;
-                std::array::from_fn(|i| block[at + i] >> (u / 2 % 2 * 4) & 15)
+                shifted(&block[u / 4 * 64 + u % 2 * 32..], u / 2 % 2 * 4, 15)
             };
             let codes = in_quads(|r| joined(low(blocks[r]), crumbs(&blocks[r][128..], u), 4));
             let (low, high) = packed.split_at_mut(256);
@@ -204,6 +217,7 @@ fn q3_step(bytes: &[u8], sixteen: usize) -> u8 {
 
 impl Weights for Q3K {
     type Unit = Halves;
+    type Stored = Halves;
     const UNITS: usize = UNITS;
     const BLOCK: usize = 110;
     const CHAIN: usize = 4;
@@ -247,6 +261,7 @@ pub(super) struct Q2K;
 
 impl Weights for Q2K {
     type Unit = Halves;
+    type Stored = Halves;
     const UNITS: usize = UNITS;
     const BLOCK: usize = 84;
     const CHAIN: usize = 4;
@@ -294,6 +309,7 @@ fn xs_step(block: &[u8], u: usize) -> u8 {
 
 impl Weights for Iq4Xs {
     type Unit = Pairs;
+    type Stored = Pairs;
     const UNITS: usize = UNITS;
     const BLOCK: usize = 136;
 
@@ -322,7 +338,7 @@ impl Weights for Iq4Xs {
             for ((scale, d), step) in unit.scale.iter_mut().zip(&d).zip(steps) {
                 *scale = d * (f32::from(*step) - 32.0);
             }
-            C::lookup(&IQ4_VALUES, codes, &mut unit.codes);
+            widen(&C::lookup(&IQ4_VALUES, codes), &mut unit.codes);
         }
     }
 }
@@ -363,6 +379,7 @@ impl Ternary for Tq2_0 {
 /// Both ternary formats are packed with two bits per code.
 impl<T: Ternary> Weights for T {
     type Unit = Quads;
+    type Stored = Quads;
     const UNITS: usize = UNITS;
     const BLOCK: usize = T::BLOCK;
     const PACKED: usize = 66 * ROWS;

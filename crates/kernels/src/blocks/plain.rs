@@ -1,12 +1,17 @@
 //! The formats with blocks of 32: `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1`, `Q8_0`, `IQ4_NL`, `MXFP4`.
 
 use super::planes::{add1, pack, unpack4};
-use super::unit::{CODES, Convert, HalfPairs, Quads, ROWS, SPAN, in_pairs, in_quads};
+use super::unit::{CODES, Convert, HalfPairs, Pairs, Quads, ROWS, SPAN, in_pairs, in_quads};
 use super::weights::{Blocks, Weights, gather2, take};
 
 /// The 32 codes of 16 bytes of nibbles: lower halves first.
 pub(super) fn nibbles(bytes: &[u8]) -> [u8; SPAN] {
-    std::array::from_fn(|i| bytes[i % 16] >> (i / 16 * 4) & 15)
+    let mut codes = [0; SPAN];
+    let (low, high) = codes.split_at_mut(16);
+    for ((low, high), byte) in low.iter_mut().zip(high).zip(&bytes[..16]) {
+        (*low, *high) = (byte & 15, byte >> 4);
+    }
+    codes
 }
 
 fn pack_nibbles(blocks: &Blocks<'_>, at: usize, packed: &mut [u8]) {
@@ -52,6 +57,7 @@ pub(super) struct Q4_0;
 
 impl Weights for Q4_0 {
     type Unit = Quads;
+    type Stored = Quads;
     const UNITS: usize = 1;
     const BLOCK: usize = 18;
     const CHAIN: usize = 8;
@@ -76,6 +82,7 @@ pub(super) struct Q4_1;
 
 impl Weights for Q4_1 {
     type Unit = Quads;
+    type Stored = Quads;
     const UNITS: usize = 1;
     const BLOCK: usize = 20;
     const CHAIN: usize = 8;
@@ -101,6 +108,7 @@ pub(super) struct Q5_0;
 
 impl Weights for Q5_0 {
     type Unit = Quads;
+    type Stored = Quads;
     const UNITS: usize = 1;
     const BLOCK: usize = 22;
     const CHAIN: usize = 4;
@@ -125,6 +133,7 @@ pub(super) struct Q5_1;
 
 impl Weights for Q5_1 {
     type Unit = Quads;
+    type Stored = Quads;
     const UNITS: usize = 1;
     const BLOCK: usize = 24;
     const CHAIN: usize = 4;
@@ -149,7 +158,8 @@ impl Weights for Q5_1 {
 pub(super) struct Q8_0;
 
 impl Weights for Q8_0 {
-    type Unit = HalfPairs;
+    type Unit = Pairs;
+    type Stored = HalfPairs;
     const UNITS: usize = 1;
     const BLOCK: usize = 34;
     const DIRECT: bool = true;
@@ -162,8 +172,11 @@ impl Weights for Q8_0 {
     }
 
     #[inline(always)]
-    fn unpack<C: Convert>(packed: &[u8], units: &mut [HalfPairs]) {
-        bytemuck::bytes_of_mut(&mut units[0]).copy_from_slice(packed);
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [Pairs]) {
+        let (scales, codes) = take::<32>(packed);
+        units[0].scale = C::halves(scales);
+        let (codes, _) = take::<CODES>(codes);
+        widen(bytemuck::cast_ref(codes), &mut units[0].codes);
     }
 }
 
@@ -174,7 +187,8 @@ pub(super) const IQ4_VALUES: [i8; 16] =
 pub(super) struct Iq4Nl;
 
 impl Weights for Iq4Nl {
-    type Unit = HalfPairs;
+    type Unit = Pairs;
+    type Stored = Pairs;
     const UNITS: usize = 1;
     const BLOCK: usize = 18;
 
@@ -185,11 +199,19 @@ impl Weights for Iq4Nl {
     }
 
     #[inline(always)]
-    fn unpack<C: Convert>(packed: &[u8], units: &mut [HalfPairs]) {
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [Pairs]) {
         let unit = &mut units[0];
         let (scales, packed) = take::<32>(packed);
-        bytemuck::bytes_of_mut(&mut unit.scale).copy_from_slice(scales);
-        C::lookup(&IQ4_VALUES, take::<256>(packed).0, &mut unit.codes);
+        unit.scale = C::halves(scales);
+        widen(&C::lookup(&IQ4_VALUES, take::<256>(packed).0), &mut unit.codes);
+    }
+}
+
+/// The codes in 16 bits.
+#[inline(always)]
+pub(super) fn widen(codes: &[i8; CODES], wide: &mut [i16; CODES]) {
+    for (wide, code) in wide.iter_mut().zip(codes) {
+        *wide = i16::from(*code);
     }
 }
 
@@ -206,6 +228,7 @@ pub(super) struct Mxfp4;
 
 impl Weights for Mxfp4 {
     type Unit = Quads;
+    type Stored = Quads;
     const UNITS: usize = 1;
     const BLOCK: usize = 17;
     const CHAIN: usize = 4;
@@ -224,8 +247,7 @@ impl Weights for Mxfp4 {
             *scale = half_e8m0(exponent);
         }
         unit.min = offsets(&unit.scale, -12.0);
-        let codes = bytemuck::cast_mut::<[u8; CODES], [i8; CODES]>(&mut unit.codes);
-        C::lookup(&FP4_VALUES, take::<256>(packed).0, codes);
+        unit.codes = bytemuck::cast(C::lookup(&FP4_VALUES, take::<256>(packed).0));
     }
 }
 

@@ -3,13 +3,14 @@
 //! `N` bytes of `BITS`-bit planes hold `N * 8 / BITS` codes: plane `p` of byte `i` is code
 //! `p * N + i`.
 
-/// Packs codes below `2^BITS`, starting at bit `shift` of each code, into planes.
+/// Packs `BITS` bits of each code, from bit `shift` on, into planes.
 pub(super) fn pack<const BITS: usize>(codes: &[u8], shift: usize, planes: &mut [u8]) {
     let mask = (1u8 << BITS) - 1;
-    let count = planes.len();
-    for (i, byte) in planes.iter_mut().enumerate() {
-        let bits = |p: usize| (codes[p * count + i] >> shift & mask) << (p * BITS);
-        *byte = (0..8 / BITS).fold(0, |byte, p| byte | bits(p));
+    planes.fill(0);
+    for (p, codes) in codes.chunks_exact(planes.len()).enumerate() {
+        for (byte, code) in planes.iter_mut().zip(codes) {
+            *byte |= (code >> shift & mask) << (p * BITS);
+        }
     }
 }
 

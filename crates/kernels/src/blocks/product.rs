@@ -19,6 +19,9 @@ use crate::threads::SharedMut;
 /// Units that are taken apart at a time: they stay in the first-level cache.
 const CHUNK: usize = 16;
 
+/// Tokens below which stored blocks are read as they are, where that can be.
+const FEW: usize = 8;
+
 /// Tokens that pass over a panel at a time: their codes stay in the second-level cache.
 const TOKENS: usize = 256;
 
@@ -105,8 +108,9 @@ impl<W: Weights> Task<'_, W> {
         sums: &mut [[f32; ROWS]],
     ) {
         let packed = self.weights.panel(panel);
-        if W::DIRECT {
-            return self.pass::<T>(bytemuck::cast_slice(packed), 0, tokens, sums);
+        if W::DIRECT && tokens.len() < FEW {
+            let stored: &[W::Stored] = bytemuck::cast_slice(packed);
+            return self.pass::<W::Stored, T>(stored, 0, tokens, sums);
         }
         let mut units = [W::Unit::zeroed(); CHUNK];
         let blocks = CHUNK / W::UNITS;
@@ -118,15 +122,15 @@ impl<W: Weights> Task<'_, W> {
                 C::ahead(packed);
                 W::unpack::<C>(packed, units);
             }
-            self.pass::<T>(&units[..count], c * CHUNK, tokens.clone(), sums);
+            self.pass::<W::Unit, T>(&units[..count], c * CHUNK, tokens.clone(), sums);
         }
     }
 
     /// Multiplies some units with all tokens.
     #[inline(always)]
-    fn pass<T: Tiles>(
+    fn pass<U: Unit, T: Tiles>(
         &self,
-        units: &[W::Unit],
+        units: &[U],
         block: usize,
         tokens: Range<usize>,
         sums: &mut [[f32; ROWS]],
@@ -139,9 +143,9 @@ impl<W: Weights> Task<'_, W> {
             // has what the tiles need, by `dispatch`.
             unsafe {
                 match sums.len() {
-                    4 => T::tile::<W, 4>(units, inputs, fixed(sums)),
-                    2 => T::tile::<W, 2>(units, inputs, fixed(sums)),
-                    _ => T::tile::<W, 1>(units, inputs, fixed(sums)),
+                    4 => T::tile::<U, W, 4>(units, inputs, fixed(sums)),
+                    2 => T::tile::<U, W, 2>(units, inputs, fixed(sums)),
+                    _ => T::tile::<U, W, 1>(units, inputs, fixed(sums)),
                 }
             }
         }
@@ -181,8 +185,8 @@ impl<W: Weights> Job for InAvx2<'_, '_, W> {
 trait Tiles {
     /// # Safety
     /// As [`Unit::plain`], and the CPU has the instructions.
-    unsafe fn tile<W: Weights, const T: usize>(
-        units: &[W::Unit],
+    unsafe fn tile<U: Unit, W: Weights, const T: usize>(
+        units: &[U],
         tile: super::inputs::Tile,
         sums: &mut Sums<T>,
     );
@@ -191,13 +195,13 @@ trait Tiles {
 struct PlainTiles;
 
 impl Tiles for PlainTiles {
-    unsafe fn tile<W: Weights, const T: usize>(
-        units: &[W::Unit],
+    unsafe fn tile<U: Unit, W: Weights, const T: usize>(
+        units: &[U],
         tile: super::inputs::Tile,
         sums: &mut Sums<T>,
     ) {
         // SAFETY: the caller's promise.
-        unsafe { W::Unit::plain::<W>(units, tile, sums) }
+        unsafe { U::plain::<W>(units, tile, sums) }
     }
 }
 
@@ -207,13 +211,13 @@ struct Avx2Tiles;
 #[cfg(target_arch = "x86_64")]
 impl Tiles for Avx2Tiles {
     #[inline(always)]
-    unsafe fn tile<W: Weights, const T: usize>(
-        units: &[W::Unit],
+    unsafe fn tile<U: Unit, W: Weights, const T: usize>(
+        units: &[U],
         tile: super::inputs::Tile,
         sums: &mut Sums<T>,
     ) {
         // SAFETY: the caller's promise.
-        unsafe { W::Unit::avx2::<W, T>(units, tile, sums) }
+        unsafe { U::avx2::<W, T>(units, tile, sums) }
     }
 }
 

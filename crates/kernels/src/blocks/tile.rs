@@ -88,13 +88,10 @@ fn quad_codes(codes: &[u8; CODES], i: usize) -> [i32; ROWS] {
 
 /// Signed codes times the scales.
 #[inline(always)]
-fn expand_pairs(scale: &[f32; ROWS], codes: &[i8; CODES], out: &mut [[f32; ROWS]; SPAN]) {
-    let words = bytemuck::cast_slice::<i8, u8>(codes).as_chunks::<2>().0;
-    for (pair, out) in words.as_chunks::<ROWS>().0.iter().zip(out.as_chunks_mut::<2>().0) {
+fn expand_pairs(scale: &[f32; ROWS], code: impl Fn(usize) -> i16, out: &mut [[f32; ROWS]; SPAN]) {
+    for (i, out) in out.iter_mut().enumerate() {
         for r in 0..ROWS {
-            let word = i16::from_le_bytes(pair[r]);
-            out[0][r] = scale[r] * f32::from(word << 8 >> 8);
-            out[1][r] = scale[r] * f32::from(word >> 8);
+            out[r] = scale[r] * f32::from(code((i / 2 * ROWS + r) * 2 + i % 2));
         }
     }
 }
@@ -205,7 +202,7 @@ impl Unit for Halves {
 /// # Safety
 /// As [`Unit::plain`].
 unsafe fn plain_pairs(
-    (scale, codes): ([f32; ROWS], &[i8]),
+    (scale, code): ([f32; ROWS], impl Fn(usize) -> i32),
     b: usize,
     tile: Tile,
     sums: &mut [[f32; ROWS]],
@@ -215,8 +212,8 @@ unsafe fn plain_pairs(
         // SAFETY: the caller's promise.
         let block = unsafe { tile.block::<2>(b, t, tokens) };
         for (r, acc) in sums.iter_mut().enumerate() {
-            let code = |i: usize| i32::from(codes[(i / 2 * ROWS + r) * 2 + i % 2]);
-            let dot: i32 = (0..SPAN).map(|i| code(i) * block.codes[i]).sum();
+            let at = |i: usize| (i / 2 * ROWS + r) * 2 + i % 2;
+            let dot: i32 = (0..SPAN).map(|i| code(at(i)) * block.codes[i]).sum();
             *acc = (dot as f32 * scale[r]).mul_add(block.scale, *acc);
         }
     }
@@ -227,13 +224,16 @@ impl Unit for Pairs {
 
     #[inline(always)]
     fn expand<W: Weights>(&self, out: &mut [[f32; ROWS]; SPAN]) {
-        expand_pairs(&self.scale, &self.codes, out);
+        expand_pairs(&self.scale, |at| self.codes[at], out);
     }
 
     unsafe fn plain<W: Weights>(units: &[Pairs], tile: Tile, sums: &mut [[f32; ROWS]]) {
         for (b, unit) in units.iter().enumerate() {
             // SAFETY: the caller's promise.
-            unsafe { plain_pairs((unit.scale, &unit.codes), b, tile, sums) };
+            unsafe {
+                let code = |at: usize| i32::from(unit.codes[at]);
+                plain_pairs((unit.scale, code), b, tile, sums);
+            };
         }
     }
 
@@ -254,14 +254,17 @@ impl Unit for HalfPairs {
         for (scale, bits) in scale.iter_mut().zip(self.scale) {
             *scale = f16::from_bits(bits).to_f32();
         }
-        expand_pairs(&scale, &self.codes, out);
+        expand_pairs(&scale, |at| i16::from(self.codes[at]), out);
     }
 
     unsafe fn plain<W: Weights>(units: &[HalfPairs], tile: Tile, sums: &mut [[f32; ROWS]]) {
         for (b, unit) in units.iter().enumerate() {
             let scale = unit.scale.map(|bits| f16::from_bits(bits).to_f32());
             // SAFETY: the caller's promise.
-            unsafe { plain_pairs((scale, &unit.codes), b, tile, sums) };
+            unsafe {
+                let code = |at: usize| i32::from(unit.codes[at]);
+                plain_pairs((scale, code), b, tile, sums);
+            };
         }
     }
 

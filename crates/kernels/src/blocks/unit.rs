@@ -16,7 +16,7 @@ pub(super) const CODES: usize = ROWS * SPAN;
 ///
 /// Codes stand four of k together: group of k, row, element.
 #[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub(super) struct Quads {
     pub codes: [u8; CODES],
     pub scale: [f32; ROWS],
@@ -26,7 +26,7 @@ pub(super) struct Quads {
 
 /// Unsigned codes of at most 6 bits, and integer steps for each 16 elements, in pairs of one half.
 #[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub(super) struct Halves {
     pub codes: [u8; CODES],
     /// By half of the unit and row: the step, twice.
@@ -38,17 +38,17 @@ pub(super) struct Halves {
     pub min_scale: [f32; ROWS],
 }
 
-/// Signed 8-bit codes, a scale for each row.
+/// Signed 8-bit codes in 16 bits, a scale for each row.
 ///
 /// Codes stand two of k together: pair of k, row, element.
 #[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub(super) struct Pairs {
     pub scale: [f32; ROWS],
-    pub codes: [i8; CODES],
+    pub codes: [i16; CODES],
 }
 
-/// As [`Pairs`], with scales in binary16: also the stored form.
+/// As [`Pairs`], in the stored form of `Q8_0`: codes in 8 bits, scales in binary16.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct HalfPairs {
@@ -89,7 +89,7 @@ pub(super) trait Convert {
     fn ahead(_packed: &[u8]) {}
 
     /// The values that 4-bit codes in two planes choose.
-    fn lookup(values: &[i8; 16], planes: &[u8; CODES / 2], out: &mut [i8; CODES]);
+    fn lookup(values: &[i8; 16], planes: &[u8; CODES / 2]) -> [i8; CODES];
 }
 
 /// In plain Rust.
@@ -101,11 +101,13 @@ impl Convert for Plain {
         std::array::from_fn(|i| f16::from_le_bytes(pairs[i]).to_f32())
     }
 
-    fn lookup(values: &[i8; 16], planes: &[u8; CODES / 2], out: &mut [i8; CODES]) {
+    fn lookup(values: &[i8; 16], planes: &[u8; CODES / 2]) -> [i8; CODES] {
+        let mut out = [0; CODES];
         let (low, high) = out.split_at_mut(CODES / 2);
         for ((low, high), byte) in low.iter_mut().zip(high).zip(planes) {
             *low = values[usize::from(byte & 15)];
             *high = values[usize::from(byte >> 4)];
         }
+        out
     }
 }

@@ -14,13 +14,15 @@ pub(super) type Blocks<'a> = [&'a [u8]; ROWS];
 pub(super) trait Weights: 'static {
     /// What the microkernels read.
     type Unit: Pod + Sync + Unit;
+    /// What they read where there are few tokens and packed blocks need no unpacking.
+    type Stored: Pod + Sync + Unit;
     /// Units per block.
     const UNITS: usize;
     /// Bytes of a stored block of one row.
     const BLOCK: usize;
     /// Bytes of a packed block of 16 rows.
     const PACKED: usize = Self::BLOCK * ROWS;
-    /// Whether packed blocks are units already.
+    /// Whether packed blocks are of type `Stored`.
     const DIRECT: bool = false;
     /// Products of two that are added in 16 bits without overflow.
     const CHAIN: usize = 1;

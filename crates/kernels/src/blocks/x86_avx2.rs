@@ -44,7 +44,8 @@ impl Convert for Avx2 {
     }
 
     #[inline(always)]
-    fn lookup(values: &[i8; 16], planes: &[u8; CODES / 2], out: &mut [i8; CODES]) {
+    fn lookup(values: &[i8; 16], planes: &[u8; CODES / 2]) -> [i8; CODES] {
+        let mut out = [0; CODES];
         // SAFETY: as above; 256 bytes are read, 512 written.
         unsafe {
             let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(values.as_ptr().cast()));
@@ -58,6 +59,7 @@ impl Convert for Avx2 {
                 _mm256_storeu_si256(out.add(CODES / 2).cast(), _mm256_shuffle_epi8(table, high));
             }
         }
+        out
     }
 }
 
@@ -229,14 +231,21 @@ pub(super) unsafe fn halves<const CHAIN: usize, const JOINT: bool, const T: usiz
 
 /// Signed codes and their scales.
 pub(super) trait Signed {
-    fn codes(&self) -> &[i8; CODES];
+    /// The codes of pair `p` and half `h`, in 16 bits.
+    ///
+    /// # Safety
+    /// The CPU has AVX2; `p` is below 16, `h` below 2.
+    unsafe fn codes(&self, p: usize, h: usize) -> __m256i;
+
+    /// The scales of the rows.
     fn scales(&self) -> [f32; ROWS];
 }
 
 impl Signed for Pairs {
     #[inline(always)]
-    fn codes(&self) -> &[i8; CODES] {
-        &self.codes
+    unsafe fn codes(&self, p: usize, h: usize) -> __m256i {
+        // SAFETY: 16 pairs of two halves of 16 codes.
+        unsafe { _mm256_loadu_si256(self.codes.as_ptr().add(p * 32 + h * 16).cast()) }
     }
 
     #[inline(always)]
@@ -247,8 +256,12 @@ impl Signed for Pairs {
 
 impl Signed for HalfPairs {
     #[inline(always)]
-    fn codes(&self) -> &[i8; CODES] {
-        &self.codes
+    unsafe fn codes(&self, p: usize, h: usize) -> __m256i {
+        // SAFETY: 16 pairs of two halves of 16 codes.
+        unsafe {
+            let codes = self.codes.as_ptr().add(p * 32 + h * 16);
+            _mm256_cvtepi8_epi16(_mm_loadu_si128(codes.cast()))
+        }
     }
 
     #[inline(always)]
@@ -267,11 +280,7 @@ pub(super) unsafe fn pairs<U: Signed, const T: usize>(units: &[U], tile: Tile, s
         for p in 0..2 * GROUPS {
             // SAFETY: 16 pairs of 32 bytes of codes; the tile has `T` tokens in each.
             unsafe {
-                let codes = unit.codes().as_ptr().add(p * 32);
-                let w = [
-                    _mm256_cvtepi8_epi16(_mm_loadu_si128(codes.cast())),
-                    _mm256_cvtepi8_epi16(_mm_loadu_si128(codes.add(16).cast())),
-                ];
+                let w = [unit.codes(p, 0), unit.codes(p, 1)];
                 for (t, dots) in dots.iter_mut().enumerate() {
                     let x = *tile.codes.add((b * 2 * GROUPS + p) * T + t);
                     let x = _mm256_set1_epi32(x.cast_signed());
