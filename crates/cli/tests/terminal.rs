@@ -77,7 +77,9 @@ fn other_formats_are_recognised() {
     let inspect = |path: String| -> Ran { run(["inspect", &path]) };
     inspect(file("a.onnx", b"\x80\x02}q\x00.")).fails(4, &["pickle", "torch.onnx.export"]);
     inspect(file("b.onnx", b"\x1c\0\0\0TFL3\x14\0")).fails(4, &["TensorFlow Lite"]);
-    inspect(file("c.onnx", b"GGUF\x03\0\0\0")).fails(4, &["GGUF"]);
+    let gguf = file("c.onnx", b"GGUF\x03\0\0\0");
+    run(["plan", &gguf]).fails(4, &["GGUF"]);
+    inspect(gguf).fails(3, &["c.onnx", "cut off"]);
     inspect(file("d.onnx", b"")).fails(3, &["empty"]);
     inspect(file("e.onnx", b"hello, world")).fails(3, &["e.onnx"]);
     inspect(dir.path().display().to_string()).fails(3, &["directory"]);

@@ -12,7 +12,7 @@
 //! | verb | here | finer steps |
 //! |---|---|---|
 //! | read a model | [`load`] | [`formats::onnx`] |
-//! | look at it | [`inspect`] | [`Session::plan`] |
+//! | look at it | [`inspect`], [`inspect_weights`] | [`Session::plan`] |
 //! | decide | [`plan`] | [`quant::Plan`], [`Recipe`], [`Target`] |
 //! | quantize | [`QuantizeJob`] | [`quant::calibrate`], [`quant::quantize_static`] |
 //! | score | [`evaluate`] | [`quant::evaluate`] |
@@ -51,6 +51,7 @@ mod machine;
 mod plan;
 mod report;
 mod text;
+mod weight_file;
 mod weights;
 
 /// Readers and writers of models and data.
@@ -86,3 +87,6 @@ pub use machine::{cores, describe_machine, peak_rss_bytes};
 pub use plan::{plan, read_plan, recipe, target};
 pub use report::write_report;
 pub use text::{TextOptions, evaluate_text};
+pub use weight_file::{
+    MetadataFacts, TensorFacts, TypeFacts, WeightFileInspection, inspect_weights,
+};

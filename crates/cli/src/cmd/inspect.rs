@@ -1,5 +1,6 @@
 //! `fewbit inspect MODEL`
 
+use super::weight_file;
 use crate::exit::Outcome;
 use crate::ui::{Paint, Table, Ui, bytes, count, printable};
 use fewbit::{Error, Inspection, Result};
@@ -7,7 +8,7 @@ use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// The model file
+    /// The model file: ONNX, GGUF, safetensors, or a folder of safetensors
     model: PathBuf,
     /// Print one JSON object (docs/json.md) instead of text
     #[arg(long)]
@@ -18,6 +19,9 @@ pub struct Args {
 const SHOWN_REASONS: usize = 8;
 
 pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
+    if let Some(facts) = fewbit::inspect_weights(&args.model)? {
+        return weight_file::run(&facts, ui);
+    }
     let source = fewbit::load(&args.model)?;
     let facts = fewbit::inspect(&source);
     if ui.json {

@@ -10,3 +10,4 @@ pub mod plan;
 pub mod quantize;
 pub mod run;
 pub mod text;
+mod weight_file;
