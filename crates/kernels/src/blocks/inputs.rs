@@ -171,10 +171,9 @@ impl Fill<'_> {
                     let block: [i8; SPAN] = std::array::from_fn(|i| block[2 + i].cast_signed());
                     scales[b * tokens + t] = scale;
                     sums[b * tokens + t] = sum(&block, scale);
-                    let codes = &mut codes[b * W * tokens + t..];
-                    for (g, word) in words(&block).into_iter().enumerate() {
-                        codes[g * tokens] = word;
-                    }
+                    let codes = &mut codes[b * W * tokens..][..W * tokens];
+                    let slots = codes[t..].iter_mut().step_by(tokens);
+                    slots.zip(words(&block)).for_each(|(slot, word)| *slot = word);
                 }
             }
         }

@@ -1,8 +1,8 @@
 //! The formats with blocks of 256: `Q2_K` to `Q6_K`, `IQ4_XS`, `TQ1_0`, `TQ2_0`.
 
-use super::plain::{IQ4_VALUES, pack_value_codes, widen};
+use super::plain::{IQ4_VALUES, heads_of, pack_value_codes, widen};
 use super::planes::{add1, add2, pack, unpack2, unpack4};
-use super::unit::{Convert, Halves, Pairs, Quads, ROWS, SPAN, in_quads};
+use super::unit::{Convert, Halves, Minima, Pairs, Quads, ROWS, SPAN, Steps, in_quads};
 use super::weights::{Blocks, Weights, gather2, take};
 
 /// Units of a block.
@@ -74,15 +74,15 @@ fn pack_minima(blocks: &Blocks<'_>, packed: &mut [u8]) {
 }
 
 #[inline(always)]
-fn unpack_minima<C: Convert>(packed: &[u8], units: &mut [Quads]) {
+fn unpack_minima<'h, C: Convert>(packed: &[u8], heads: impl Iterator<Item = &'h mut Minima>) {
     let (scales, packed) = take(packed);
     let (minima, packed) = take(packed);
     let (d, dmin) = (C::halves(scales), C::halves(minima));
     let codes = unpack_sixes(packed);
-    for (unit, codes) in units.iter_mut().zip(codes.as_chunks::<{ 2 * ROWS }>().0) {
+    for (head, codes) in heads.zip(codes.as_chunks::<{ 2 * ROWS }>().0) {
         for r in 0..ROWS {
-            unit.scale[r] = d[r] * f32::from(codes[r]);
-            unit.min[r] = -(dmin[r] * f32::from(codes[ROWS + r]));
+            head.scale[r] = d[r] * f32::from(codes[r]);
+            head.min[r] = -(dmin[r] * f32::from(codes[ROWS + r]));
         }
     }
 }
@@ -95,6 +95,8 @@ impl Weights for Q4K {
     const UNITS: usize = UNITS;
     const BLOCK: usize = 144;
     const CHAIN: usize = 8;
+    const BITS: usize = 4;
+    const HEAD: usize = 256;
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
         let (head, codes) = packed.split_at_mut(256);
@@ -105,9 +107,14 @@ impl Weights for Q4K {
     }
 
     #[inline(always)]
+    fn heads<'h, C: Convert>(packed: &[u8], heads: impl Iterator<Item = &'h mut Minima>) {
+        unpack_minima::<C>(packed, heads);
+    }
+
+    #[inline(always)]
     fn unpack<C: Convert>(packed: &[u8], units: &mut [Quads]) {
         let (head, codes) = packed.split_at(256);
-        unpack_minima::<C>(head, units);
+        Self::heads::<C>(head, heads_of(units));
         for (unit, codes) in units.iter_mut().zip(codes.as_chunks::<256>().0) {
             unpack4(codes, &mut unit.codes);
         }
@@ -122,6 +129,8 @@ impl Weights for Q5K {
     const UNITS: usize = UNITS;
     const BLOCK: usize = 176;
     const CHAIN: usize = 4;
+    const BITS: usize = 5;
+    const HEAD: usize = 256;
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
         let (head, codes) = packed.split_at_mut(256);
@@ -137,9 +146,14 @@ impl Weights for Q5K {
     }
 
     #[inline(always)]
+    fn heads<'h, C: Convert>(packed: &[u8], heads: impl Iterator<Item = &'h mut Minima>) {
+        unpack_minima::<C>(packed, heads);
+    }
+
+    #[inline(always)]
     fn unpack<C: Convert>(packed: &[u8], units: &mut [Quads]) {
         let (head, codes) = packed.split_at(256);
-        unpack_minima::<C>(head, units);
+        Self::heads::<C>(head, heads_of(units));
         for (unit, codes) in units.iter_mut().zip(codes.as_chunks::<320>().0) {
             let (low, codes) = take::<256>(codes);
             let (high, _) = take::<64>(codes);
@@ -149,12 +163,18 @@ impl Weights for Q5K {
     }
 }
 
+/// Where the heads of units are.
+#[inline(always)]
+fn steps_of(units: &mut [Halves]) -> impl Iterator<Item = &mut Steps> {
+    units.iter_mut().map(|unit| &mut unit.head)
+}
+
 /// Steps and the minima that follow from an offset of all codes.
 #[inline(always)]
-fn set_steps(unit: &mut Halves, scale: &[f32; ROWS], steps: [[i16; ROWS]; 2], offset: i16) {
-    (unit.scale, unit.min_scale) = (*scale, *scale);
-    let [low, high] = &mut unit.steps;
-    let rows = low.iter_mut().zip(high).zip(&mut unit.min_steps);
+fn set_steps(head: &mut Steps, scale: &[f32; ROWS], steps: &[[i16; ROWS]; 2], offset: i16) {
+    (head.scale, head.min_scale) = (*scale, *scale);
+    let [low, high] = &mut head.steps;
+    let rows = low.iter_mut().zip(high).zip(&mut head.min_steps);
     for (((low, high), min), (a, b)) in rows.zip(steps[0].iter().zip(&steps[1])) {
         (*low, *high, *min) = ([*a; 2], [*b; 2], [-offset * a, -offset * b]);
     }
@@ -168,6 +188,8 @@ impl Weights for Q6K {
     const UNITS: usize = UNITS;
     const BLOCK: usize = 210;
     const CHAIN: usize = 2;
+    const BITS: usize = 6;
+    const HEAD: usize = 288;
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
         gather2(blocks, 208, &mut packed[..32]);
@@ -188,17 +210,22 @@ impl Weights for Q6K {
     }
 
     #[inline(always)]
-    fn unpack<C: Convert>(packed: &[u8], units: &mut [Halves]) {
+    fn heads<'h, C: Convert>(packed: &[u8], heads: impl Iterator<Item = &'h mut Steps>) {
         let (scales, packed) = take(packed);
-        let (steps, codes) = take::<256>(packed);
         let scale = C::halves(scales);
-        let steps = steps.as_chunks::<{ 2 * ROWS }>().0;
-        for ((unit, steps), codes) in units.iter_mut().zip(steps).zip(codes.as_chunks::<384>().0) {
+        for (head, steps) in heads.zip(packed.as_chunks::<{ 2 * ROWS }>().0) {
             let mut wide = [[0; ROWS]; 2];
             for (wide, step) in wide.as_flattened_mut().iter_mut().zip(steps) {
                 *wide = i16::from(step.cast_signed());
             }
-            set_steps(unit, &scale, wide, 32);
+            set_steps(head, &scale, &wide, 32);
+        }
+    }
+
+    #[inline(always)]
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [Halves]) {
+        Self::heads::<C>(packed, steps_of(units));
+        for (unit, codes) in units.iter_mut().zip(packed[Self::HEAD..].as_chunks::<384>().0) {
             let (low, codes) = take::<256>(codes);
             let (high, _) = take::<128>(codes);
             unpack4(low, &mut unit.codes);
@@ -221,6 +248,8 @@ impl Weights for Q3K {
     const UNITS: usize = UNITS;
     const BLOCK: usize = 110;
     const CHAIN: usize = 4;
+    const BITS: usize = 3;
+    const HEAD: usize = 224;
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
         gather2(blocks, 108, &mut packed[..32]);
@@ -237,18 +266,23 @@ impl Weights for Q3K {
     }
 
     #[inline(always)]
-    fn unpack<C: Convert>(packed: &[u8], units: &mut [Halves]) {
+    fn heads<'h, C: Convert>(packed: &[u8], heads: impl Iterator<Item = &'h mut Steps>) {
         let (scales, packed) = take(packed);
-        let (steps, codes) = take::<192>(packed);
         let scale = C::halves(scales);
-        let steps = unpack_sixes(steps);
-        let steps = steps.as_chunks::<{ 2 * ROWS }>().0;
-        for ((unit, steps), codes) in units.iter_mut().zip(steps).zip(codes.as_chunks::<192>().0) {
+        let steps = unpack_sixes(packed);
+        for (head, steps) in heads.zip(steps.as_chunks::<{ 2 * ROWS }>().0) {
             let mut wide = [[0; ROWS]; 2];
             for (wide, step) in wide.as_flattened_mut().iter_mut().zip(steps) {
                 *wide = i16::from(*step) - 32;
             }
-            set_steps(unit, &scale, wide, 4);
+            set_steps(head, &scale, &wide, 4);
+        }
+    }
+
+    #[inline(always)]
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [Halves]) {
+        Self::heads::<C>(packed, steps_of(units));
+        for (unit, codes) in units.iter_mut().zip(packed[Self::HEAD..].as_chunks::<192>().0) {
             let (low, codes) = take::<128>(codes);
             let (high, _) = take::<64>(codes);
             unpack2(low, &mut unit.codes);
@@ -265,6 +299,8 @@ impl Weights for Q2K {
     const UNITS: usize = UNITS;
     const BLOCK: usize = 84;
     const CHAIN: usize = 4;
+    const BITS: usize = 2;
+    const HEAD: usize = 320;
     const JOINT: bool = false;
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
@@ -280,20 +316,25 @@ impl Weights for Q2K {
     }
 
     #[inline(always)]
-    fn unpack<C: Convert>(packed: &[u8], units: &mut [Halves]) {
+    fn heads<'h, C: Convert>(packed: &[u8], heads: impl Iterator<Item = &'h mut Steps>) {
         let (scales, packed) = take(packed);
         let (minima, packed) = take(packed);
-        let (steps, codes) = take::<256>(packed);
         let (scale, min_scale) = (C::halves(scales), C::halves(minima));
-        let steps = steps.as_chunks::<{ 2 * ROWS }>().0;
-        for ((unit, steps), codes) in units.iter_mut().zip(steps).zip(codes.as_chunks::<128>().0) {
-            (unit.scale, unit.min_scale) = (scale, min_scale);
+        for (head, steps) in heads.zip(packed.as_chunks::<{ 2 * ROWS }>().0) {
+            (head.scale, head.min_scale) = (scale, min_scale);
             for r in 0..ROWS {
                 let (a, b) = (i16::from(steps[r]), i16::from(steps[ROWS + r]));
-                unit.steps[0][r] = [a & 15; 2];
-                unit.steps[1][r] = [b & 15; 2];
-                unit.min_steps[r] = [-(a >> 4), -(b >> 4)];
+                head.steps[0][r] = [a & 15; 2];
+                head.steps[1][r] = [b & 15; 2];
+                head.min_steps[r] = [-(a >> 4), -(b >> 4)];
             }
+        }
+    }
+
+    #[inline(always)]
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [Halves]) {
+        Self::heads::<C>(packed, steps_of(units));
+        for (unit, codes) in units.iter_mut().zip(packed[Self::HEAD..].as_chunks::<128>().0) {
             unpack2(codes, &mut unit.codes);
         }
     }
@@ -323,6 +364,8 @@ impl Weights for Iq4Xs {
             pack_value_codes(|r| &blocks[r][8 + 16 * u..], packed);
         }
     }
+
+    fn heads<'h, C: Convert>(_: &[u8], _: impl Iterator<Item = &'h mut ()>) {}
 
     #[inline(always)]
     fn unpack<C: Convert>(packed: &[u8], units: &mut [Pairs]) {
@@ -384,6 +427,8 @@ impl<T: Ternary> Weights for T {
     const BLOCK: usize = T::BLOCK;
     const PACKED: usize = 66 * ROWS;
     const CHAIN: usize = 8;
+    const BITS: usize = 2;
+    const HEAD: usize = 32;
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
         let (scales, codes) = packed.split_at_mut(32);
@@ -394,14 +439,17 @@ impl<T: Ternary> Weights for T {
     }
 
     #[inline(always)]
+    fn heads<'h, C: Convert>(packed: &[u8], heads: impl Iterator<Item = &'h mut Minima>) {
+        let scale = C::halves(take(packed).0);
+        let mut min = scale;
+        min.iter_mut().for_each(|scale| *scale = -*scale);
+        heads.for_each(|head| *head = Minima { scale, min });
+    }
+
+    #[inline(always)]
     fn unpack<C: Convert>(packed: &[u8], units: &mut [Quads]) {
-        let (scales, codes) = take(packed);
-        let scale = C::halves(scales);
-        let mut minus = scale;
-        minus.iter_mut().for_each(|scale| *scale = -*scale);
-        for (unit, codes) in units.iter_mut().zip(codes.as_chunks::<128>().0) {
-            unit.scale = scale;
-            unit.min = minus;
+        Self::heads::<C>(packed, heads_of(units));
+        for (unit, codes) in units.iter_mut().zip(packed[Self::HEAD..].as_chunks::<128>().0) {
             unpack2(codes, &mut unit.codes);
         }
     }

@@ -1,7 +1,9 @@
 //! The formats with blocks of 32: `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1`, `Q8_0`, `IQ4_NL`, `MXFP4`.
 
 use super::planes::{add1, pack, unpack4};
-use super::unit::{CODES, Convert, HalfPairs, Pairs, Quads, ROWS, SPAN, in_pairs, in_quads};
+use super::unit::{
+    CODES, Convert, HalfPairs, Minima, Pairs, Quads, ROWS, SPAN, in_pairs, in_quads,
+};
 use super::weights::{Blocks, Weights, gather2, take};
 
 /// The 32 codes of 16 bytes of nibbles: lower halves first.
@@ -53,6 +55,35 @@ fn offsets(scale: &[f32; ROWS], offset: f32) -> [f32; ROWS] {
     out
 }
 
+/// Where the heads of units are.
+#[inline(always)]
+pub(super) fn heads_of(units: &mut [Quads]) -> impl Iterator<Item = &mut Minima> {
+    units.iter_mut().map(|unit| &mut unit.head)
+}
+
+/// The head of a unit whose codes are offset.
+#[inline(always)]
+fn offset_head<'h, C: Convert>(
+    packed: &[u8],
+    offset: f32,
+    heads: impl Iterator<Item = &'h mut Minima>,
+) {
+    for head in heads {
+        head.scale = C::halves(take(packed).0);
+        head.min = offsets(&head.scale, offset);
+    }
+}
+
+/// The head of a unit with a minimum.
+#[inline(always)]
+fn minimum_head<'h, C: Convert>(packed: &[u8], heads: impl Iterator<Item = &'h mut Minima>) {
+    let (scales, packed) = take(packed);
+    for head in heads {
+        head.scale = C::halves(scales);
+        head.min = C::halves(take(packed).0);
+    }
+}
+
 pub(super) struct Q4_0;
 
 impl Weights for Q4_0 {
@@ -61,6 +92,8 @@ impl Weights for Q4_0 {
     const UNITS: usize = 1;
     const BLOCK: usize = 18;
     const CHAIN: usize = 8;
+    const BITS: usize = 4;
+    const HEAD: usize = 32;
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
         let (scales, codes) = packed.split_at_mut(32);
@@ -69,12 +102,14 @@ impl Weights for Q4_0 {
     }
 
     #[inline(always)]
+    fn heads<'h, C: Convert>(packed: &[u8], heads: impl Iterator<Item = &'h mut Minima>) {
+        offset_head::<C>(packed, -8.0, heads);
+    }
+
+    #[inline(always)]
     fn unpack<C: Convert>(packed: &[u8], units: &mut [Quads]) {
-        let unit = &mut units[0];
-        let (scales, packed) = take(packed);
-        unit.scale = C::halves(scales);
-        unit.min = offsets(&unit.scale, -8.0);
-        unpack4(take::<256>(packed).0, &mut unit.codes);
+        Self::heads::<C>(packed, heads_of(units));
+        unpack4(take::<256>(&packed[Self::HEAD..]).0, &mut units[0].codes);
     }
 }
 
@@ -86,6 +121,8 @@ impl Weights for Q4_1 {
     const UNITS: usize = 1;
     const BLOCK: usize = 20;
     const CHAIN: usize = 8;
+    const BITS: usize = 4;
+    const HEAD: usize = 64;
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
         gather2(blocks, 0, &mut packed[..32]);
@@ -94,13 +131,14 @@ impl Weights for Q4_1 {
     }
 
     #[inline(always)]
+    fn heads<'h, C: Convert>(packed: &[u8], heads: impl Iterator<Item = &'h mut Minima>) {
+        minimum_head::<C>(packed, heads);
+    }
+
+    #[inline(always)]
     fn unpack<C: Convert>(packed: &[u8], units: &mut [Quads]) {
-        let unit = &mut units[0];
-        let (scales, packed) = take(packed);
-        let (minima, packed) = take(packed);
-        unit.scale = C::halves(scales);
-        unit.min = C::halves(minima);
-        unpack4(take::<256>(packed).0, &mut unit.codes);
+        Self::heads::<C>(packed, heads_of(units));
+        unpack4(take::<256>(&packed[Self::HEAD..]).0, &mut units[0].codes);
     }
 }
 
@@ -112,6 +150,8 @@ impl Weights for Q5_0 {
     const UNITS: usize = 1;
     const BLOCK: usize = 22;
     const CHAIN: usize = 4;
+    const BITS: usize = 5;
+    const HEAD: usize = 32;
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
         let (scales, codes) = packed.split_at_mut(32);
@@ -120,12 +160,14 @@ impl Weights for Q5_0 {
     }
 
     #[inline(always)]
+    fn heads<'h, C: Convert>(packed: &[u8], heads: impl Iterator<Item = &'h mut Minima>) {
+        offset_head::<C>(packed, -16.0, heads);
+    }
+
+    #[inline(always)]
     fn unpack<C: Convert>(packed: &[u8], units: &mut [Quads]) {
-        let unit = &mut units[0];
-        let (scales, packed) = take(packed);
-        unit.scale = C::halves(scales);
-        unit.min = offsets(&unit.scale, -16.0);
-        unpack_fives(packed, &mut unit.codes);
+        Self::heads::<C>(packed, heads_of(units));
+        unpack_fives(&packed[Self::HEAD..], &mut units[0].codes);
     }
 }
 
@@ -137,6 +179,8 @@ impl Weights for Q5_1 {
     const UNITS: usize = 1;
     const BLOCK: usize = 24;
     const CHAIN: usize = 4;
+    const BITS: usize = 5;
+    const HEAD: usize = 64;
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
         gather2(blocks, 0, &mut packed[..32]);
@@ -145,13 +189,14 @@ impl Weights for Q5_1 {
     }
 
     #[inline(always)]
+    fn heads<'h, C: Convert>(packed: &[u8], heads: impl Iterator<Item = &'h mut Minima>) {
+        minimum_head::<C>(packed, heads);
+    }
+
+    #[inline(always)]
     fn unpack<C: Convert>(packed: &[u8], units: &mut [Quads]) {
-        let unit = &mut units[0];
-        let (scales, packed) = take(packed);
-        let (minima, packed) = take(packed);
-        unit.scale = C::halves(scales);
-        unit.min = C::halves(minima);
-        unpack_fives(packed, &mut unit.codes);
+        Self::heads::<C>(packed, heads_of(units));
+        unpack_fives(&packed[Self::HEAD..], &mut units[0].codes);
     }
 }
 
@@ -170,6 +215,8 @@ impl Weights for Q8_0 {
         let ordered = in_pairs(|r| std::array::from_fn(|i| blocks[r][2 + i].cast_signed()));
         codes.copy_from_slice(bytemuck::cast_slice(&ordered));
     }
+
+    fn heads<'h, C: Convert>(_: &[u8], _: impl Iterator<Item = &'h mut ()>) {}
 
     #[inline(always)]
     fn unpack<C: Convert>(packed: &[u8], units: &mut [Pairs]) {
@@ -197,6 +244,8 @@ impl Weights for Iq4Nl {
         gather2(blocks, 0, scales);
         pack_value_codes(|r| &blocks[r][2..], codes);
     }
+
+    fn heads<'h, C: Convert>(_: &[u8], _: impl Iterator<Item = &'h mut ()>) {}
 
     #[inline(always)]
     fn unpack<C: Convert>(packed: &[u8], units: &mut [Pairs]) {
@@ -240,13 +289,19 @@ impl Weights for Mxfp4 {
     }
 
     #[inline(always)]
-    fn unpack<C: Convert>(packed: &[u8], units: &mut [Quads]) {
-        let unit = &mut units[0];
-        let (exponents, packed) = take::<16>(packed);
-        for (scale, &exponent) in unit.scale.iter_mut().zip(exponents) {
-            *scale = half_e8m0(exponent);
+    fn heads<'h, C: Convert>(packed: &[u8], heads: impl Iterator<Item = &'h mut Minima>) {
+        for head in heads {
+            for (scale, &exponent) in head.scale.iter_mut().zip(take::<16>(packed).0) {
+                *scale = half_e8m0(exponent);
+            }
+            head.min = offsets(&head.scale, -12.0);
         }
-        unit.min = offsets(&unit.scale, -12.0);
+    }
+
+    #[inline(always)]
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [Quads]) {
+        Self::heads::<C>(packed, heads_of(units));
+        let (unit, packed) = (&mut units[0], &packed[16..]);
         unit.codes = bytemuck::cast(C::lookup(&FP4_VALUES, take::<256>(packed).0));
     }
 }

@@ -9,8 +9,8 @@ use super::activations::{ACTIVATION_BLOCK, ACTIVATION_BYTES};
 use super::format::Visit;
 use super::inputs::{Inputs, MAX_TOKENS, tiles};
 use super::packed::PackedBlocks;
-use super::tile::{Sums, Unit};
-use super::unit::{Convert, Plain, ROWS};
+use super::tile::{Codes, Sums, Unit};
+use super::unit::{CODES, Convert, Plain, ROWS};
 use super::weights::Weights;
 use crate::cpu::{Ctx, Job, Level};
 use crate::scratch::with_scratch;
@@ -112,6 +112,9 @@ impl<W: Weights> Task<'_, W> {
             let stored: &[W::Stored] = bytemuck::cast_slice(packed);
             return self.pass::<W::Stored, T>(stored, 0, tokens, sums);
         }
+        if W::BITS > 0 && T::PACKED && tokens.len() < FEW {
+            return self.multiply_packed::<C, T>(packed, tokens, sums);
+        }
         let mut units = [W::Unit::zeroed(); CHUNK];
         let blocks = CHUNK / W::UNITS;
         for (c, packed) in packed.chunks(blocks * W::PACKED).enumerate() {
@@ -119,10 +122,42 @@ impl<W: Weights> Task<'_, W> {
             let parts = units.chunks_exact_mut(W::UNITS).zip(packed.chunks_exact(W::PACKED));
             // No closure: it would be compiled without the instructions.
             for (units, packed) in parts {
-                C::ahead(packed);
                 W::unpack::<C>(packed, units);
             }
             self.pass::<W::Unit, T>(&units[..count], c * CHUNK, tokens.clone(), sums);
+        }
+    }
+
+    /// The same for a few tokens, with the codes in packed form.
+    #[inline(always)]
+    fn multiply_packed<C: Convert, T: Tiles>(
+        &self,
+        packed: &[u8],
+        tokens: Range<usize>,
+        sums: &mut [[f32; ROWS]],
+    ) {
+        let mut heads = [<W::Unit as Unit>::Head::zeroed(); 8];
+        let stride = if W::UNITS == 1 { W::PACKED } else { W::BITS * CODES / 8 };
+        let first = tokens.start;
+        for (c, packed) in packed.chunks(8 / W::UNITS * W::PACKED).enumerate() {
+            let heads = &mut heads[..packed.len() / W::PACKED * W::UNITS];
+            let parts = heads.chunks_exact_mut(W::UNITS).zip(packed.chunks_exact(W::PACKED));
+            for (heads, packed) in parts {
+                W::heads::<C>(packed, heads.iter_mut());
+            }
+            let codes = Codes { first: packed[W::HEAD..].as_ptr(), stride };
+            for tile in tiles(tokens.clone()) {
+                let sums = &mut sums[tile.start - first..tile.end - first];
+                let inputs = self.inputs.at(tile.start, tile.len(), c * 8);
+                // SAFETY: as in `pass`; the codes belong to the heads.
+                unsafe {
+                    match sums.len() {
+                        4 => T::packed::<W, 4>(heads, codes, inputs, fixed(sums)),
+                        2 => T::packed::<W, 2>(heads, codes, inputs, fixed(sums)),
+                        _ => T::packed::<W, 1>(heads, codes, inputs, fixed(sums)),
+                    }
+                }
+            }
         }
     }
 
@@ -183,6 +218,18 @@ impl<W: Weights> Job for InAvx2<'_, '_, W> {
 
 /// The microkernels of one instruction set.
 trait Tiles {
+    /// Whether packed codes can be multiplied.
+    const PACKED: bool;
+
+    /// # Safety
+    /// As [`Tiles::tile`]; the codes are those of as many units as there are heads.
+    unsafe fn packed<W: Weights, const T: usize>(
+        heads: &[<W::Unit as Unit>::Head],
+        codes: Codes,
+        tile: super::inputs::Tile,
+        sums: &mut Sums<T>,
+    );
+
     /// # Safety
     /// As [`Unit::plain`], and the CPU has the instructions.
     unsafe fn tile<U: Unit, W: Weights, const T: usize>(
@@ -195,6 +242,17 @@ trait Tiles {
 struct PlainTiles;
 
 impl Tiles for PlainTiles {
+    const PACKED: bool = false;
+
+    unsafe fn packed<W: Weights, const T: usize>(
+        _: &[<W::Unit as Unit>::Head],
+        _: Codes,
+        _: super::inputs::Tile,
+        _: &mut Sums<T>,
+    ) {
+        unreachable!("plain microkernels read units");
+    }
+
     unsafe fn tile<U: Unit, W: Weights, const T: usize>(
         units: &[U],
         tile: super::inputs::Tile,
@@ -210,6 +268,19 @@ struct Avx2Tiles;
 
 #[cfg(target_arch = "x86_64")]
 impl Tiles for Avx2Tiles {
+    const PACKED: bool = true;
+
+    #[inline(always)]
+    unsafe fn packed<W: Weights, const T: usize>(
+        heads: &[<W::Unit as Unit>::Head],
+        codes: Codes,
+        tile: super::inputs::Tile,
+        sums: &mut Sums<T>,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { W::Unit::avx2_packed::<W, T>(heads, codes, tile, sums) }
+    }
+
     #[inline(always)]
     unsafe fn tile<U: Unit, W: Weights, const T: usize>(
         units: &[U],

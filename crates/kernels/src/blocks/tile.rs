@@ -10,13 +10,14 @@
 //!
 //! where `s` is the scale of the activations' block and `dot` is rounded to `f32` once.
 
+use bytemuck::Pod;
 use half::f16;
 
 use super::inputs::{Form, Tile};
-use super::unit::{CODES, HalfPairs, Halves, Pairs, Quads, ROWS, SPAN};
+use super::unit::{CODES, HalfPairs, Halves, Minima, Pairs, Quads, ROWS, SPAN, Steps};
 use super::weights::Weights;
 #[cfg(target_arch = "x86_64")]
-use super::x86_avx2;
+use super::x86_avx2::{self, Packed};
 
 /// The sums of a few tokens.
 pub(super) type Sums<const T: usize> = [[f32; ROWS]; T];
@@ -25,6 +26,9 @@ pub(super) type Sums<const T: usize> = [[f32; ROWS]; T];
 pub(super) trait Unit: Sized {
     /// What it is multiplied with.
     const FORM: Form;
+
+    /// What it holds beside the codes, if kernels take packed codes apart on the way.
+    type Head: Pod;
 
     /// The weights as numbers, the same as the format's definition has them.
     fn expand<W: Weights>(&self, out: &mut [[f32; ROWS]; SPAN]);
@@ -42,6 +46,25 @@ pub(super) trait Unit: Sized {
     /// As [`Unit::plain`], and the CPU has AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     unsafe fn avx2<W: Weights, const T: usize>(units: &[Self], tile: Tile, sums: &mut Sums<T>);
+
+    /// The same with the codes still packed.
+    ///
+    /// # Safety
+    /// As [`Unit::avx2`]; the codes are those of as many units as there are heads.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn avx2_packed<W: Weights, const T: usize>(
+        heads: &[Self::Head],
+        codes: Codes,
+        tile: Tile,
+        sums: &mut Sums<T>,
+    );
+}
+
+/// Packed codes of units that lie `stride` bytes apart.
+#[derive(Clone, Copy)]
+pub(super) struct Codes {
+    pub first: *const u8,
+    pub stride: usize,
 }
 
 /// A block of activations of one token, widened.
@@ -97,6 +120,7 @@ fn expand_pairs(scale: &[f32; ROWS], code: impl Fn(usize) -> i16, out: &mut [[f3
 }
 
 impl Unit for Quads {
+    type Head = Minima;
     const FORM: Form = Form::Quads;
 
     #[inline(always)]
@@ -104,7 +128,7 @@ impl Unit for Quads {
         for (i, out) in out.iter_mut().enumerate() {
             let codes = quad_codes(&self.codes, i);
             for r in 0..ROWS {
-                out[r] = self.scale[r] * codes[r] as f32 + self.min[r];
+                out[r] = self.head.scale[r] * codes[r] as f32 + self.head.min[r];
             }
         }
     }
@@ -117,8 +141,8 @@ impl Unit for Quads {
                 let block = unsafe { tile.block::<4>(b, t, tokens) };
                 for (r, acc) in sums.iter_mut().enumerate() {
                     let dot = dot_quads(&unit.codes, &block, r, 0..SPAN) as f32;
-                    *acc = (dot * unit.scale[r]).mul_add(block.scale, *acc);
-                    *acc = unit.min[r].mul_add(f32::from_bits(block.sum), *acc);
+                    *acc = (dot * unit.head.scale[r]).mul_add(block.scale, *acc);
+                    *acc = unit.head.min[r].mul_add(f32::from_bits(block.sum), *acc);
                 }
             }
         }
@@ -130,14 +154,33 @@ impl Unit for Quads {
         // SAFETY: the caller's promise.
         unsafe {
             match W::CHAIN {
-                8 => x86_avx2::quads::<8, T>(units, tile, sums),
-                _ => x86_avx2::quads::<4, T>(units, tile, sums),
+                8 => x86_avx2::quads::<_, 8, T>(units, tile, sums),
+                _ => x86_avx2::quads::<_, 4, T>(units, tile, sums),
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn avx2_packed<W: Weights, const T: usize>(
+        heads: &[Self::Head],
+        codes: Codes,
+        tile: Tile,
+        sums: &mut Sums<T>,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match W::BITS {
+                4 => x86_avx2::quads::<_, 8, T>(Packed::<_, 4> { heads, codes }, tile, sums),
+                5 => x86_avx2::quads::<_, 4, T>(Packed::<_, 5> { heads, codes }, tile, sums),
+                _ => x86_avx2::quads::<_, 8, T>(Packed::<_, 2> { heads, codes }, tile, sums),
             }
         }
     }
 }
 
 impl Unit for Halves {
+    type Head = Steps;
     const FORM: Form = Form::Halves;
 
     #[inline(always)]
@@ -145,13 +188,13 @@ impl Unit for Halves {
         for (i, out) in out.iter_mut().enumerate() {
             let codes = quad_codes(&self.codes, i);
             for r in 0..ROWS {
-                let product = codes[r] * i32::from(self.steps[i / 16][r][0]);
-                let min = i32::from(self.min_steps[r][i / 16]);
+                let product = codes[r] * i32::from(self.head.steps[i / 16][r][0]);
+                let min = i32::from(self.head.min_steps[r][i / 16]);
                 // Where the scales are one, the sum is exact in integers.
                 out[r] = if W::JOINT {
-                    (product + min) as f32 * self.scale[r]
+                    (product + min) as f32 * self.head.scale[r]
                 } else {
-                    product as f32 * self.scale[r] + min as f32 * self.min_scale[r]
+                    product as f32 * self.head.scale[r] + min as f32 * self.head.min_scale[r]
                 };
             }
         }
@@ -167,16 +210,16 @@ impl Unit for Halves {
                 for (r, acc) in sums.iter_mut().enumerate() {
                     let dot = |h: usize| {
                         let dot = dot_quads(&unit.codes, &block, r, 16 * h..16 * h + 16);
-                        dot * i32::from(unit.steps[h][r][0])
+                        dot * i32::from(unit.head.steps[h][r][0])
                     };
-                    let min = unit.min_steps[r];
+                    let min = unit.head.min_steps[r];
                     let min = i32::from(min[0]) * halves[0] + i32::from(min[1]) * halves[1];
                     let dot = dot(0) + dot(1);
                     if W::JOINT {
-                        *acc = ((dot + min) as f32 * unit.scale[r]).mul_add(block.scale, *acc);
+                        *acc = ((dot + min) as f32 * unit.head.scale[r]).mul_add(block.scale, *acc);
                     } else {
-                        *acc = (dot as f32 * unit.scale[r]).mul_add(block.scale, *acc);
-                        *acc = (min as f32 * unit.min_scale[r]).mul_add(block.scale, *acc);
+                        *acc = (dot as f32 * unit.head.scale[r]).mul_add(block.scale, *acc);
+                        *acc = (min as f32 * unit.head.min_scale[r]).mul_add(block.scale, *acc);
                     }
                 }
             }
@@ -189,9 +232,29 @@ impl Unit for Halves {
         // SAFETY: the caller's promise.
         unsafe {
             match (W::CHAIN, W::JOINT) {
-                (4, true) => x86_avx2::halves::<4, true, T>(units, tile, sums),
-                (4, false) => x86_avx2::halves::<4, false, T>(units, tile, sums),
-                _ => x86_avx2::halves::<2, true, T>(units, tile, sums),
+                (4, true) => x86_avx2::halves::<_, 4, true, T>(units, tile, sums),
+                (4, false) => x86_avx2::halves::<_, 4, false, T>(units, tile, sums),
+                _ => x86_avx2::halves::<_, 2, true, T>(units, tile, sums),
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn avx2_packed<W: Weights, const T: usize>(
+        heads: &[Self::Head],
+        codes: Codes,
+        tile: Tile,
+        sums: &mut Sums<T>,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match W::BITS {
+                2 => {
+                    x86_avx2::halves::<_, 4, false, T>(Packed::<_, 2> { heads, codes }, tile, sums)
+                }
+                3 => x86_avx2::halves::<_, 4, true, T>(Packed::<_, 3> { heads, codes }, tile, sums),
+                _ => x86_avx2::halves::<_, 2, true, T>(Packed::<_, 6> { heads, codes }, tile, sums),
             }
         }
     }
@@ -220,6 +283,7 @@ unsafe fn plain_pairs(
 }
 
 impl Unit for Pairs {
+    type Head = ();
     const FORM: Form = Form::Pairs;
 
     #[inline(always)]
@@ -243,9 +307,20 @@ impl Unit for Pairs {
         // SAFETY: the caller's promise.
         unsafe { x86_avx2::pairs(units, tile, sums) }
     }
+
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn avx2_packed<W: Weights, const T: usize>(
+        _: &[()],
+        _: Codes,
+        _: Tile,
+        _: &mut Sums<T>,
+    ) {
+        unreachable!("signed codes are never multiplied in packed form");
+    }
 }
 
 impl Unit for HalfPairs {
+    type Head = ();
     const FORM: Form = Form::Pairs;
 
     #[inline(always)]
@@ -277,5 +352,15 @@ impl Unit for HalfPairs {
     ) {
         // SAFETY: the caller's promise.
         unsafe { x86_avx2::pairs(units, tile, sums) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn avx2_packed<W: Weights, const T: usize>(
+        _: &[()],
+        _: Codes,
+        _: Tile,
+        _: &mut Sums<T>,
+    ) {
+        unreachable!("signed codes are never multiplied in packed form");
     }
 }

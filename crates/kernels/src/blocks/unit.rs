@@ -12,23 +12,37 @@ pub(super) const SPAN: usize = 32;
 /// Codes per unit.
 pub(super) const CODES: usize = ROWS * SPAN;
 
-/// Unsigned codes of at most 5 bits, a scale and a minimum for each row.
+/// Unsigned codes of at most 5 bits, with scales and minima.
 ///
 /// Codes stand four of k together: group of k, row, element.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub(super) struct Quads {
     pub codes: [u8; CODES],
+    pub head: Minima,
+}
+
+/// A scale and a minimum for each row.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub(super) struct Minima {
     pub scale: [f32; ROWS],
     /// What is added for each unit of the activations' sum.
     pub min: [f32; ROWS],
 }
 
-/// Unsigned codes of at most 6 bits, and integer steps for each 16 elements, in pairs of one half.
+/// Unsigned codes of at most 6 bits, with steps.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub(super) struct Halves {
     pub codes: [u8; CODES],
+    pub head: Steps,
+}
+
+/// Integer steps for each 16 elements, in pairs of one half.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub(super) struct Steps {
     /// By half of the unit and row: the step, twice.
     pub steps: [[[i16; 2]; ROWS]; 2],
     /// By row: what is added for each unit of the activations' sums of both halves.
@@ -84,9 +98,6 @@ pub(super) fn in_pairs(row: impl Fn(usize) -> [i8; SPAN]) -> [i8; CODES] {
 pub(super) trait Convert {
     /// The numbers of 16 little-endian binary16.
     fn halves(bytes: &[u8; 2 * ROWS]) -> [f32; ROWS];
-
-    /// Asks for memory that is read soon: what follows `packed` at a distance.
-    fn ahead(_packed: &[u8]) {}
 
     /// The values that 4-bit codes in two planes choose.
     fn lookup(values: &[i8; 16], planes: &[u8; CODES / 2]) -> [i8; CODES];

@@ -29,8 +29,19 @@ pub(super) trait Weights: 'static {
     /// Whether minima have the scale of the products.
     const JOINT: bool = true;
 
+    /// Bits of the codes, where kernels take packed ones apart on the way; 0 where none does.
+    const BITS: usize = 0;
+    /// Bytes of a packed block before the codes.
+    const HEAD: usize = 0;
+
     /// Packs one block of each row into [`Weights::PACKED`] bytes.
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]);
+
+    /// Takes what a packed block holds beside the codes apart, for each of its units.
+    fn heads<'h, C: Convert>(
+        packed: &[u8],
+        heads: impl Iterator<Item = &'h mut <Self::Unit as Unit>::Head>,
+    );
 
     /// Takes a packed block apart.
     fn unpack<C: Convert>(packed: &[u8], units: &mut [Self::Unit]);

@@ -7,14 +7,14 @@
 use std::arch::x86_64::*;
 
 use super::inputs::Tile;
-use super::tile::Sums;
-use super::unit::{CODES, Convert, HalfPairs, Halves, Pairs, Quads, ROWS};
+use super::tile::{Codes, Sums};
+use super::unit::{CODES, Convert, HalfPairs, Halves, Minima, Pairs, Quads, ROWS, Steps};
 
 /// Groups of k per unit.
 const GROUPS: usize = 8;
 
 /// How far ahead packed weights are asked for, in bytes.
-const AHEAD: usize = 4096;
+const AHEAD: usize = 3072;
 
 /// The instructions of their own.
 pub(super) struct Avx2;
@@ -32,15 +32,6 @@ impl Convert for Avx2 {
             _mm256_storeu_ps(out.as_mut_ptr().add(8), _mm256_cvtph_ps(high));
         }
         out
-    }
-
-    #[inline(always)]
-    fn ahead(packed: &[u8]) {
-        for at in (0..packed.len()).step_by(64) {
-            let line = packed.as_ptr().wrapping_add(at + AHEAD);
-            // SAFETY: a hint, for which any address will do.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
-        }
     }
 
     #[inline(always)]
@@ -97,30 +88,147 @@ fn half_row(row: &[f32; ROWS], h: usize) -> __m256 {
     unsafe { _mm256_loadu_ps(row.as_ptr().add(8 * h)) }
 }
 
-/// Codes of group `g` and half `h`.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn group(codes: &[u8; CODES], g: usize, h: usize) -> __m256i {
-    // SAFETY: eight groups of two halves of 32 bytes.
-    unsafe { _mm256_loadu_si256(codes.as_ptr().add(g * 64 + h * 32).cast()) }
+/// Units of unsigned codes, as the microkernels see them.
+pub(super) trait Units {
+    /// What is beside the codes.
+    type Head;
+
+    /// The heads, in order.
+    fn heads(&self) -> impl Iterator<Item = &Self::Head>;
+
+    /// The codes of unit `b`, group `g` and half `h`.
+    ///
+    /// # Safety
+    /// The CPU has AVX2; there are more than `b` units, `g` is below 8, `h` below 2.
+    unsafe fn codes(&self, b: usize, g: usize, h: usize) -> __m256i;
+
+    /// Asks for codes that are read soon after those of unit `b`.
+    fn ahead(&self, _b: usize) {}
+}
+
+impl Units for &[Quads] {
+    type Head = Minima;
+
+    #[inline(always)]
+    fn heads(&self) -> impl Iterator<Item = &Minima> {
+        self.iter().map(|unit| &unit.head)
+    }
+
+    #[inline(always)]
+    unsafe fn codes(&self, b: usize, g: usize, h: usize) -> __m256i {
+        // SAFETY: eight groups of two halves of 32 bytes.
+        unsafe { _mm256_load_si256(self[b].codes.as_ptr().add(g * 64 + h * 32).cast()) }
+    }
+}
+
+impl Units for &[Halves] {
+    type Head = Steps;
+
+    #[inline(always)]
+    fn heads(&self) -> impl Iterator<Item = &Steps> {
+        self.iter().map(|unit| &unit.head)
+    }
+
+    #[inline(always)]
+    unsafe fn codes(&self, b: usize, g: usize, h: usize) -> __m256i {
+        // SAFETY: eight groups of two halves of 32 bytes.
+        unsafe { _mm256_load_si256(self[b].codes.as_ptr().add(g * 64 + h * 32).cast()) }
+    }
+}
+
+/// Units whose codes of `BITS` bits are still in planes.
+pub(super) struct Packed<'a, H, const BITS: usize> {
+    pub heads: &'a [H],
+    pub codes: Codes,
+}
+
+impl<H, const BITS: usize> Units for Packed<'_, H, BITS> {
+    type Head = H;
+
+    #[inline(always)]
+    fn heads(&self) -> impl Iterator<Item = &H> {
+        self.heads.iter()
+    }
+
+    #[inline(always)]
+    unsafe fn codes(&self, b: usize, g: usize, h: usize) -> __m256i {
+        // SAFETY: planes of 4 bits have 256 bytes, of 2 bits 128, of one bit 64, in this order.
+        unsafe {
+            let codes = self.codes.first.add(b * self.codes.stride + h * 32);
+            let nibble = || bits(codes.add(g % 4 * 64), g / 4 * 4, 15);
+            match BITS {
+                4 => nibble(),
+                5 => above(nibble(), bits(codes.add(256), g, 1), 4),
+                6 => above(nibble(), bits(codes.add(256 + g % 2 * 64), g / 2 * 2, 3), 4),
+                3 => {
+                    let low = bits(codes.add(g % 2 * 64), g / 2 * 2, 3);
+                    above(low, bits(codes.add(128), g, 1), 2)
+                }
+                _ => bits(codes.add(g % 2 * 64), g / 2 * 2, 3),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn ahead(&self, b: usize) {
+        ahead(self.codes.first.wrapping_add(b * self.codes.stride), self.codes.stride);
+    }
+}
+
+/// Asks for the `len` bytes that lie [`AHEAD`] behind `bytes`.
+#[inline(always)]
+fn ahead(bytes: *const u8, len: usize) {
+    for at in (0..len).step_by(64) {
+        // SAFETY: a hint, for which any address will do.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes.wrapping_add(at + AHEAD).cast()) };
+    }
+}
+
+/// Bits of 32 bytes, moved to the lowest place.
+///
+/// # Safety
+/// The CPU has AVX2, and 32 bytes are readable.
+#[inline(always)]
+unsafe fn bits(bytes: *const u8, shift: usize, mask: i8) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let bytes = _mm256_loadu_si256(bytes.cast());
+        let shifted = _mm256_srl_epi16(bytes, _mm_cvtsi32_si128(shift as i32));
+        _mm256_and_si256(shifted, _mm256_set1_epi8(mask))
+    }
+}
+
+/// `low | high << shift`, byte by byte.
+///
+/// # Safety
+/// The CPU has AVX2; no bit leaves its byte.
+#[inline(always)]
+unsafe fn above(low: __m256i, high: __m256i, shift: usize) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let high = _mm256_sll_epi16(high, _mm_cvtsi32_si128(shift as i32));
+        _mm256_or_si256(low, high)
+    }
 }
 
 /// # Safety
 /// As [`Unit::avx2`](super::tile::Unit::avx2).
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn quads<const CHAIN: usize, const T: usize>(
-    units: &[Quads],
+pub(super) unsafe fn quads<U: Units<Head = Minima>, const CHAIN: usize, const T: usize>(
+    units: U,
     tile: Tile,
     sums: &mut Sums<T>,
 ) {
     let ones = _mm256_set1_epi16(1);
     let mut acc = load_sums(sums);
-    for (b, unit) in units.iter().enumerate() {
+    for (b, head) in units.heads().enumerate() {
+        units.ahead(b);
         let mut dots = [[_mm256_setzero_si256(); 2]; T];
         for start in (0..GROUPS).step_by(CHAIN) {
             let mut chain = [[_mm256_setzero_si256(); 2]; T];
             for g in start..start + CHAIN {
-                let w = [group(&unit.codes, g, 0), group(&unit.codes, g, 1)];
+                // SAFETY: `b` is a unit, `g` a group.
+                let w = unsafe { [units.codes(b, g, 0), units.codes(b, g, 1)] };
                 for (t, chain) in chain.iter_mut().enumerate() {
                     // SAFETY: the tile has `T` tokens in each group of each block.
                     let x = unsafe { *tile.codes.add((b * GROUPS + g) * T + t) };
@@ -143,7 +251,7 @@ pub(super) unsafe fn quads<const CHAIN: usize, const T: usize>(
             }
         }
         for h in 0..2 {
-            let (scale, min) = (half_row(&unit.scale, h), half_row(&unit.min, h));
+            let (scale, min) = (half_row(&head.scale, h), half_row(&head.min, h));
             for (t, acc) in acc.iter_mut().enumerate() {
                 // SAFETY: the tile has `T` tokens in each block.
                 let (s, sum) = unsafe {
@@ -172,20 +280,27 @@ fn half_pairs(rows: &[[i16; 2]; ROWS], h: usize) -> __m256i {
 /// # Safety
 /// As [`Unit::avx2`](super::tile::Unit::avx2).
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn halves<const CHAIN: usize, const JOINT: bool, const T: usize>(
-    units: &[Halves],
+pub(super) unsafe fn halves<
+    U: Units<Head = Steps>,
+    const CHAIN: usize,
+    const JOINT: bool,
+    const T: usize,
+>(
+    units: U,
     tile: Tile,
     sums: &mut Sums<T>,
 ) {
     let mut acc = load_sums(sums);
-    for (b, unit) in units.iter().enumerate() {
+    for (b, head) in units.heads().enumerate() {
+        units.ahead(b);
         let mut dots = [[_mm256_setzero_si256(); 2]; T];
         for start in (0..GROUPS).step_by(CHAIN) {
-            let steps = &unit.steps[start / 4];
+            let steps = &head.steps[start / 4];
             let steps = [half_pairs(steps, 0), half_pairs(steps, 1)];
             let mut chain = [[_mm256_setzero_si256(); 2]; T];
             for g in start..start + CHAIN {
-                let w = [group(&unit.codes, g, 0), group(&unit.codes, g, 1)];
+                // SAFETY: `b` is a unit, `g` a group.
+                let w = unsafe { [units.codes(b, g, 0), units.codes(b, g, 1)] };
                 for (t, chain) in chain.iter_mut().enumerate() {
                     // SAFETY: the tile has `T` tokens in each group of each block.
                     let x = unsafe { *tile.codes.add((b * GROUPS + g) * T + t) };
@@ -207,7 +322,7 @@ pub(super) unsafe fn halves<const CHAIN: usize, const JOINT: bool, const T: usiz
             }
         }
         for h in 0..2 {
-            let (scale, min_steps) = (half_row(&unit.scale, h), half_pairs(&unit.min_steps, h));
+            let (scale, min_steps) = (half_row(&head.scale, h), half_pairs(&head.min_steps, h));
             for (t, acc) in acc.iter_mut().enumerate() {
                 // SAFETY: the tile has `T` tokens in each block.
                 let (s, sum) = unsafe {
@@ -219,7 +334,7 @@ pub(super) unsafe fn halves<const CHAIN: usize, const JOINT: bool, const T: usiz
                 let dot = _mm256_mul_ps(_mm256_cvtepi32_ps(dot), scale);
                 acc[h] = _mm256_fmadd_ps(dot, s, acc[h]);
                 if !JOINT {
-                    let min_scale = half_row(&unit.min_scale, h);
+                    let min_scale = half_row(&head.min_scale, h);
                     let min = _mm256_mul_ps(_mm256_cvtepi32_ps(min), min_scale);
                     acc[h] = _mm256_fmadd_ps(min, s, acc[h]);
                 }
