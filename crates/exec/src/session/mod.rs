@@ -14,6 +14,7 @@ use crate::plan::build::build;
 use crate::plan::kernel::RunCtx;
 use crate::plan::program::{Observer, Program, execute};
 use crate::plan::scope::{Scope, check_operators};
+use crate::plan::weights::is_blocks;
 use fewbit_core::{Error, Graph, Model, Patch, Result, Tensor, ValueType};
 use fewbit_kernels::{Ctx, Isa, Pool};
 use ports::{arrange, ports};
@@ -213,7 +214,8 @@ fn mode_of(graph: &Graph, asked: Mode) -> Mode {
 fn is_quantized(graph: &Graph) -> bool {
     graph.nodes().any(|(_, node)| {
         let mut inner = node.attrs.iter().flat_map(|(_, attr)| attr.graphs());
-        node.op.contains("QuantizeLinear") || node.is("DequantizeLinear") || inner.any(is_quantized)
+        let linear = node.op.contains("QuantizeLinear") || node.is("DequantizeLinear");
+        linear || is_blocks(node, "QuantizeBlocks") || inner.any(is_quantized)
     })
 }
 
