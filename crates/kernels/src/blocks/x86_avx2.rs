@@ -155,16 +155,14 @@ impl<H, const BITS: usize> Units for Packed<'_, H, BITS> {
         // SAFETY: planes of 4 bits have 256 bytes, of 2 bits 128, of one bit 64, in this order.
         unsafe {
             let codes = self.codes.first.add(b * self.codes.stride + h * 32);
-            let nibble = || bits(codes.add(g % 4 * 64), g / 4 * 4, 15);
+            let nibble = || bits(codes.add(g % 4 * 64), g / 4 * 4, 0, 15);
+            let crumb = |at: usize, to: usize| bits(codes.add(at + g % 2 * 64), g / 2 * 2, to, 3);
             match BITS {
                 4 => nibble(),
-                5 => above(nibble(), bits(codes.add(256), g, 1), 4),
-                6 => above(nibble(), bits(codes.add(256 + g % 2 * 64), g / 2 * 2, 3), 4),
-                3 => {
-                    let low = bits(codes.add(g % 2 * 64), g / 2 * 2, 3);
-                    above(low, bits(codes.add(128), g, 1), 2)
-                }
-                _ => bits(codes.add(g % 2 * 64), g / 2 * 2, 3),
+                5 => _mm256_or_si256(nibble(), bits(codes.add(256), g, 4, 1)),
+                6 => _mm256_or_si256(nibble(), crumb(256, 4)),
+                3 => _mm256_or_si256(crumb(0, 0), bits(codes.add(128), g, 2, 1)),
+                _ => crumb(0, 0),
             }
         }
     }
@@ -184,30 +182,21 @@ fn ahead(bytes: *const u8, len: usize) {
     }
 }
 
-/// Bits of 32 bytes, moved to the lowest place.
+/// The bits of 32 bytes that lie under `mask` from bit `from` on, moved to bit `to`.
 ///
 /// # Safety
 /// The CPU has AVX2, and 32 bytes are readable.
 #[inline(always)]
-unsafe fn bits(bytes: *const u8, shift: usize, mask: i8) -> __m256i {
-    // SAFETY: the caller's promise.
+unsafe fn bits(bytes: *const u8, from: usize, to: usize, mask: u8) -> __m256i {
+    // SAFETY: the caller's promise. What a shift brings in from the neighbour byte is masked.
     unsafe {
         let bytes = _mm256_loadu_si256(bytes.cast());
-        let shifted = _mm256_srl_epi16(bytes, _mm_cvtsi32_si128(shift as i32));
-        _mm256_and_si256(shifted, _mm256_set1_epi8(mask))
-    }
-}
-
-/// `low | high << shift`, byte by byte.
-///
-/// # Safety
-/// The CPU has AVX2; no bit leaves its byte.
-#[inline(always)]
-unsafe fn above(low: __m256i, high: __m256i, shift: usize) -> __m256i {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let high = _mm256_sll_epi16(high, _mm_cvtsi32_si128(shift as i32));
-        _mm256_or_si256(low, high)
+        let count = _mm_cvtsi32_si128(from.abs_diff(to) as i32);
+        let shifted = match from >= to {
+            true => _mm256_srl_epi16(bytes, count),
+            false => _mm256_sll_epi16(bytes, count),
+        };
+        _mm256_and_si256(shifted, _mm256_set1_epi8((mask << to).cast_signed()))
     }
 }
 
