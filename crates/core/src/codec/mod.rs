@@ -44,8 +44,12 @@ pub fn decode_f64(dtype: DType, bytes: &[u8], count: usize) -> Result<Vec<f64>> 
 /// # Errors
 /// For strings and complex numbers.
 pub fn decode_f32(dtype: DType, bytes: &[u8], count: usize) -> Result<Vec<f32>> {
-    if dtype == DType::F32 {
-        return Ok(words(bytes, f32::from_le_bytes));
+    match dtype {
+        DType::F32 => return Ok(words(bytes, f32::from_le_bytes)),
+        // Half the memory of the way over f64; language models have hundreds of millions of them.
+        DType::F16 => return Ok(words(bytes, |b| f16::from_le_bytes(b).to_f32())),
+        DType::BF16 => return Ok(words(bytes, |b| bf16::from_le_bytes(b).to_f32())),
+        _ => {}
     }
     if dtype.is_int() && dtype != DType::U64 {
         return Ok(decode_i64(dtype, bytes, count)?.into_iter().map(|v| v as f32).collect());
