@@ -65,7 +65,8 @@ impl Format {
                 "this is data, not a model: give it with --calibrate, --evaluate or --input"
             }
             Format::Safetensors | Format::SafetensorsFolder | Format::Gguf => {
-                "weights alone have no graph: export the model to ONNX"
+                "language models are for `generate`, `chat`, `embed` and `eval` (a GGUF file, or a \
+                 folder with config.json); here, export the model to ONNX"
             }
             Format::Tflite => "convert it with `python -m tf2onnx.convert --tflite MODEL`",
             Format::Pickle => {
