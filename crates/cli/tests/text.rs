@@ -25,9 +25,9 @@ fn a_model_writes_and_says_why_it_stopped() {
     let model = model.display().to_string();
     let line = ["generate", &model, "-p", "Once upon a time", "-n", "12", "--temperature", "0"];
     let plain = run(line);
-    assert_eq!(plain.succeeds().stdout, ", there was a little girl named Lily.\n");
+    assert_eq!(plain.succeeds().stdout, ", there was a little girl named Lily. She\n");
     let value = run(line.iter().chain(&["--json"])).succeeds().json();
-    assert_eq!(value["text"], ", there was a little girl named Lily.");
+    assert_eq!(value["text"], ", there was a little girl named Lily. She");
     assert_eq!(
         (value["finish"].as_str(), value["prompt_tokens"].as_u64()),
         (Some("length"), Some(5))

@@ -67,6 +67,17 @@ impl LanguageModel {
         }
     }
 
+    /// A decoder in two graphs: up to the hidden states, and from them to the logits.
+    ///
+    /// # Errors
+    /// For encoders, and as [`graph`](LanguageModel::graph).
+    pub fn halves(&self) -> Result<[Model; 2]> {
+        let (name, weights) = (self.checkpoint.architecture.title, &*self.checkpoint.weights);
+        let decoder = self.decoder()?;
+        let both = || Ok([decoder.body(name, weights)?, decoder.head(name, weights)?]);
+        both().at(|| self.checkpoint.path.display().to_string())
+    }
+
     fn wrong_kind(&self, what: &str, command: &str) -> Error {
         let title = self.checkpoint.architecture.title;
         Error::usage(format!("{what}: this is a {title} model"))

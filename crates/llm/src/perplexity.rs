@@ -3,21 +3,23 @@
 //! Long texts are scored as llama.cpp scores them: windows of a fixed number of tokens that do
 //! not overlap, in each of which the second half is predicted. Documents are scored whole.
 
-use crate::graph::decoder::State;
 use crate::graph::names;
 use crate::model::LanguageModel;
 use crate::sample::greatest;
 use fewbit_core::{Error, Result, Tensor};
 use fewbit_exec::kernels::softmax::log_softmax_f32;
 use fewbit_exec::kernels::{Ctx, math};
-use fewbit_exec::{Session, SessionOptions};
+use fewbit_exec::{OpTable, Session, SessionOptions};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Called with the number of windows done and of all.
 pub type Listener<'l> = dyn FnMut(usize, usize) + 'l;
 
 /// Tokens of a window unless another number is asked for.
 const WINDOW: usize = 512;
+/// Positions whose logits are held at once.
+const ROWS: usize = 64;
 
 /// How well a text is predicted.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -145,13 +147,22 @@ pub fn score(
     let predictor = Predictor::new(model, options)?;
     let mut sums = Sums::default();
     for (index, (tokens, scored)) in windows.windows.iter().enumerate() {
-        let rows = predictor.log_probabilities(tokens, scored.clone())?;
-        for (row, at) in rows.chunks_exact(predictor.vocabulary).zip(scored.clone()) {
-            sums.add(f64::from(row[tokens[at + 1] as usize]));
+        let hidden = predictor.hidden(tokens, scored.clone())?;
+        for part in parts(scored) {
+            let rows = predictor.log_probabilities(&hidden, &part, scored.start)?;
+            for (row, at) in rows.chunks_exact(predictor.vocabulary).zip(part) {
+                sums.add(f64::from(row[tokens[at + 1] as usize]));
+            }
         }
         listener(index + 1, windows.len());
     }
     Ok(sums.score(windows.len()))
+}
+
+/// The positions of a window in parts, so that no more logits than those of one part are held.
+fn parts(scored: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+    let end = scored.end;
+    scored.clone().step_by(ROWS).map(move |start| start..end.min(start + ROWS))
 }
 
 /// Runs two models in step on the same tokens, which are those of `windows`; nothing is kept but
@@ -175,11 +186,14 @@ pub fn compare(
     }
     let mut likeness = Likeness::default();
     for (index, (tokens, scored)) in windows.windows.iter().enumerate() {
-        let a = ours.log_probabilities(tokens, scored.clone())?;
-        let b = theirs.log_probabilities(tokens, scored.clone())?;
-        let pairs = a.chunks_exact(ours.vocabulary).zip(b.chunks_exact(ours.vocabulary));
-        for ((a, b), at) in pairs.zip(scored.clone()) {
-            likeness.add(a, b, tokens[at + 1] as usize);
+        let states = [ours.hidden(tokens, scored.clone())?, theirs.hidden(tokens, scored.clone())?];
+        for part in parts(scored) {
+            let a = ours.log_probabilities(&states[0], &part, scored.start)?;
+            let b = theirs.log_probabilities(&states[1], &part, scored.start)?;
+            let pairs = a.chunks_exact(ours.vocabulary).zip(b.chunks_exact(ours.vocabulary));
+            for ((a, b), at) in pairs.zip(part) {
+                likeness.add(a, b, tokens[at + 1] as usize);
+            }
         }
         listener(index + 1, windows.len());
     }
@@ -188,19 +202,24 @@ pub fn compare(
 
 /// A model that predicts all tokens of a window at once.
 struct Predictor {
-    session: Session,
+    body: Session,
+    head: Session,
+    width: usize,
     vocabulary: usize,
 }
 
 impl Predictor {
     fn new(model: &LanguageModel, options: &SessionOptions) -> Result<Predictor> {
-        let vocabulary = model.decoder()?.vocabulary;
-        let session = Session::new(&model.graph(State::None)?, options)?;
-        Ok(Predictor { session, vocabulary })
+        let decoder = model.decoder()?;
+        let [body, head] = model.halves()?;
+        let body = Session::new(&body, options)?;
+        let pool = Arc::clone(body.pool());
+        let head = Session::with_pool(&head, options, &OpTable::standard(), pool)?;
+        Ok(Predictor { body, head, width: decoder.hidden, vocabulary: decoder.vocabulary })
     }
 
-    /// Logarithms of the probabilities of all tokens, a row for each wanted position.
-    fn log_probabilities(&self, tokens: &[u32], wanted: Range<usize>) -> Result<Vec<f32>> {
+    /// Hidden states of the wanted positions, a row each.
+    fn hidden(&self, tokens: &[u32], wanted: Range<usize>) -> Result<Vec<f32>> {
         if let Some(&token) = tokens.iter().find(|&&t| t as usize >= self.vocabulary) {
             let what = format!("token {token} is not among the {}", self.vocabulary);
             return Err(Error::bad_input(what)
@@ -209,20 +228,36 @@ impl Predictor {
         }
         let row = |values: Vec<i64>| Tensor::from_slice(vec![1, tokens.len()], &values);
         let wanted: Vec<i64> = wanted.map(|p| p as i64).collect();
-        let outputs = self.session.run_owned(vec![
+        let outputs = self.body.run_owned(vec![
             (names::TOKENS, row(tokens.iter().map(|&t| i64::from(t)).collect())?),
             (names::POSITIONS, row((0..tokens.len() as i64).collect())?),
             (names::ROWS, Tensor::vector(&wanted)),
         ])?;
-        let Some((_, logits)) = outputs.into_iter().next() else {
-            return Err(Error::internal("a decoder without logits"));
-        };
+        first(outputs)?.to_vec()
+    }
+
+    /// Logarithms of the probabilities of all tokens, a row for each position of `part`;
+    /// `hidden` begins at position `start`.
+    fn log_probabilities(
+        &self,
+        hidden: &[f32],
+        part: &Range<usize>,
+        start: usize,
+    ) -> Result<Vec<f32>> {
+        let rows = &hidden[(part.start - start) * self.width..(part.end - start) * self.width];
+        let x = Tensor::from_slice(vec![1, part.len(), self.width], rows)?;
+        let logits = first(self.head.run_owned(vec![(names::HIDDEN, x)])?)?;
         let logits = logits.cow::<f32>()?;
         let mut logs = vec![0.0; logits.len()];
-        let ctx = Ctx { isa: self.session.isa(), pool: self.session.pool() };
+        let ctx = Ctx { isa: self.head.isa(), pool: self.head.pool() };
         log_softmax_f32(ctx, &logits, self.vocabulary, &mut logs);
         Ok(logs)
     }
+}
+
+fn first(outputs: Vec<(String, Tensor)>) -> Result<Tensor> {
+    let first = outputs.into_iter().next().map(|(_, tensor)| tensor);
+    first.ok_or_else(|| Error::internal("a graph without outputs"))
 }
 
 /// Sums of logarithms and of their squares.

@@ -8,12 +8,16 @@ use fewbit_exec::{Mode, Session, SessionOptions};
 use fewbit_llm::arch::{self, Network};
 use fewbit_llm::graph::decoder::{Decoder, State};
 use fewbit_llm::graph::names;
-use random::{RandomWeights, settings};
+use random::{Blocks, RandomWeights, settings};
 
 const TEXT: [i64; 11] = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5];
 
 fn session(model: &Model) -> Session {
-    Session::new(model, &SessionOptions::new(Mode::Float).threads(1)).unwrap()
+    session_in(model, Mode::Float)
+}
+
+fn session_in(model: &Model, mode: Mode) -> Session {
+    Session::new(model, &SessionOptions::new(mode).threads(1)).unwrap()
 }
 
 fn row(values: impl IntoIterator<Item = i64>) -> Tensor {
@@ -23,7 +27,11 @@ fn row(values: impl IntoIterator<Item = i64>) -> Tensor {
 
 /// Logits of every position, the whole text at once.
 fn at_once(decoder: &Decoder, weights: &RandomWeights) -> Vec<f32> {
-    let session = session(&decoder.graph("test", weights, State::None).unwrap());
+    at_once_in(decoder, weights, Mode::Float)
+}
+
+fn at_once_in(decoder: &Decoder, weights: &RandomWeights, mode: Mode) -> Vec<f32> {
+    let session = session_in(&decoder.graph("test", weights, State::None).unwrap(), mode);
     let places: Vec<i64> = (0..TEXT.len() as i64).collect();
     let inputs = vec![
         (names::TOKENS, row(TEXT)),
@@ -94,6 +102,33 @@ fn a_cache_changes_no_bit() {
 }
 
 #[test]
+fn blocks_compute_what_their_numbers_say() {
+    for name in ["llama", "gemma2", "phi3"] {
+        let with = |blocks| {
+            let mut weights = RandomWeights::of(name);
+            weights.blocks = Some(blocks);
+            weights
+        };
+        let (stored, decoded) = (with(Blocks::Stored), with(Blocks::Decoded));
+        let decoder = decoder(name, &stored);
+        let expected = at_once(&decoder, &decoded);
+        assert_eq!(at_once(&decoder, &stored), expected, "{name}");
+        // Simulate and Integer quantize what goes into the products too.
+        let simulated = at_once_in(&decoder, &stored, Mode::Simulate);
+        assert_ne!(simulated, expected, "{name}");
+        let off = distance(&simulated, &expected);
+        assert!(off < 0.05, "{name}: {off}");
+    }
+}
+
+/// Relative, by the root of the mean square.
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    let square = |v: f32| f64::from(v).powi(2);
+    let off: f64 = a.iter().zip(b).map(|(&x, &y)| square(x - y)).sum();
+    (off / b.iter().map(|&v| square(v)).sum::<f64>()).sqrt()
+}
+
+#[test]
 fn windows_and_layers_without_rotation_are_as_the_settings_say() {
     let kinds = |name: &str| {
         let decoder = decoder(name, &RandomWeights::of(name));
@@ -129,9 +164,9 @@ fn a_missing_or_misshapen_tensor_is_named() {
         error.to_string().contains("layer 1") && error.to_string().contains("ffn_up"),
         "{error}"
     );
-    weights.shapes.insert("blk.1.ffn_up.weight".into(), vec![24, 15]);
+    weights.shapes.insert("blk.1.ffn_up.weight".into(), vec![64, 15]);
     let error = d.graph("test", &weights, State::None).unwrap_err();
-    assert!(error.to_string().contains("[24, 15] for inputs of 16"), "{error}");
+    assert!(error.to_string().contains("[64, 15] for inputs of 32"), "{error}");
 }
 
 #[test]
@@ -152,6 +187,6 @@ fn an_encoder_sees_both_ways() {
         session.run_owned(inputs).unwrap()[0].1.to_f32().unwrap()
     };
     let (a, b) = (run(&[1, 2, 3]), run(&[1, 2, 4]));
-    assert_eq!(a.len(), 3 * 16);
-    assert_ne!(a[..16], b[..16], "the first token must see the last one");
+    assert_eq!(a.len(), 3 * 32);
+    assert_ne!(a[..32], b[..32], "the first token must see the last one");
 }

@@ -75,13 +75,8 @@ impl Decoder {
     /// When a tensor is missing or has another shape than the configuration says.
     pub fn graph(&self, name: &str, weights: &dyn Weights, state: State) -> Result<Model> {
         let mut b = Builder::new(name, weights);
-        let run = Run::new(&mut b, self, state)?;
-        let mut x = self.embed(&mut b, &run)?;
-        for (index, layer) in self.layers.iter().enumerate() {
-            x = self.layer(&mut b, x, index, layer, &run).at(|| format!("layer {index}"))?;
-        }
-        let x = self.norm.apply(&mut b, "output_norm", x, self.hidden)?;
-        let logits = self.head(&mut b, x, run.rows)?;
+        let x = self.hidden(&mut b, state)?;
+        let logits = self.logits(&mut b, x)?;
         b.graph.add_output(logits);
         for (index, _) in self.layers.iter().enumerate().filter(|_| state == State::Cache) {
             for what in ["key", "value"] {
@@ -89,9 +84,45 @@ impl Decoder {
                 b.graph.add_output(present);
             }
         }
-        let model = super::model(b.graph);
-        model.graph.verify(None)?;
-        Ok(model)
+        finished(b)
+    }
+
+    /// The graph up to the hidden states of the wanted rows, [`names::HIDDEN`], without a cache;
+    /// [`head`](Decoder::head) does the rest. Logits of many rows are large.
+    ///
+    /// # Errors
+    /// As [`graph`](Decoder::graph).
+    pub fn body(&self, name: &str, weights: &dyn Weights) -> Result<Model> {
+        let mut b = Builder::new(name, weights);
+        let x = self.hidden(&mut b, State::None)?;
+        let out = b.simple("Identity", names::HIDDEN.to_string(), &[x])?;
+        b.graph.add_output(out);
+        finished(b)
+    }
+
+    /// The graph from hidden states, [`names::HIDDEN`], to [`names::LOGITS`].
+    ///
+    /// # Errors
+    /// As [`graph`](Decoder::graph).
+    pub fn head(&self, name: &str, weights: &dyn Weights) -> Result<Model> {
+        let mut b = Builder::new(name, weights);
+        let shape = [Size::Named(dims::BATCH), Size::Named(dims::ROWS), Size::Fixed(self.hidden)];
+        let x = b.input(names::HIDDEN, DType::F32, &shape)?;
+        let logits = self.logits(&mut b, x)?;
+        b.graph.add_output(logits);
+        finished(b)
+    }
+
+    /// Hidden states of the wanted rows behind all layers.
+    fn hidden(&self, b: &mut Builder, state: State) -> Result<ValueId> {
+        let run = Run::new(b, self, state)?;
+        let mut x = self.embed(b, &run)?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            x = self.layer(b, x, index, layer, &run).at(|| format!("layer {index}"))?;
+        }
+        let x = self.norm.apply(b, "output_norm", x, self.hidden)?;
+        let pick = Node::new("Gather", "output_rows", &[x, run.rows], &[]);
+        b.op(pick.with("axis", Attr::Int(1)))
     }
 
     fn embed(&self, b: &mut Builder, run: &Run) -> Result<ValueId> {
@@ -167,10 +198,8 @@ impl Decoder {
         Ok(b.linear(&format!("{prefix}.attn_output"), y, width)?.0)
     }
 
-    /// Logits of the wanted rows; the embedding is the matrix where there is no other.
-    fn head(&self, b: &mut Builder, x: ValueId, rows: ValueId) -> Result<ValueId> {
-        let pick = Node::new("Gather", "output_rows", &[x, rows], &[]);
-        let x = b.op(pick.with("axis", Attr::Int(1)))?;
+    /// Logits; the embedding is the matrix where there is no other.
+    fn logits(&self, b: &mut Builder, x: ValueId) -> Result<ValueId> {
         let own = b.has("output.weight")?;
         let mut y = b.linear(if own { "output" } else { "token_embd" }, x, self.hidden)?.0;
         if let Some(cap) = self.logit_cap {
@@ -181,6 +210,12 @@ impl Decoder {
         }
         b.simple("Identity", names::LOGITS.to_string(), &[y])
     }
+}
+
+fn finished(b: Builder) -> Result<Model> {
+    let model = super::model(b.graph);
+    model.graph.verify(None)?;
+    Ok(model)
 }
 
 /// Values that all layers of one run share.

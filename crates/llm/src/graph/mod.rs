@@ -28,7 +28,8 @@ pub mod names {
     pub const ROWS: &str = "logits_positions";
     /// `f32[batch, rows, vocabulary]`.
     pub const LOGITS: &str = "logits";
-    /// Output of an encoder, `f32[batch, sequence, hidden]`.
+    /// Output of an encoder, `f32[batch, sequence, hidden]`, or of a decoder without its head,
+    /// `f32[batch, rows, hidden]`.
     pub const HIDDEN: &str = "last_hidden_state";
     /// Which of two sentences a token belongs to, `i64[batch, sequence]`.
     pub const TOKEN_TYPES: &str = "token_type_ids";

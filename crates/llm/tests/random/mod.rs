@@ -1,19 +1,33 @@
 //! Small models of every architecture, with pseudo-random weights.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use fewbit_core::codec::block::{BlockType, dequantize};
 use fewbit_core::{Result, Tensor};
+use fewbit_exec::kernels::blocks::quantize_activations;
+use fewbit_exec::kernels::{Ctx, Isa, Pool};
 use fewbit_llm::{Settings, Weight, Weights};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-const HIDDEN: usize = 16;
+const HIDDEN: usize = 32;
 const VOCABULARY: usize = 20;
-const INNER: usize = 24;
+const INNER: usize = 64;
 
 /// Weights that are made when asked for; the same name always gives the same numbers.
 pub struct RandomWeights {
     /// Shape of each tensor.
     pub shapes: BTreeMap<String, Vec<usize>>,
+    /// Whether matrices are stored in blocks of 8 bits, or as the numbers that such blocks hold.
+    pub blocks: Option<Blocks>,
     transposed: bool,
+}
+
+/// See [`RandomWeights::blocks`].
+#[derive(Clone, Copy, PartialEq)]
+pub enum Blocks {
+    Stored,
+    Decoded,
 }
 
 impl Weights for RandomWeights {
@@ -29,6 +43,9 @@ impl Weights for RandomWeights {
                 if name.ends_with("norm.weight") { 1.0 + value } else { value }
             })
             .collect();
+        if let (Some(blocks), [rows, columns]) = (self.blocks, shape.as_slice()) {
+            return in_blocks(blocks, [*rows, *columns], &values).map(Some);
+        }
         let weight = Weight::plain(Tensor::from_slice(shape.clone(), &values)?);
         let matrix = self.transposed && name.starts_with("blk.");
         Ok(Some(Weight { transposed: matrix, ..weight }))
@@ -39,10 +56,29 @@ impl Weights for RandomWeights {
     }
 }
 
+fn in_blocks(blocks: Blocks, [rows, columns]: [usize; 2], values: &[f32]) -> Result<Weight> {
+    let width = BlockType::Q8_0.row_bytes(columns)?;
+    let mut bytes = vec![0; rows * width];
+    let pool = Pool::single();
+    quantize_activations(Ctx { isa: Isa::best(), pool: &pool }, values, &mut bytes);
+    if blocks == Blocks::Decoded {
+        let mut values = vec![0.0; rows * columns];
+        dequantize(BlockType::Q8_0, &bytes, &mut values)?;
+        return Ok(Weight::plain(Tensor::from_slice(vec![rows, columns], &values)?));
+    }
+    Ok(Weight {
+        tensor: Tensor::from_slice(vec![rows, width], &bytes)?,
+        block: Some(BlockType::Q8_0),
+        shape: vec![rows, columns],
+        transposed: false,
+    })
+}
+
 impl RandomWeights {
     /// The tensors that an architecture has.
     pub fn of(name: &str) -> RandomWeights {
-        let mut weights = RandomWeights { shapes: BTreeMap::new(), transposed: name == "gpt2" };
+        let mut weights =
+            RandomWeights { shapes: BTreeMap::new(), blocks: None, transposed: name == "gpt2" };
         let fused = matches!(name, "phi3" | "gpt2");
         weights.add("token_embd.weight", &[VOCABULARY, HIDDEN]);
         weights.norm("output_norm", HIDDEN, name);
@@ -53,11 +89,12 @@ impl RandomWeights {
             weights.add("token_types.weight", &[2, HIDDEN]);
             weights.norm("token_embd_norm", HIDDEN, name);
         }
-        let keys = if matches!(name, "gpt2" | "bert") { 16 } else { 8 };
+        let keys = if matches!(name, "gpt2" | "bert") { HIDDEN } else { HIDDEN / 2 };
         for layer in 0..2 {
             let at = |part: &str| format!("blk.{layer}.{part}");
             for part in norms(name) {
-                let len = if part.contains("_q_") || part.contains("_k_") { 4 } else { HIDDEN };
+                let len =
+                    if part.contains("_q_") || part.contains("_k_") { HIDDEN / 4 } else { HIDDEN };
                 weights.norm(&at(part), len, name);
             }
             if fused {
@@ -118,7 +155,7 @@ fn norms(name: &str) -> &'static [&'static str] {
     }
 }
 
-/// `config.json` of a small model: 4 heads of 4 elements, 2 for keys where they are grouped.
+/// `config.json` of a small model: 4 heads of 8 elements, 2 for keys where they are grouped.
 pub fn settings(name: &str) -> Settings {
     let mut fields = json!({
         "hidden_size": HIDDEN,
@@ -144,7 +181,7 @@ pub fn settings(name: &str) -> Settings {
         "phi3" => json!({
             "num_key_value_heads": 2, "partial_rotary_factor": 0.5,
             "original_max_position_embeddings": 32,
-            "rope_scaling": {"type": "longrope", "long_factor": [2.0], "short_factor": [1.0]},
+            "rope_scaling": {"type": "longrope", "long_factor": [2.0, 3.0], "short_factor": [1.0, 1.0]},
         }),
         "smollm3" => json!({
             "num_key_value_heads": 2, "no_rope_layer_interval": 2,

@@ -12,7 +12,7 @@ use crate::plan::layout::Rule;
 use crate::plan::lower::{Lowered, Lowering};
 use crate::plan::weights::is_blocks;
 use fewbit_core::codec::block::BlockType;
-use fewbit_core::{DType, Error, Node, NodeId, Result, Tensor, ValueId};
+use fewbit_core::{DType, Node, NodeId, Result, Tensor, ValueId};
 use fewbit_kernels::blocks::{
     Format, Half, PackedBlocks, PackedHalves, matmul_blocks, matmul_blocks_f32, matmul_halves,
 };
@@ -122,9 +122,6 @@ impl Kernel for IntegerBlocks {
 
     fn run(&self, ctx: &RunCtx, inputs: Inputs) -> Result<Vec<Tensor>> {
         let x = required(&inputs, 0)?;
-        if x.dtype() != DType::U8 {
-            return Err(Error::bad_input(format!("blocks are u8, found {}", x.dtype())));
-        }
         let (n, k) = (self.weights.n(), self.weights.k());
         let shape = output_shape(x.shape(), BlockType::Q8_0.row_bytes(k)?, n, false)?;
         let mut output = ctx.arena.tensor(DType::F32, shape)?;
