@@ -1,5 +1,7 @@
 //! int8 convolutions.
 
+use std::borrow::Cow;
+
 use super::depthwise_i8::DepthwiseI8;
 use super::im2col::PatchRows;
 use super::shape::ConvShape;
@@ -8,7 +10,9 @@ use super::winograd::{self, Winograd};
 use crate::cpu::{Ctx, Isa};
 use crate::gemm::driver::Rows;
 use crate::gemm::rows::{Convert, MatrixRows};
-use crate::gemm::{Activations, Matrix, Output, PackedI8, Prepared, Source, WeightZero, drive_i8};
+use crate::gemm::{
+    Activations, Matrix, Output, PackedI8, Prepared, Source, WeightZero, drive_i8, is_signed,
+};
 use crate::int8::Int8;
 
 /// The weights of an int8 convolution, packed once, for one instruction set.
@@ -45,9 +49,15 @@ impl PackedConvI8 {
             return PackedConvI8(Form::Winograd(Winograd::new(shape, weights, zero)));
         }
         let n = shape.group_out_c();
+        let (k, signed) = (shape.k(), is_signed(weights));
+        let rows = by_column(shape, weights.bytes());
+        let rows = match weights {
+            Int8::U8(_) => Int8::U8(&rows),
+            Int8::I8(_) => Int8::I8(bytemuck::cast_slice(&rows)),
+        };
         let group = |first: usize| {
-            let at = |k, col| weights.get(shape.weight_index(k, first + col));
-            PackedI8::from_fn(isa, shape.k(), n, zero.columns(first, n), at)
+            let at = |row, col| rows.get((first + col) * k + row);
+            PackedI8::from_fn(isa, k, n, zero.columns(first, n), signed, at)
         };
         PackedConvI8(Form::Groups((0..shape.groups).map(|g| group(g * n)).collect()))
     }
@@ -61,6 +71,24 @@ impl PackedConvI8 {
             Form::Winograd(weights) => weights.bytes(),
         }
     }
+}
+
+/// From the order out channel, in channel, tap to out channel, tap, in channel: that of the sums.
+fn by_column<'w>(shape: &ConvShape, weights: &'w [u8]) -> Cow<'w, [u8]> {
+    let (taps, channels) = (shape.kernel[0] * shape.kernel[1], shape.group_in_c());
+    if taps == 1 || channels <= 1 {
+        return Cow::Borrowed(weights);
+    }
+    let mut rows = vec![0; weights.len()];
+    let columns = weights.chunks_exact(taps * channels);
+    for (row, column) in rows.chunks_exact_mut(taps * channels).zip(columns) {
+        for (channel, weights) in column.chunks_exact(taps).enumerate() {
+            for (tap, weight) in weights.iter().enumerate() {
+                row[tap * channels + channel] = *weight;
+            }
+        }
+    }
+    Cow::Owned(rows)
 }
 
 /// The input of an int8 convolution.

@@ -62,6 +62,11 @@ enum Layout {
     Quads(Panels<i8>, Vec<i32>),
 }
 
+/// Whether values are of a signed type, so that all fit an i8.
+pub(crate) fn is_signed(values: Int8<'_>) -> bool {
+    matches!(values, Int8::I8(_))
+}
+
 /// i8 weights as the instruction set wants them, if it can multiply bytes.
 fn quads(isa: Isa, k: usize, n: usize, at: impl Fn(usize, usize) -> i8) -> Option<Panels<i8>> {
     match isa.level() {
@@ -89,7 +94,7 @@ impl PackedI8 {
     /// When `b` has not `k * n` elements, or a zero point is missing or out of range.
     pub fn new(isa: Isa, k: usize, n: usize, b: Int8<'_>, zero: WeightZero<'_>) -> PackedI8 {
         assert_eq!(b.len(), k * n, "B is {k} x {n}");
-        PackedI8::from_fn(isa, k, n, zero, |row, col| b.get(row * n + col))
+        PackedI8::from_fn(isa, k, n, zero, is_signed(b), |row, col| b.get(row * n + col))
     }
 
     /// Packs the transpose of `b`, which is row-major with `n` rows and `k` columns.
@@ -104,22 +109,25 @@ impl PackedI8 {
         zero: WeightZero<'_>,
     ) -> PackedI8 {
         assert_eq!(b.len(), k * n, "B is {n} x {k}, transposed");
-        PackedI8::from_fn(isa, k, n, zero, |row, col| b.get(col * k + row))
+        PackedI8::from_fn(isa, k, n, zero, is_signed(b), |row, col| b.get(col * k + row))
     }
 
-    /// Packs the matrix whose element in row `k` and column `n` is `at(k, n)`.
+    /// Packs the matrix whose element in row `k` and column `n` is `at(k, n)`. `signed` says that
+    /// all fit an i8.
     pub(crate) fn from_fn(
         isa: Isa,
         k: usize,
         n: usize,
         zero: WeightZero<'_>,
+        signed: bool,
         at: impl Fn(usize, usize) -> i32,
     ) -> PackedI8 {
         if let WeightZero::Column(zeros) = zero {
             assert_eq!(zeros.len(), n, "one zero point per column");
         }
         let centred = |row: usize, col: usize| at(row, col) - zero.get(col);
-        let fits = zero.is_zero() && (0..n).all(|c| (0..k).all(|r| i8::try_from(at(r, c)).is_ok()));
+        let small = || (0..n).all(|c| (0..k).all(|r| i8::try_from(at(r, c)).is_ok()));
+        let fits = zero.is_zero() && (signed || small());
         let bytes = if fits { quads(isa, k, n, |r, c| at(r, c) as i8) } else { None };
         let layout = match bytes {
             Some(panels) => {
