@@ -45,6 +45,8 @@ enum Command {
     Plan(cmd::plan::Args),
     /// Quantize a model, measure the loss, and hold it within a bound
     Quantize(cmd::quantize::Args),
+    /// Store the weights of a language model in other numbers, without quantizing
+    Convert(cmd::convert::Args),
     /// Score a model on a data set
     Eval(cmd::eval::Args),
     /// Compare two models on a data set
@@ -89,6 +91,7 @@ fn run(command: Command, ui: &Ui) -> Result<exit::Outcome> {
         Command::Inspect(args) => cmd::inspect::run(&args, ui),
         Command::Plan(args) => cmd::plan::run(&args, ui),
         Command::Quantize(args) => cmd::quantize::run(&args, ui),
+        Command::Convert(args) => cmd::convert::run(&args, ui),
         Command::Eval(args) => cmd::eval::run(&args, ui),
         Command::Compare(args) => cmd::compare::run(&args, ui),
         Command::Bench(args) => cmd::bench::run(&args, ui),
@@ -117,6 +120,7 @@ impl Command {
             Command::Inspect(args) => args.json,
             Command::Plan(args) => args.json,
             Command::Quantize(args) => args.work.json,
+            Command::Convert(args) => args.work.json,
             Command::Eval(args) => args.work.json,
             Command::Compare(args) => args.work.json,
             Command::Bench(args) => args.work.json,

@@ -11,7 +11,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("kernels", &[]),
     ("formats", &["fewbit-core"]),
     ("exec", &["fewbit-core", "fewbit-kernels"]),
-    ("quant", &["fewbit-core", "fewbit-exec"]),
+    ("quant", &["fewbit-core", "fewbit-exec", "fewbit-kernels"]),
     ("llm", &["fewbit-core", "fewbit-formats", "fewbit-exec"]),
     (
         "fewbit",

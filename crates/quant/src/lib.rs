@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod affine;
+pub mod algo;
 mod calibrate;
 mod evaluate;
 pub mod explain;

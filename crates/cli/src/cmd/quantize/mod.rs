@@ -1,6 +1,7 @@
 //! `fewbit quantize MODEL -o OUT`
 
 mod choice;
+pub mod gguf;
 pub mod summary;
 
 pub use choice::Choice;
@@ -18,8 +19,8 @@ pub struct Args {
     /// The float model
     model: PathBuf,
     /// Where the quantized model goes
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
+    #[arg(short, long, value_name = "FILE", required_unless_present = "dry_run")]
+    output: Option<PathBuf>,
     #[command(flatten)]
     choice: Choice,
     /// A plan of `fewbit plan`, run as it is
@@ -40,6 +41,8 @@ pub struct Args {
     /// Random seed, kept in the report
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    #[command(flatten)]
+    gguf: gguf::Flags,
     /// Replace an existing output
     #[arg(long)]
     force: bool,
@@ -49,6 +52,13 @@ pub struct Args {
 
 pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
     args.work.limit_tensors();
+    if gguf::is_gguf(&args.model) {
+        return gguf::run(args, ui);
+    }
+    args.gguf.refuse()?;
+    let Some(output) = &args.output else {
+        return Err(Error::usage("quantizing needs --output FILE"));
+    };
     let recipe = args.choice.recipe()?;
     if args.plan.is_none() && recipe.needs_calibration() && args.calibrate.is_none() {
         return Err(Error::usage(format!("recipe `{}` needs calibration data", recipe.name))
@@ -59,7 +69,7 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
             .hint("add --evaluate DATA with labelled samples, or leave out --max-drop"));
     }
     let source = fewbit::load(&args.model)?;
-    check_output(&args.output, &protected(args, &source), args.force)?;
+    check_output(output, &protected(args, &source), args.force)?;
     args.work.check_memory(&[&source.model], &[])?;
     let open = |spec: &Option<String>| spec.as_deref().map(Data::open).transpose();
     let (calibration, evaluation) = (open(&args.calibrate)?, open(&args.evaluate)?);
@@ -67,7 +77,7 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
     job.calibration = calibration.as_ref().map(|d| d as &dyn Samples);
     job.evaluation = evaluation.as_ref().map(|d| d as &dyn Samples);
     let mut quantized = job.run(ui.progress())?;
-    quantized.write(&args.output, args.force)?;
+    quantized.write(output, args.force)?;
     finish(&quantized, args.report.as_deref(), ui)
 }
 

@@ -1,0 +1,60 @@
+//! `fewbit convert IN.gguf OUT.gguf --type F16`
+
+use crate::cmd::quantize::gguf::{is_gguf, show};
+use crate::exit::Outcome;
+use crate::flags::Work;
+use crate::ui::Ui;
+use fewbit::quant::algo::mix::FileType;
+use fewbit::{Error, GgufJob, Result};
+use std::path::PathBuf;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// The model, a GGUF file
+    input: PathBuf,
+    /// Where it goes
+    output: PathBuf,
+    /// What numbers it is stored in
+    #[arg(long = "type", value_name = "NAME", default_value = "f16", value_enum)]
+    float: Float,
+    /// Replace an existing output
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    pub work: Work,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Float {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl Float {
+    fn file_type(self) -> FileType {
+        match self {
+            Float::F32 => FileType::F32,
+            Float::F16 => FileType::F16,
+            Float::Bf16 => FileType::Bf16,
+        }
+    }
+}
+
+pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
+    if !is_gguf(&args.input) {
+        return Err(Error::unsupported("only GGUF files can be converted")
+            .code("FB-4705")
+            .at(args.input.display().to_string()));
+    }
+    let mut job = GgufJob::new(&args.input, args.float.file_type());
+    job.threads = args.work.threads;
+    let report = job.run(&args.output, args.force, ui.progress())?;
+    if ui.json {
+        let value = serde_json::to_value(&report);
+        ui.print_json(&value.map_err(|e| Error::internal(e.to_string()))?);
+    } else {
+        show(&report, &job, false, ui);
+    }
+    Ok(Outcome::Done)
+}

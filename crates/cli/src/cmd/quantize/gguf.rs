@@ -1,0 +1,174 @@
+//! `fewbit quantize MODEL.gguf -o OUT.gguf --type Q4_K_M`
+
+use super::Args;
+use crate::exit::Outcome;
+use crate::ui::{Paint, Table, Ui, bytes, count, printable, seconds};
+use fewbit::formats::detect::{Format, detect};
+use fewbit::quant::algo::mix::FileType;
+use fewbit::{Error, GgufJob, GgufReport, Result, TensorLine};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Flags for GGUF files.
+#[derive(clap::Args)]
+pub struct Flags {
+    /// GGUF files: what the file becomes, such as Q4_K_M, Q8_0, IQ4_NL or F16
+    #[arg(long = "type", value_name = "NAME", value_parser = file_type)]
+    file_type: Option<FileType>,
+    /// GGUF files: an importance matrix of llama.cpp, .gguf or .dat
+    #[arg(long, value_name = "FILE")]
+    imatrix: Option<PathBuf>,
+    /// GGUF files: fail where a tensor cannot have the type that the file type gives it
+    #[arg(long)]
+    no_fallback: bool,
+    /// GGUF files: show type, size and predicted loss of every tensor, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+fn file_type(text: &str) -> Result<FileType, String> {
+    FileType::from_name(text).map_err(|e| match e.advice() {
+        Some(advice) => format!("{e}; {advice}"),
+        None => e.to_string(),
+    })
+}
+
+impl Flags {
+    /// Refuses these flags for other models.
+    pub fn refuse(&self) -> Result<()> {
+        let given = [
+            (self.file_type.is_some(), "--type"),
+            (self.imatrix.is_some(), "--imatrix"),
+            (self.no_fallback, "--no-fallback"),
+            (self.dry_run, "--dry-run"),
+        ];
+        match given.iter().find(|(given, _)| *given) {
+            Some((_, flag)) => Err(Error::usage(format!("{flag} is for GGUF files"))
+                .hint("ONNX models take --recipe; `fewbit plan` shows what it would do")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether the file begins as GGUF files do.
+pub fn is_gguf(path: &Path) -> bool {
+    let mut head = [0; 8];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && detect(&head) == Some(Format::Gguf)
+}
+
+pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
+    refuse_others(args)?;
+    let flags = &args.gguf;
+    let file_type = flags.file_type.ok_or_else(|| {
+        Error::usage("a GGUF file needs --type").hint("for example --type Q4_K_M, Q8_0 or IQ4_NL")
+    })?;
+    let job = GgufJob {
+        model: args.model.clone(),
+        file_type,
+        importance: flags.imatrix.clone(),
+        fallback: !flags.no_fallback,
+        threads: args.work.threads,
+    };
+    let report = match &args.output {
+        Some(output) if !flags.dry_run => job.run(output, args.force, ui.progress())?,
+        _ => job.predict(ui.progress())?,
+    };
+    if ui.json {
+        let value = serde_json::to_value(&report);
+        ui.print_json(&value.map_err(|e| Error::internal(e.to_string()))?);
+    } else {
+        show(&report, &job, flags.dry_run, ui);
+    }
+    Ok(Outcome::Done)
+}
+
+/// Flags that say nothing about a GGUF file.
+fn refuse_others(args: &Args) -> Result<()> {
+    let given = [
+        (args.plan.is_some(), "--plan"),
+        (args.calibrate.is_some(), "--calibrate"),
+        (args.evaluate.is_some(), "--evaluate"),
+        (args.max_drop.is_some(), "--max-drop"),
+        (args.report.is_some(), "--report"),
+    ];
+    match given.iter().find(|(given, _)| *given) {
+        Some((_, flag)) => Err(Error::usage(format!("{flag} has no effect on a GGUF file"))
+            .hint("GGUF files take --type and --imatrix; `fewbit eval` measures them")),
+        None => Ok(()),
+    }
+}
+
+/// The table of a dry run, or a summary by type; substitutions in both.
+pub fn show(report: &GgufReport, job: &GgufJob, every: bool, ui: &Ui) {
+    ui.print(&if every { lines(report) } else { totals(report) }.render());
+    let substituted = report.substituted();
+    if substituted > 0 {
+        let text = format!(
+            "{substituted} tensors got another type than {} gives them, as their rows are no whole number of its blocks; --no-fallback refuses that",
+            job.file_type.name()
+        );
+        ui.line(&format!("{}: {text}", ui.paint(Paint::Bad, "warning")));
+    }
+    let without = report.tensors.iter().filter(|t| t.loss.is_some() && !t.important).count();
+    if job.importance.is_some() && without > 0 {
+        ui.line(&format!("note: the importance matrix knows nothing of {without} tensors"));
+    }
+    ui.line(&format!(
+        "{} of tensors become a file of {} in {}, peak memory {}",
+        bytes(report.source_bytes),
+        bytes(report.file_bytes),
+        seconds(report.seconds),
+        bytes(fewbit::peak_rss_bytes())
+    ));
+}
+
+fn lines(report: &GgufReport) -> Table {
+    let mut table = Table::new(&["tensor", "shape", "from", "to", "size", "loss", "why"]);
+    for t in &report.tensors {
+        let shape: Vec<String> = t.shape.iter().map(usize::to_string).collect();
+        let why = match t.instead_of {
+            Some(wanted) => format!("{}; {wanted} does not fit", t.reason),
+            None => t.reason.clone(),
+        };
+        table.row(&[
+            printable(&t.name),
+            shape.join("x"),
+            t.from.to_string(),
+            t.to.to_string(),
+            bytes(t.bytes),
+            loss(t.loss),
+            why,
+        ]);
+    }
+    table
+}
+
+/// Tensors, size and loss of each type.
+fn totals(report: &GgufReport) -> Table {
+    let mut by_type: BTreeMap<&str, Vec<&TensorLine>> = BTreeMap::new();
+    for tensor in &report.tensors {
+        by_type.entry(tensor.to).or_default().push(tensor);
+    }
+    let mut table = Table::new(&["type", "tensors", "size", "mean loss", "largest"]);
+    for (ty, tensors) in by_type {
+        let losses: Vec<f64> = tensors.iter().filter_map(|t| t.loss).collect();
+        let mean = losses.iter().sum::<f64>() / losses.len().max(1) as f64;
+        let largest = losses.iter().copied().reduce(f64::max);
+        table.row(&[
+            ty.to_string(),
+            count(tensors.len() as u64),
+            bytes(tensors.iter().map(|t| t.bytes).sum()),
+            loss(largest.map(|_| mean)),
+            loss(largest),
+        ]);
+    }
+    table
+}
+
+/// A squared error relative to the squared weights.
+fn loss(share: Option<f64>) -> String {
+    share.map_or(String::new(), |share| format!("{share:.2e}"))
+}

@@ -1,0 +1,290 @@
+//! Quantizes and converts GGUF files, tensor by tensor, in bounded memory.
+//!
+//! ```no_run
+//! use fewbit::{GgufJob, Silent, quant::algo::mix::FileType};
+//! let job = GgufJob::new("model-f16.gguf".as_ref(), FileType::Q4KM);
+//! let written = job.run("model-q4.gguf".as_ref(), false, &Silent)?;
+//! println!("{} bytes", written.file_bytes);
+//! # Ok::<(), fewbit::Error>(())
+//! ```
+
+mod chunk;
+mod source;
+mod stream;
+
+use crate::machine::cores;
+use chunk::Chunk;
+use fewbit_core::codec::block::BlockType;
+use fewbit_core::{Error, Result, ResultExt};
+use fewbit_formats::atomic::{OutputOptions, check_destination};
+use fewbit_formats::gguf::{TensorInfo, Writer, file_size};
+use fewbit_formats::imatrix::{self, ImportanceMatrix};
+use fewbit_kernels::{Isa, Pool};
+use fewbit_quant::Progress;
+use fewbit_quant::algo::blocks::RowEncoder;
+use fewbit_quant::algo::mix::{Choice, FileType, choose};
+use serde::Serialize;
+use source::Source;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Rows of a tensor that predict its loss.
+const SAMPLED_ROWS: usize = 32;
+
+/// A GGUF file to quantize or convert.
+#[derive(Clone, Debug)]
+pub struct GgufJob {
+    /// The file; of a split model, any part.
+    pub model: PathBuf,
+    /// What it becomes.
+    pub file_type: FileType,
+    /// An importance matrix of llama.cpp's format.
+    pub importance: Option<PathBuf>,
+    /// Whether another type may stand in where rows are no whole number of blocks.
+    pub fallback: bool,
+    /// Threads; 0 takes all cores.
+    pub threads: usize,
+}
+
+/// What becomes of one tensor.
+#[derive(Clone, Debug, Serialize)]
+pub struct TensorLine {
+    /// Its name, from the file.
+    pub name: String,
+    /// Dimensions, outermost first.
+    pub shape: Vec<usize>,
+    /// The type before.
+    pub from: &'static str,
+    /// The type after.
+    pub to: &'static str,
+    /// Why it gets this type.
+    pub reason: String,
+    /// The type it should have got, were its rows whole blocks of it.
+    pub instead_of: Option<&'static str>,
+    /// Whether the importance matrix knows its columns.
+    pub important: bool,
+    /// Bytes after.
+    pub bytes: u64,
+    /// Squared error relative to the squared weights, each column counted by its importance;
+    /// `None` where the tensor is copied.
+    pub loss: Option<f64>,
+}
+
+/// What was written, or would be.
+#[derive(Clone, Debug, Serialize)]
+pub struct GgufReport {
+    /// A line for each tensor, in the order of the file.
+    pub tensors: Vec<TensorLine>,
+    /// Bytes of tensors before.
+    pub source_bytes: u64,
+    /// Bytes of the whole file after.
+    pub file_bytes: u64,
+    /// Wall time in seconds.
+    pub seconds: f64,
+}
+
+impl GgufReport {
+    /// Tensors that got another type than the mix wanted.
+    pub fn substituted(&self) -> usize {
+        self.tensors.iter().filter(|t| t.instead_of.is_some()).count()
+    }
+}
+
+impl GgufJob {
+    /// A job without importance matrix, on all cores, that may substitute types and says so.
+    pub fn new(model: &Path, file_type: FileType) -> GgufJob {
+        let model = model.to_path_buf();
+        GgufJob { model, file_type, importance: None, fallback: true, threads: 0 }
+    }
+
+    /// What [`run`](GgufJob::run) would write, with the loss of every tensor predicted from a
+    /// sample of its rows.
+    ///
+    /// # Errors
+    /// As `run`, but for writing.
+    pub fn predict(&self, progress: &dyn Progress) -> Result<GgufReport> {
+        let start = Instant::now();
+        let plan = self.plan()?;
+        let pool = Pool::new(self.threads);
+        progress.start("predict", plan.targets.len());
+        let losses = plan.targets.iter().enumerate().map(|(index, target)| {
+            progress.step();
+            let rows = plan.source.infos()[index].rows();
+            let chunks = target.sample(index, rows, SAMPLED_ROWS);
+            stream::losses(&plan.source, &plan.targets, &chunks, &pool)
+        });
+        let losses = losses.collect::<Result<Vec<_>>>()?;
+        progress.finish();
+        Ok(plan.report(&losses, start))
+    }
+
+    /// Writes the quantized file, whole or not at all.
+    ///
+    /// # Errors
+    /// When the model or the importance matrix is damaged or does not fit, a type has no encoder
+    /// or may not be substituted, or writing fails.
+    pub fn run(&self, out: &Path, force: bool, progress: &dyn Progress) -> Result<GgufReport> {
+        let start = Instant::now();
+        let plan = self.plan()?;
+        let mut inputs = plan.source.paths();
+        inputs.extend(self.importance.clone());
+        let options = OutputOptions { inputs, keep_existing: !force, expected_bytes: 0 };
+        check_destination(out, &options)?;
+        let infos = plan.infos();
+        let writer = Writer::create(out, &plan.source.metadata(self), &infos, &options)?;
+        let pool = Pool::new(self.threads);
+        let (writer, losses) = stream::write(&plan.source, &plan.targets, writer, &pool, progress)?;
+        plan.source.check_unchanged()?;
+        writer.finish()?;
+        Ok(plan.report(&losses, start))
+    }
+
+    fn plan(&self) -> Result<Plan> {
+        let source = Source::open(&self.model)?;
+        let importance = self.importance.as_deref().map(imatrix::read).transpose()?;
+        let shape = source.shape(importance.is_some())?;
+        let targets = source.infos().iter().map(|info| {
+            let choice = choose(&shape, &info.name, &info.shape, self.file_type);
+            self.target(info, choice, importance.as_ref())
+                .at(|| format!("tensor {:?}", info.name))
+                .at(|| self.model.display().to_string())
+        });
+        let targets = targets.collect::<Result<Vec<_>>>()?;
+        let file_bytes = {
+            let infos = retyped(source.infos(), &targets);
+            file_size(&source.metadata(self), &infos)?
+        };
+        Ok(Plan { source, targets, file_bytes })
+    }
+
+    fn target(
+        &self,
+        info: &TensorInfo,
+        choice: Choice,
+        importance: Option<&ImportanceMatrix>,
+    ) -> Result<Target> {
+        if let (Some(wanted), false) = (choice.instead_of, self.fallback) {
+            let columns = info.row_elements();
+            return Err(Error::unsupported(format!(
+                "rows of {columns} elements are no whole number of {wanted} blocks"
+            ))
+            .code("FB-4702")
+            .hint("leave out --no-fallback to let another type stand in, or choose another type"));
+        }
+        let encoders = match choice.ty {
+            Some(ty) if ty != info.ty => encoders(info, ty, importance)?,
+            _ => Vec::new(),
+        };
+        let important = encoders.iter().any(RowEncoder::has_importance);
+        let ty = choice.ty.unwrap_or(info.ty);
+        Ok(Target { choice, ty, encoders, important })
+    }
+}
+
+/// An encoder for each matrix of a tensor.
+fn encoders(
+    info: &TensorInfo,
+    ty: BlockType,
+    importance: Option<&ImportanceMatrix>,
+) -> Result<Vec<RowEncoder>> {
+    if !matches!(info.ty, BlockType::F32 | BlockType::F16 | BlockType::BF16)
+        && !matches!(ty, BlockType::F32 | BlockType::F16 | BlockType::BF16)
+    {
+        return Err(Error::unsupported(format!("is {} already: {ty} would lose more", info.ty))
+            .code("FB-4703")
+            .hint(
+                "quantize the float model; `fewbit convert` makes one of this, with its losses",
+            ));
+    }
+    let columns = info.row_elements();
+    let matrices = matrices(info);
+    let weights = importance.map(|i| i.importance(&info.name, columns, matrices)).transpose()?;
+    match weights.flatten() {
+        None => Ok(vec![RowEncoder::new(ty, columns, None)?; matrices]),
+        Some(weights) => {
+            let encoder = |w: &[f32]| RowEncoder::new(ty, columns, Some(w));
+            weights.chunks(columns.max(1)).map(encoder).collect()
+        }
+    }
+}
+
+/// Matrices that a tensor stacks; 1 for a matrix.
+fn matrices(info: &TensorInfo) -> usize {
+    let outer = info.shape.len().saturating_sub(2);
+    info.shape[..outer].iter().product::<usize>().max(1)
+}
+
+/// The decision for one tensor, and what carries it out.
+struct Target {
+    choice: Choice,
+    ty: BlockType,
+    /// One for each matrix; none where the bytes are copied.
+    encoders: Vec<RowEncoder>,
+    important: bool,
+}
+
+impl Target {
+    /// A few rows, spread over the tensor.
+    fn sample(&self, tensor: usize, rows: usize, count: usize) -> Vec<Chunk> {
+        if self.encoders.is_empty() {
+            return Vec::new();
+        }
+        let count = count.min(rows);
+        (0..count).map(|i| Chunk { tensor, first: i * rows / count, rows: 1 }).collect()
+    }
+}
+
+struct Plan {
+    source: Source,
+    targets: Vec<Target>,
+    file_bytes: u64,
+}
+
+impl Plan {
+    fn infos(&self) -> Vec<TensorInfo> {
+        retyped(self.source.infos(), &self.targets)
+    }
+
+    fn report(self, losses: &[stream::Losses], start: Instant) -> GgufReport {
+        let merged = |index: usize| -> Option<f64> {
+            let found = losses.iter().filter_map(|l| l.get(&index));
+            found.copied().reduce(|a, b| a.merge(b)).map(|loss| loss.relative())
+        };
+        let lines = self.source.infos().iter().zip(&self.targets).enumerate();
+        let tensors = lines.map(|(index, (info, target))| {
+            let after = TensorInfo { ty: target.ty, ..info.clone() };
+            TensorLine {
+                name: info.name.clone(),
+                shape: info.shape.clone(),
+                from: info.ty.name(),
+                to: target.ty.name(),
+                reason: target.choice.reason.clone(),
+                instead_of: target.choice.instead_of.map(BlockType::name),
+                important: target.important,
+                bytes: after.byte_len().unwrap_or(0) as u64,
+                loss: merged(index),
+            }
+        });
+        GgufReport {
+            tensors: tensors.collect(),
+            source_bytes: self.source.tensor_bytes(),
+            file_bytes: self.file_bytes,
+            seconds: start.elapsed().as_secs_f64(),
+        }
+    }
+}
+
+fn retyped(infos: &[TensorInfo], targets: &[Target]) -> Vec<TensorInfo> {
+    let pairs = infos.iter().zip(targets);
+    pairs.map(|(info, target)| TensorInfo { ty: target.ty, ..info.clone() }).collect()
+}
+
+/// The instruction set for encoding.
+fn isa() -> Isa {
+    Isa::from_env().unwrap_or_else(|_| Isa::best())
+}
+
+/// Threads that a pool of `threads` has at most; 0 means all.
+fn lanes(pool: &Pool) -> usize {
+    pool.threads().clamp(1, cores().max(1) * 4)
+}
