@@ -9,8 +9,8 @@ use fewbit_kernels::encode::Loss;
 use fewbit_quant::algo::blocks::f16_to_f32;
 use half::f16;
 
-/// Elements of a chunk; a longer row is a chunk of its own.
-const ELEMENTS: usize = 1 << 18;
+/// Elements of a chunk, few enough for a core's own cache; a longer row is a chunk of its own.
+const ELEMENTS: usize = 1 << 16;
 
 /// Rows of one matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 /// Chunks that each thread works on before the batch is handed on.
-const PER_THREAD: usize = 4;
+const PER_THREAD: usize = 16;
 
 /// Losses by tensor.
 pub(super) type Losses = BTreeMap<usize, Loss>;

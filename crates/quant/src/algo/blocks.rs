@@ -164,10 +164,15 @@ fn normalized(importance: &[f32], columns: usize) -> Result<Vec<f32>> {
 /// # Errors
 /// When a number is NaN or infinite, with its place.
 fn check_finite(x: &[f32], columns: usize) -> Result<()> {
-    const INFINITE: u32 = 0x7f80_0000;
-    // Without a branch per element; bits of numbers without sign are in their order.
-    let largest = x.iter().fold(0, |most, x| most.max(x.to_bits() & 0x7fff_ffff));
-    if largest < INFINITE {
+    // 0 times a finite number is 0, times any other NaN; in lanes, without a branch per element.
+    let mut sums = [0.0_f32; 16];
+    let (rows, rest) = x.as_chunks::<16>();
+    for row in rows {
+        for (sum, x) in sums.iter_mut().zip(row) {
+            *sum += x * 0.0;
+        }
+    }
+    if sums.iter().all(|sum| *sum == 0.0) && rest.iter().all(|x| x.is_finite()) {
         return Ok(());
     }
     let bad = x.iter().position(|x| !x.is_finite()).unwrap_or(0);
