@@ -40,6 +40,7 @@ impl Level {
         match self {
             Level::Scalar => true,
             Level::Avx2 => avx2,
+            Level::Avx512 if cfg!(feature = "avx512-model") => avx2,
             Level::Avx512 => {
                 avx2 && is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
@@ -165,7 +166,11 @@ pub(crate) fn run_avx2<J: Job>(job: J) -> J::Output {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+#[cfg_attr(feature = "avx512-model", target_feature(enable = "avx2,fma,f16c"))]
+#[cfg_attr(
+    not(feature = "avx512-model"),
+    target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
+)]
 pub(crate) fn run_avx512<J: Job>(job: J) -> J::Output {
     job.run()
 }

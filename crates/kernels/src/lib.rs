@@ -30,6 +30,8 @@
 //! shapes that come from a file before they come here.
 
 pub mod attention;
+#[cfg(all(target_arch = "x86_64", feature = "avx512-model"))]
+mod avx512_model;
 pub mod blocks;
 pub mod conv;
 pub mod cpu;

@@ -4,6 +4,10 @@
 use std::arch::x86_64::*;
 
 use super::pair_tile::{PairTile, Step};
+#[cfg(feature = "avx512-model")]
+use crate::avx512_model::{
+    _mm512_dpwssd_epi32, _mm512_loadu_si512, _mm512_setzero_si512, _mm512_storeu_si512,
+};
 use crate::cpu::{self, Job};
 use crate::gemm::kernel::NR;
 
@@ -131,7 +135,7 @@ impl PairTile for Avx512Pairs {
 /// # Safety
 /// As [`PairTile::tile`].
 #[inline]
-#[target_feature(enable = "avx512f,avx512vnni")]
+#[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512vnni"))]
 unsafe fn tile_avx512<const N: usize>(
     ring: *const i16,
     rows: &[usize],

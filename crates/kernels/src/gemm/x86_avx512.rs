@@ -1,9 +1,12 @@
 //! Microkernels for AVX-512 with VNNI: 16 rows by 16 columns, one register per row; the left
 //! operand comes in by broadcasts from memory that ride on the multiplication.
 
+#[cfg(not(feature = "avx512-model"))]
 use std::arch::x86_64::*;
 
 use super::kernel::{Microkernel, NR, Tile, word};
+#[cfg(feature = "avx512-model")]
+use crate::avx512_model::*;
 use crate::cpu::{self, Job, Level};
 
 /// Calls `$f::<ROWS>` for the largest compiled `ROWS` that fit, until all `$rows` are done.
@@ -59,7 +62,7 @@ impl Microkernel for Avx512F32 {
 ///
 /// # Safety
 /// As [`Microkernel::tile`], with `ROWS` rows; `tile` has at least as many.
-#[target_feature(enable = "avx512f")]
+#[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f"))]
 unsafe fn tile_f32<const ROWS: usize>(
     groups: usize,
     a: *const f32,
@@ -120,7 +123,7 @@ impl Microkernel for Avx512U8 {
 ///
 /// # Safety
 /// As [`Microkernel::tile`], with `ROWS` rows; `tile` has at least as many.
-#[target_feature(enable = "avx512f,avx512vnni")]
+#[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512vnni"))]
 unsafe fn tile_u8<const ROWS: usize>(
     groups: usize,
     a: *const u8,
@@ -182,7 +185,7 @@ impl Microkernel for Avx512I16 {
 ///
 /// # Safety
 /// As [`Microkernel::tile`], with `ROWS` rows; `tile` has at least as many.
-#[target_feature(enable = "avx512f,avx512vnni")]
+#[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512vnni"))]
 unsafe fn tile_i16<const ROWS: usize>(
     groups: usize,
     a: *const i16,
