@@ -5,7 +5,7 @@
 //! Eight blocks are searched at once, one in each lane of a vector, so that no sum ever crosses
 //! lanes: every instruction set gives the same bytes.
 //!
-//! Codes are rounded half to even; sums use fma where [`lanes::Lanes::fma`] is written.
+//! Codes are rounded half to even; sums use fma where `Lanes::fma` is written.
 
 mod affine;
 mod grid;
