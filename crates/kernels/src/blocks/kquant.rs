@@ -180,6 +180,24 @@ fn set_steps(head: &mut Steps, scale: &[f32; ROWS], steps: &[[i16; ROWS]; 2], of
     }
 }
 
+/// The heads of units from signed steps of 8 bits, two for each row of a unit.
+#[inline(always)]
+fn stepped_heads<'h>(
+    scale: &[f32; ROWS],
+    steps: &[u8],
+    signed: impl Fn(u8) -> i16,
+    offset: i16,
+    heads: impl Iterator<Item = &'h mut Steps>,
+) {
+    for (head, steps) in heads.zip(steps.as_chunks::<{ 2 * ROWS }>().0) {
+        let mut wide = [[0; ROWS]; 2];
+        for (wide, step) in wide.as_flattened_mut().iter_mut().zip(steps) {
+            *wide = signed(*step);
+        }
+        set_steps(head, scale, &wide, offset);
+    }
+}
+
 pub(super) struct Q6K;
 
 impl Weights for Q6K {
@@ -211,15 +229,9 @@ impl Weights for Q6K {
 
     #[inline(always)]
     fn heads<'h, C: Convert>(packed: &[u8], heads: impl Iterator<Item = &'h mut Steps>) {
-        let (scales, packed) = take(packed);
-        let scale = C::halves(scales);
-        for (head, steps) in heads.zip(packed.as_chunks::<{ 2 * ROWS }>().0) {
-            let mut wide = [[0; ROWS]; 2];
-            for (wide, step) in wide.as_flattened_mut().iter_mut().zip(steps) {
-                *wide = i16::from(step.cast_signed());
-            }
-            set_steps(head, &scale, &wide, 32);
-        }
+        let (scales, steps) = take(packed);
+        let signed = |step: u8| i16::from(step.cast_signed());
+        stepped_heads(&C::halves(scales), steps, signed, 32, heads);
     }
 
     #[inline(always)]
@@ -268,15 +280,8 @@ impl Weights for Q3K {
     #[inline(always)]
     fn heads<'h, C: Convert>(packed: &[u8], heads: impl Iterator<Item = &'h mut Steps>) {
         let (scales, packed) = take(packed);
-        let scale = C::halves(scales);
-        let steps = unpack_sixes(packed);
-        for (head, steps) in heads.zip(steps.as_chunks::<{ 2 * ROWS }>().0) {
-            let mut wide = [[0; ROWS]; 2];
-            for (wide, step) in wide.as_flattened_mut().iter_mut().zip(steps) {
-                *wide = i16::from(*step) - 32;
-            }
-            set_steps(head, &scale, &wide, 4);
-        }
+        let signed = |step: u8| i16::from(step) - 32;
+        stepped_heads(&C::halves(scales), &unpack_sixes(packed), signed, 4, heads);
     }
 
     #[inline(always)]

@@ -1,5 +1,7 @@
 //! The formats with blocks of 32: `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1`, `Q8_0`, `IQ4_NL`, `MXFP4`.
 
+use std::marker::PhantomData;
+
 use super::planes::{add1, pack, unpack4};
 use super::unit::{
     CODES, Convert, HalfPairs, Minima, Pairs, Quads, ROWS, SPAN, in_pairs, in_quads,
@@ -61,142 +63,99 @@ pub(super) fn heads_of(units: &mut [Quads]) -> impl Iterator<Item = &mut Minima>
     units.iter_mut().map(|unit| &mut unit.head)
 }
 
-/// The head of a unit whose codes are offset.
-#[inline(always)]
-fn offset_head<'h, C: Convert>(
-    packed: &[u8],
-    offset: f32,
-    heads: impl Iterator<Item = &'h mut Minima>,
-) {
-    for head in heads {
-        head.scale = C::halves(take(packed).0);
-        head.min = offsets(&head.scale, offset);
-    }
+/// How the codes of a block of 32 lie behind its scale and minimum.
+pub(super) trait Plain: 'static {
+    const BITS: usize;
+    /// Products of two that are added in 16 bits without overflow.
+    const CHAIN: usize;
+    /// What the code 0 stands for in steps, where no minimum is stored.
+    const LEAST: f32;
+
+    /// Packs the codes at `at` of each row.
+    fn pack(blocks: &Blocks<'_>, at: usize, packed: &mut [u8]);
+    fn unpack(packed: &[u8], codes: &mut [u8; CODES]);
 }
 
-/// The head of a unit with a minimum.
-#[inline(always)]
-fn minimum_head<'h, C: Convert>(packed: &[u8], heads: impl Iterator<Item = &'h mut Minima>) {
-    let (scales, packed) = take(packed);
-    for head in heads {
-        head.scale = C::halves(scales);
-        head.min = C::halves(take(packed).0);
-    }
-}
+pub(super) struct Nibbles;
 
-pub(super) struct Q4_0;
-
-impl Weights for Q4_0 {
-    type Unit = Quads;
-    type Stored = Quads;
-    const UNITS: usize = 1;
-    const BLOCK: usize = 18;
-    const CHAIN: usize = 8;
+impl Plain for Nibbles {
     const BITS: usize = 4;
-    const HEAD: usize = 32;
-
-    fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
-        let (scales, codes) = packed.split_at_mut(32);
-        gather2(blocks, 0, scales);
-        pack_nibbles(blocks, 2, codes);
-    }
-
-    #[inline(always)]
-    fn heads<'h, C: Convert>(packed: &[u8], heads: impl Iterator<Item = &'h mut Minima>) {
-        offset_head::<C>(packed, -8.0, heads);
-    }
-
-    #[inline(always)]
-    fn unpack<C: Convert>(packed: &[u8], units: &mut [Quads]) {
-        Self::heads::<C>(packed, heads_of(units));
-        unpack4(take::<256>(&packed[Self::HEAD..]).0, &mut units[0].codes);
-    }
-}
-
-pub(super) struct Q4_1;
-
-impl Weights for Q4_1 {
-    type Unit = Quads;
-    type Stored = Quads;
-    const UNITS: usize = 1;
-    const BLOCK: usize = 20;
     const CHAIN: usize = 8;
-    const BITS: usize = 4;
-    const HEAD: usize = 64;
+    const LEAST: f32 = -8.0;
 
-    fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
-        gather2(blocks, 0, &mut packed[..32]);
-        gather2(blocks, 2, &mut packed[32..64]);
-        pack_nibbles(blocks, 4, &mut packed[64..]);
+    fn pack(blocks: &Blocks<'_>, at: usize, packed: &mut [u8]) {
+        pack_nibbles(blocks, at, packed);
     }
 
     #[inline(always)]
-    fn heads<'h, C: Convert>(packed: &[u8], heads: impl Iterator<Item = &'h mut Minima>) {
-        minimum_head::<C>(packed, heads);
-    }
-
-    #[inline(always)]
-    fn unpack<C: Convert>(packed: &[u8], units: &mut [Quads]) {
-        Self::heads::<C>(packed, heads_of(units));
-        unpack4(take::<256>(&packed[Self::HEAD..]).0, &mut units[0].codes);
+    fn unpack(packed: &[u8], codes: &mut [u8; CODES]) {
+        unpack4(take::<256>(packed).0, codes);
     }
 }
 
-pub(super) struct Q5_0;
+pub(super) struct Fives;
 
-impl Weights for Q5_0 {
-    type Unit = Quads;
-    type Stored = Quads;
-    const UNITS: usize = 1;
-    const BLOCK: usize = 22;
-    const CHAIN: usize = 4;
+impl Plain for Fives {
     const BITS: usize = 5;
-    const HEAD: usize = 32;
+    const CHAIN: usize = 4;
+    const LEAST: f32 = -16.0;
 
-    fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
-        let (scales, codes) = packed.split_at_mut(32);
-        gather2(blocks, 0, scales);
-        pack_fives(blocks, 2, codes);
+    fn pack(blocks: &Blocks<'_>, at: usize, packed: &mut [u8]) {
+        pack_fives(blocks, at, packed);
     }
 
     #[inline(always)]
-    fn heads<'h, C: Convert>(packed: &[u8], heads: impl Iterator<Item = &'h mut Minima>) {
-        offset_head::<C>(packed, -16.0, heads);
-    }
-
-    #[inline(always)]
-    fn unpack<C: Convert>(packed: &[u8], units: &mut [Quads]) {
-        Self::heads::<C>(packed, heads_of(units));
-        unpack_fives(&packed[Self::HEAD..], &mut units[0].codes);
+    fn unpack(packed: &[u8], codes: &mut [u8; CODES]) {
+        unpack_fives(packed, codes);
     }
 }
 
-pub(super) struct Q5_1;
+/// A block of 32 codes with a scale, and a minimum where `MINIMUM`.
+pub(super) struct Affine<P, const MINIMUM: bool>(PhantomData<P>);
 
-impl Weights for Q5_1 {
+pub(super) type Q4_0 = Affine<Nibbles, false>;
+pub(super) type Q4_1 = Affine<Nibbles, true>;
+pub(super) type Q5_0 = Affine<Fives, false>;
+pub(super) type Q5_1 = Affine<Fives, true>;
+
+impl<P: Plain, const MINIMUM: bool> Affine<P, MINIMUM> {
+    /// Numbers of two bytes before the codes.
+    const NUMBERS: usize = 1 + MINIMUM as usize;
+}
+
+impl<P: Plain, const MINIMUM: bool> Weights for Affine<P, MINIMUM> {
     type Unit = Quads;
     type Stored = Quads;
     const UNITS: usize = 1;
-    const BLOCK: usize = 24;
-    const CHAIN: usize = 4;
-    const BITS: usize = 5;
-    const HEAD: usize = 64;
+    const BLOCK: usize = 2 * Self::NUMBERS + P::BITS * SPAN / 8;
+    const CHAIN: usize = P::CHAIN;
+    const BITS: usize = P::BITS;
+    const HEAD: usize = 2 * Self::NUMBERS * ROWS;
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
-        gather2(blocks, 0, &mut packed[..32]);
-        gather2(blocks, 2, &mut packed[32..64]);
-        pack_fives(blocks, 4, &mut packed[64..]);
+        let (head, codes) = packed.split_at_mut(Self::HEAD);
+        for (i, numbers) in head.chunks_exact_mut(2 * ROWS).enumerate() {
+            gather2(blocks, 2 * i, numbers);
+        }
+        P::pack(blocks, 2 * Self::NUMBERS, codes);
     }
 
     #[inline(always)]
     fn heads<'h, C: Convert>(packed: &[u8], heads: impl Iterator<Item = &'h mut Minima>) {
-        minimum_head::<C>(packed, heads);
+        let (scales, packed) = take(packed);
+        for head in heads {
+            head.scale = C::halves(scales);
+            head.min = match MINIMUM {
+                true => C::halves(take(packed).0),
+                false => offsets(&head.scale, P::LEAST),
+            };
+        }
     }
 
     #[inline(always)]
     fn unpack<C: Convert>(packed: &[u8], units: &mut [Quads]) {
         Self::heads::<C>(packed, heads_of(units));
-        unpack_fives(&packed[Self::HEAD..], &mut units[0].codes);
+        P::unpack(&packed[Self::HEAD..], &mut units[0].codes);
     }
 }
 
