@@ -2,16 +2,20 @@
 //!
 //! Splitting never changes a result: each task computes its own outputs completely.
 
+mod gate;
+mod team;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use rayon::prelude::*;
+use team::Team;
 
-/// A fixed number of threads. With one thread everything runs on the caller, without overhead.
+/// A fixed number of threads, of which the caller of a loop is one. With one thread everything
+/// runs on the caller, without overhead. Loops inside of a loop run on the thread they are in.
 pub struct Pool {
     threads: usize,
-    workers: Option<rayon::ThreadPool>,
+    team: Option<Team>,
 }
 
 impl Pool {
@@ -23,19 +27,15 @@ impl Pool {
         if threads == 1 {
             return Pool::single();
         }
-        let workers = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|i| format!("fewbit-{i}"))
-            .build();
-        match workers {
-            Ok(workers) => Pool { threads, workers: Some(workers) },
+        match Team::new(threads) {
+            Ok(team) => Pool { threads, team: Some(team) },
             Err(_) => Pool::single(),
         }
     }
 
     /// The calling thread only.
     pub fn single() -> Pool {
-        Pool { threads: 1, workers: None }
+        Pool { threads: 1, team: None }
     }
 
     /// How many threads work at once.
@@ -43,12 +43,12 @@ impl Pool {
         self.threads
     }
 
-    /// Runs `body` inside the pool, so that the parallel loops in it start without a hand-over.
-    ///
-    /// Worth it around a whole inference: each loop then saves the wake-up from outside.
-    pub fn install<R: Send>(&self, body: impl FnOnce() -> R + Send) -> R {
-        match &self.workers {
-            Some(workers) => workers.install(body),
+    /// Runs `body`, a whole inference for example, as one of at most [`Pool::threads`] callers at
+    /// a time. Others wait, and come in as they arrived. A caller alone shares its loops with all
+    /// threads; where there are many, each computes on its own thread.
+    pub fn install<R>(&self, body: impl FnOnce() -> R) -> R {
+        match &self.team {
+            Some(team) => team.admit(body),
             None => body(),
         }
     }
@@ -57,12 +57,10 @@ impl Pool {
     pub fn for_each_range(&self, items: usize, grain: usize, body: impl Fn(Range<usize>) + Sync) {
         let grain = grain.max(1);
         let tasks = items.div_ceil(grain);
-        let range = |task: usize| task * grain..items.min((task + 1) * grain);
-        match &self.workers {
-            Some(workers) if tasks > 1 => workers.install(|| {
-                (0..tasks).into_par_iter().with_max_len(1).for_each(|task| body(range(task)));
-            }),
-            _ => (0..tasks).for_each(|task| body(range(task))),
+        let each = |task: usize| body(task * grain..items.min((task + 1) * grain));
+        match &self.team {
+            Some(team) if tasks > 1 => team.run(tasks, &each),
+            _ => (0..tasks).for_each(each),
         }
     }
 
@@ -74,14 +72,12 @@ impl Pool {
         chunk_len: usize,
         body: impl Fn(usize, &mut [T]) + Sync,
     ) {
-        let chunk_len = chunk_len.max(1);
-        match &self.workers {
-            Some(workers) if out.len() > chunk_len => workers.install(|| {
-                let chunks = out.par_chunks_mut(chunk_len).enumerate();
-                chunks.with_max_len(1).for_each(|(i, chunk)| body(i, chunk));
-            }),
-            _ => out.chunks_mut(chunk_len).enumerate().for_each(|(i, chunk)| body(i, chunk)),
-        }
+        let (len, grain) = (out.len(), chunk_len.max(1));
+        let out = SharedMut::new(out);
+        self.for_each_range(len, grain, |range| {
+            // SAFETY: ranges do not overlap.
+            body(range.start / grain, unsafe { out.range(range) });
+        });
     }
 
     /// A grain for [`Pool::for_each_range`]: a few tasks per thread, and no task below `least`
