@@ -24,15 +24,15 @@ use fewbit_core::{Error, Result};
 use memmap2::{Mmap, UncheckedAdvice};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// An open input file with its bytes.
-#[derive(Debug)]
+/// An open input file with its bytes; clones share both.
+#[derive(Clone, Debug)]
 pub struct InputFile {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
     seen: Metadata,
     bytes: Bytes,
     map: Option<Arc<Mmap>>,
@@ -81,12 +81,24 @@ impl InputFile {
         let seen = file.metadata().map_err(cannot_open)?;
         refuse_special(&seen)?;
         let (bytes, map) = load(&mut file, seen.len())?;
+        let file = Arc::new(file);
         Ok(InputFile { path: path.to_path_buf(), file, seen, bytes, map })
     }
 
     /// The content. Clones and slices share it and keep it alive.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// Reads bytes from `offset` on into `out`, past the map: pages that are touched there count
+    /// as memory of this process.
+    ///
+    /// # Errors
+    /// When the system cannot read them.
+    pub fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        self.file.read_exact_at(out, offset).map_err(|e| {
+            Error::resource(format!("cannot read: {e}")).code("FB-5303").at(shown(&self.path))
+        })
     }
 
     /// Takes the pages of a mapped file out of the memory of this process; what is touched again

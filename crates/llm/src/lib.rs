@@ -5,6 +5,7 @@
 //!   [`graph::encoder::Encoder`], which build the graph.
 //! - [`LanguageModel`]: a checkpoint with its network. [`Generator`] speaks, [`perplexity`]
 //!   measures, [`Embedder`] turns texts into vectors.
+//! - [`export`]: a checkpoint in the layout of another program.
 //! - [`Tokenizer`], [`chat`]: text to tokens, and conversations to text.
 //!
 //! Stable codes: `FB-370x` damaged or contradictory models, `FB-371x` tokenizers and templates,
@@ -15,6 +16,7 @@
 pub mod arch;
 pub mod chat;
 pub mod embed;
+pub mod export;
 mod generate;
 pub mod graph;
 mod model;

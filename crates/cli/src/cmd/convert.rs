@@ -1,6 +1,6 @@
 //! `fewbit convert IN.gguf OUT.gguf --type F16`
 
-use crate::cmd::quantize::gguf::{is_gguf, show};
+use crate::cmd::quantize::gguf::{is_text_model, show};
 use crate::exit::Outcome;
 use crate::flags::Work;
 use crate::ui::Ui;
@@ -42,10 +42,12 @@ impl Float {
 }
 
 pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
-    if !is_gguf(&args.input) {
-        return Err(Error::unsupported("only GGUF files can be converted")
-            .code("FB-4705")
-            .at(args.input.display().to_string()));
+    if !is_text_model(&args.input) {
+        return Err(Error::unsupported(
+            "only GGUF files and folders of Hugging Face can be converted",
+        )
+        .code("FB-4705")
+        .at(args.input.display().to_string()));
     }
     let mut job = GgufJob::new(&args.input, args.float.file_type());
     job.threads = args.work.threads;

@@ -68,13 +68,12 @@ impl Slot {
         self.loss = None;
         let columns = info.row_elements();
         let row = info.ty.row_bytes(columns)?;
-        let start = chunk.first.saturating_mul(row);
         if target.encoders.is_empty() {
             self.out.resize(chunk.rows * row, 0);
-            return source.read(chunk.tensor, start, &mut self.out);
+            return source.read(chunk.tensor, chunk.first, &mut self.out);
         }
         self.raw.resize(chunk.rows * row, 0);
-        source.read(chunk.tensor, start, &mut self.raw)?;
+        source.read(chunk.tensor, chunk.first, &mut self.raw)?;
         self.numbers.resize(chunk.rows * columns, 0.0);
         match info.ty {
             BlockType::F16 => f16_to_f32(&self.raw, &mut self.halves, &mut self.numbers),

@@ -2,47 +2,46 @@
 
 use super::GgufJob;
 use fewbit_core::{Error, Result};
-use fewbit_formats::gguf::{self, GgufFile, Metadata, TensorInfo};
+use fewbit_formats::gguf::{self, Metadata, TensorInfo};
+use fewbit_formats::mmap::InputFile;
+use fewbit_llm::LanguageModel;
+use fewbit_llm::export::{self, Pieces};
 use fewbit_quant::algo::mix::ModelShape;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// The version of the block formats.
 const QUANTIZATION_VERSION: u32 = 2;
 
-/// Where a tensor's bytes lie.
-struct Place {
-    file: usize,
-    offset: u64,
-}
-
-/// An open GGUF model.
+/// An open model: a GGUF file, or a folder of Hugging Face seen as one.
 pub(super) struct Source {
-    gguf: GgufFile,
+    metadata: Metadata,
     infos: Vec<TensorInfo>,
-    places: Vec<Place>,
-    files: Vec<File>,
+    pieces: Pieces,
+    /// All files that were read.
+    paths: Vec<PathBuf>,
 }
 
 impl Source {
     /// # Errors
-    /// When the file is damaged or cannot be read.
+    /// When the model is damaged, cannot be read, or has no form in GGUF.
     pub(super) fn open(path: &Path) -> Result<Source> {
+        if path.is_dir() {
+            return Source::from_folder(path);
+        }
         let gguf = gguf::read(path)?;
-        let open = |file: &fewbit_formats::mmap::InputFile| {
-            File::open(file.path()).map_err(|e| unreadable(file.path(), &e))
-        };
-        let files = gguf.files().iter().map(open).collect::<Result<Vec<_>>>()?;
-        let infos = gguf.tensors().iter().map(|t| t.info.clone()).collect();
-        let place = |t: &gguf::GgufTensor| {
-            let start = gguf.files()[t.file].bytes().as_ptr().addr();
-            let offset = t.bytes.as_ref().as_ptr().addr().wrapping_sub(start) as u64;
-            // Tensors without elements lie nowhere, and are never read.
-            Place { file: t.file, offset }
-        };
-        let places = gguf.tensors().iter().map(place).collect();
-        Ok(Source { gguf, infos, places, files })
+        let paths = gguf.files().iter().map(|f| f.path().to_path_buf()).collect();
+        Ok(Source::new(gguf.metadata().clone(), Pieces::of_gguf(&gguf), paths))
+    }
+
+    fn from_folder(path: &Path) -> Result<Source> {
+        let model = LanguageModel::open(path)?;
+        let form = export::to_gguf(&model)?;
+        Ok(Source::new(form.metadata, form.pieces, model.checkpoint().files.clone()))
+    }
+
+    fn new(metadata: Metadata, pieces: Pieces, paths: Vec<PathBuf>) -> Source {
+        let infos = pieces.list().iter().map(|piece| piece.info.clone()).collect();
+        Source { metadata, infos, pieces, paths }
     }
 
     pub(super) fn infos(&self) -> &[TensorInfo] {
@@ -50,33 +49,29 @@ impl Source {
     }
 
     pub(super) fn paths(&self) -> Vec<PathBuf> {
-        self.gguf.files().iter().map(|f| f.path().to_path_buf()).collect()
+        self.paths.clone()
     }
 
     pub(super) fn tensor_bytes(&self) -> u64 {
-        self.gguf.tensor_bytes()
+        // Sizes were checked when the model was read.
+        self.infos.iter().map(|info| info.byte_len().unwrap_or(0) as u64).sum()
     }
 
     pub(super) fn check_unchanged(&self) -> Result<()> {
-        self.gguf.check_unchanged()
+        self.pieces.files().iter().try_for_each(InputFile::check_unchanged)
     }
 
-    /// Reads bytes of a tensor from `start` on; not through the map, whose pages would count as
-    /// memory of this process until the end.
+    /// Reads rows of a tensor from row `first` on.
     ///
     /// # Errors
     /// When the system cannot read them.
-    pub(super) fn read(&self, tensor: usize, start: usize, out: &mut [u8]) -> Result<()> {
-        let place = &self.places[tensor];
-        let path = self.gguf.files()[place.file].path();
-        let file = &self.files[place.file];
-        file.read_exact_at(out, place.offset + start as u64)
-            .map_err(|e| unreadable(path, &e).at(format!("tensor {:?}", self.infos[tensor].name)))
+    pub(super) fn read(&self, tensor: usize, first: usize, out: &mut [u8]) -> Result<()> {
+        self.pieces.read(tensor, first, out)
     }
 
     /// The metadata of the output.
     pub(super) fn metadata(&self, job: &GgufJob) -> Metadata {
-        let mut metadata = self.gguf.metadata().clone();
+        let mut metadata = self.metadata.clone();
         metadata.set("general.file_type", job.file_type.id());
         metadata.set("general.quantization_version", QUANTIZATION_VERSION);
         if let Some(name) = job.importance.as_ref().and_then(|path| path.file_name()) {
@@ -91,7 +86,7 @@ impl Source {
     /// When a value in the metadata is of a wrong type, or the model has experts that the mixes
     /// treat in a way of their own.
     pub(super) fn shape(&self, importance: bool) -> Result<ModelShape> {
-        let metadata = self.gguf.metadata();
+        let metadata = &self.metadata;
         let architecture = metadata.find::<&str>("general.architecture")?.unwrap_or("");
         let number = |key: &str| metadata.find::<usize>(&format!("{architecture}.{key}"));
         if number("expert_count")? == Some(8) {
@@ -106,12 +101,8 @@ impl Source {
             architecture: architecture.to_string(),
             layers: number("block_count")?.unwrap_or(0),
             heads_per_kv: heads.checked_div(kv).unwrap_or(1),
-            tied: self.gguf.get("output.weight").is_none(),
+            tied: self.infos.iter().all(|info| info.name != "output.weight"),
             importance,
         })
     }
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> Error {
-    Error::resource(format!("cannot read: {error}")).code("FB-5303").at(path.display().to_string())
 }

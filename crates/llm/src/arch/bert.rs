@@ -10,6 +10,8 @@ use fewbit_core::Error;
 pub(super) const BERT: Architecture = Architecture {
     names: &["bert"],
     title: "BERT",
+    gguf: "bert",
+    class: "BertModel",
     tensors: &names::BERT,
     network: |settings, _| {
         let kind = settings.text("position_embedding_type").unwrap_or("absolute");

@@ -1,7 +1,7 @@
 //! Gemma 2 and 3 (text).
 
 use super::llama::base;
-use super::rope::{plain, theta};
+use super::rope::{local_base, plain};
 use super::{Architecture, Network};
 use crate::graph::decoder::Decoder;
 use crate::graph::{Activation, FeedForward, Norm};
@@ -11,6 +11,8 @@ use fewbit_core::Result;
 pub(super) const GEMMA2: Architecture = Architecture {
     names: &["gemma2"],
     title: "Gemma 2",
+    gguf: "gemma2",
+    class: "Gemma2ForCausalLM",
     tensors: &names::GEMMA,
     network: |settings, weights| {
         let mut decoder = gemma(settings, weights, 46)?;
@@ -27,13 +29,14 @@ pub(super) const GEMMA2: Architecture = Architecture {
 pub(super) const GEMMA3: Architecture = Architecture {
     names: &["gemma3_text", "gemma3"],
     title: "Gemma 3",
+    gguf: "gemma3",
+    class: "Gemma3ForCausalLM",
     tensors: &names::GEMMA,
     network: |settings, weights| {
         let mut decoder = gemma(settings, weights, 62)?;
         decoder.head_norm = Some(decoder.norm);
         let size = decoder.heads.size;
-        let local = settings.number_or("rope_local_base_freq", 10_000.0)?;
-        decoder.rotaries.push(plain(settings, size, theta(local)?)?);
+        decoder.rotaries.push(plain(settings, size, local_base(settings)?)?);
         let window = settings.size_or("sliding_window", 1024)?;
         let every = settings.size_or("sliding_window_pattern", 6)?.max(1);
         for (index, layer) in decoder.layers.iter_mut().enumerate() {

@@ -10,6 +10,8 @@ use fewbit_core::Result;
 pub(super) const GPT2: Architecture = Architecture {
     names: &["gpt2"],
     title: "GPT-2",
+    gguf: "gpt2",
+    class: "GPT2LMHeadModel",
     tensors: &names::GPT2,
     network: |settings, weights| Ok(Network::Decoder(decoder(settings, weights)?)),
 };

@@ -14,6 +14,8 @@ const MAX_LAYERS: usize = 4096;
 pub(super) const LLAMA: Architecture = Architecture {
     names: &["llama"],
     title: "Llama",
+    gguf: "llama",
+    class: "LlamaForCausalLM",
     tensors: &names::LLAMA,
     network: |settings, weights| Ok(Network::Decoder(base(settings, weights)?)),
 };
@@ -21,6 +23,8 @@ pub(super) const LLAMA: Architecture = Architecture {
 pub(super) const MISTRAL: Architecture = Architecture {
     names: &["mistral"],
     title: "Mistral",
+    gguf: "llama",
+    class: "MistralForCausalLM",
     tensors: &names::LLAMA,
     network: |settings, weights| {
         let mut decoder = base(settings, weights)?;

@@ -8,7 +8,7 @@ mod gpt2;
 mod llama;
 mod phi;
 mod qwen;
-mod rope;
+pub(crate) mod rope;
 mod smollm;
 
 use crate::graph::decoder::Decoder;
@@ -23,6 +23,10 @@ pub struct Architecture {
     pub names: &'static [&'static str],
     /// Its name for people.
     pub title: &'static str,
+    /// `general.architecture` of the GGUF files that are written.
+    pub gguf: &'static str,
+    /// The class in `architectures` of the config.json that is written.
+    pub class: &'static str,
     /// What Hugging Face calls its tensors.
     pub tensors: &'static TensorNames,
     /// Reads the settings.

@@ -7,6 +7,8 @@ use crate::source::names;
 pub(super) const PHI3: Architecture = Architecture {
     names: &["phi3"],
     title: "Phi-3",
+    gguf: "phi3",
+    class: "Phi3ForCausalLM",
     tensors: &names::PHI3,
     network: |settings, weights| {
         let mut decoder = base(settings, weights)?;

@@ -9,6 +9,8 @@ use fewbit_core::Result;
 pub(super) const QWEN2: Architecture = Architecture {
     names: &["qwen2"],
     title: "Qwen2",
+    gguf: "qwen2",
+    class: "Qwen2ForCausalLM",
     tensors: &names::LLAMA,
     network: |settings, weights| Ok(Network::Decoder(windowed(settings, weights)?)),
 };
@@ -16,6 +18,8 @@ pub(super) const QWEN2: Architecture = Architecture {
 pub(super) const QWEN3: Architecture = Architecture {
     names: &["qwen3"],
     title: "Qwen3",
+    gguf: "qwen3",
+    class: "Qwen3ForCausalLM",
     tensors: &names::LLAMA,
     network: |settings, weights| {
         let mut decoder = windowed(settings, weights)?;

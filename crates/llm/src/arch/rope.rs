@@ -6,26 +6,50 @@ use fewbit_core::{Error, Result, ResultExt};
 use std::f64::consts::PI;
 
 /// A base of rotation, checked.
-pub(super) fn theta(value: f64) -> Result<f64> {
+fn theta(value: f64) -> Result<f64> {
     if value.is_finite() && value >= 1.0 {
         return Ok(value);
     }
     Err(Error::bad_input(format!("a rotation of base {value}")).code("FB-3705"))
 }
 
-/// The rotation that the settings describe, for heads of `size` elements.
-pub(super) fn rotary(settings: &Settings, weights: &dyn Weights, size: usize) -> Result<Rotary> {
-    // transformers 5 keeps everything about rotation in one object.
-    let scaling = settings.object("rope_parameters").or_else(|| settings.object("rope_scaling"));
-    let scaling = scaling.unwrap_or_default();
-    let base = match scaling.opt_number("rope_theta")? {
+/// Everything the settings say of rotation, in the layers that see the whole text.
+pub(crate) fn scaling(settings: &Settings) -> Settings {
+    // transformers 5 keeps it in one object, or in one for each kind of layer.
+    let all = settings.object("rope_parameters").or_else(|| settings.object("rope_scaling"));
+    let all = all.unwrap_or_default();
+    all.object("full_attention").unwrap_or(all)
+}
+
+/// The way to stretch; `default` for none.
+pub(crate) fn kind(scaling: &Settings) -> &str {
+    scaling.text("rope_type").or_else(|| scaling.text("type")).unwrap_or("default")
+}
+
+/// The base of rotation, in the layers that see the whole text.
+pub(crate) fn base(settings: &Settings) -> Result<f64> {
+    theta(match scaling(settings).opt_number("rope_theta")? {
         Some(base) => base,
         None => settings.number_or("rope_theta", 10_000.0)?,
-    };
-    let rotary = plain(settings, size, theta(base)?)?;
-    let kind = scaling.text("rope_type").or_else(|| scaling.text("type")).unwrap_or("default");
+    })
+}
+
+/// The base of rotation in the layers that see a window.
+pub(crate) fn local_base(settings: &Settings) -> Result<f64> {
+    let layers = settings.object("rope_parameters").and_then(|all| all.object("sliding_attention"));
+    theta(match layers.unwrap_or_default().opt_number("rope_theta")? {
+        Some(base) => base,
+        None => settings.number_or("rope_local_base_freq", 10_000.0)?,
+    })
+}
+
+/// The rotation that the settings describe, for heads of `size` elements.
+pub(super) fn rotary(settings: &Settings, weights: &dyn Weights, size: usize) -> Result<Rotary> {
+    let scaling = scaling(settings);
+    let base = base(settings)?;
+    let rotary = plain(settings, size, base)?;
     let stretch = Stretch { settings, scaling: &scaling, base, rotary };
-    let rotary = match kind {
+    let rotary = match kind(&scaling) {
         "default" | "none" => Ok(stretch.rotary),
         "linear" => stretch.linear(),
         "llama3" => stretch.llama3(),

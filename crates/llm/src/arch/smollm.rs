@@ -7,6 +7,8 @@ use crate::source::names;
 pub(super) const SMOLLM3: Architecture = Architecture {
     names: &["smollm3"],
     title: "SmolLM3",
+    gguf: "smollm3",
+    class: "SmolLM3ForCausalLM",
     tensors: &names::LLAMA,
     network: |settings, weights| {
         let mut decoder = base(settings, weights)?;

@@ -6,7 +6,7 @@ use crate::tokenizer::Tokenizer;
 use crate::tokenizer::gguf::Vocabulary;
 use fewbit_core::{DType, Error, Result, ResultExt, Tensor};
 use fewbit_formats::gguf::{self, FromValue, GgufFile, GgufTensor, Metadata};
-use fewbit_formats::mmap::shown;
+use fewbit_formats::mmap::{InputFile, shown};
 use serde_json::{Map, Value, json};
 use std::fs::File;
 use std::io::Read;
@@ -63,8 +63,9 @@ const NUMBERS: [(&str, &str); 5] = [
     ("final_logit_softcapping", "final_logit_softcapping"),
 ];
 
-const SCALING: [(&str, &str); 4] = [
+const SCALING: [(&str, &str); 5] = [
     ("rope.scaling.factor", "factor"),
+    ("rope.scaling.yarn_attn_factor", "attention_factor"),
     ("rope.scaling.attn_factor", "attention_factor"),
     ("rope.scaling.yarn_beta_fast", "beta_fast"),
     ("rope.scaling.yarn_beta_slow", "beta_slow"),
@@ -166,6 +167,7 @@ fn tokenizer(metadata: &Metadata) -> Result<Tokenizer> {
         add_bos: flag("add_bos_token")?,
         add_eos: flag("add_eos_token")?,
         add_space: flag("add_space_prefix")?,
+        lowercase: flag("normalizer.lowercase")?,
         template: metadata.find::<&str>("tokenizer.chat_template")?.map(str::to_string),
     };
     let mut ends: Vec<u32> = [id("eos")?, id("eot")?, id("eom")?].into_iter().flatten().collect();
@@ -193,6 +195,14 @@ impl Weights for Stored {
 
     fn stored_name(&self, name: &str) -> String {
         name.to_string()
+    }
+
+    fn stored_names(&self) -> Vec<String> {
+        self.0.tensors().iter().map(|tensor| tensor.name.clone()).collect()
+    }
+
+    fn files(&self) -> &[InputFile] {
+        self.0.files()
     }
 }
 

@@ -87,7 +87,12 @@ fn require(folder: &Path, name: &str, files: &mut Vec<PathBuf>) -> Result<Map<St
     object(&folder.join(name), files)
 }
 
-fn optional(folder: &Path, name: &str, files: &mut Vec<PathBuf>) -> Result<Map<String, Value>> {
+/// The fields of a JSON file that may be missing; the file joins `files`.
+pub(crate) fn optional(
+    folder: &Path,
+    name: &str,
+    files: &mut Vec<PathBuf>,
+) -> Result<Map<String, Value>> {
     let path = folder.join(name);
     if path.is_file() { object(&path, files) } else { Ok(Map::new()) }
 }
@@ -146,5 +151,13 @@ impl Weights for Stored {
     fn stored_name(&self, name: &str) -> String {
         let stored = self.architecture.tensors.stored(self.root, name);
         stored.unwrap_or_else(|| name.to_string())
+    }
+
+    fn stored_names(&self) -> Vec<String> {
+        self.tensors.tensors().iter().map(|tensor| tensor.name.clone()).collect()
+    }
+
+    fn files(&self) -> &[InputFile] {
+        self.tensors.files()
     }
 }

@@ -4,7 +4,7 @@
 //! the names of `config.json` (`hidden_size`).
 
 mod gguf;
-mod hugging_face;
+pub(crate) mod hugging_face;
 pub(crate) mod names;
 mod settings;
 
@@ -15,6 +15,7 @@ use crate::arch::Architecture;
 use crate::tokenizer::Tokenizer;
 use fewbit_core::codec::block::BlockType;
 use fewbit_core::{Error, Result, Tensor};
+use fewbit_formats::mmap::InputFile;
 use std::path::{Path, PathBuf};
 
 /// One tensor of a checkpoint, as it is stored.
@@ -48,6 +49,16 @@ pub trait Weights {
 
     /// What the file calls a tensor, for messages.
     fn stored_name(&self, name: &str) -> String;
+
+    /// What the files call all their tensors; none where that is not known.
+    fn stored_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The files that tensors are views of; none where they lie in memory.
+    fn files(&self) -> &[InputFile] {
+        &[]
+    }
 }
 
 /// A model on disk: settings, tensors, tokenizer. Weights stay in the mapped files.

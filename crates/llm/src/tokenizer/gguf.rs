@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
 /// Token kinds of GGUF (`tokenizer.ggml.token_type`).
-mod kind {
+pub(crate) mod kind {
+    pub const NORMAL: i64 = 1;
     pub const UNKNOWN: i64 = 2;
     pub const CONTROL: i64 = 3;
     pub const USER: i64 = 4;
@@ -19,7 +20,7 @@ mod kind {
 const MAX_MERGED_BYTES: usize = 256;
 
 /// What stands for a space in SentencePiece.
-const SPACE: char = '\u{2581}';
+pub(crate) const SPACE: char = '\u{2581}';
 
 /// What a GGUF file says of its tokenizer.
 #[derive(Debug, Default)]
@@ -41,6 +42,8 @@ pub(crate) struct Vocabulary {
     pub add_eos: Option<bool>,
     pub add_space: Option<bool>,
     pub template: Option<String>,
+    /// Whether WordPiece looks at small letters only.
+    pub lowercase: Option<bool>,
 }
 
 impl Vocabulary {
@@ -91,7 +94,7 @@ impl Vocabulary {
     }
 
     fn kind(&self, index: usize) -> i64 {
-        self.kinds.get(index).copied().unwrap_or(1)
+        self.kinds.get(index).copied().unwrap_or(kind::NORMAL)
     }
 
     /// Whether a token is one that steers rather than text.
@@ -257,7 +260,7 @@ impl Vocabulary {
             "added_tokens": self.added(),
             "normalizer": {
                 "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
-                "strip_accents": null, "lowercase": true,
+                "strip_accents": null, "lowercase": self.lowercase.unwrap_or(true),
             },
             "pre_tokenizer": {"type": "BertPreTokenizer"},
             "post_processor": self.template_processing(first, last),

@@ -3,7 +3,7 @@
 //! Its `tokenizer.json` is the one form: what a GGUF file says is brought into it first.
 
 pub(crate) mod gguf;
-mod pre;
+pub(crate) mod pre;
 
 use crate::source::Settings;
 use fewbit_core::{Error, Result};
@@ -94,6 +94,17 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// Number of ids: one more than the highest.
+    pub fn len(&self) -> usize {
+        let highest = self.inner.get_vocab(true).into_values().max();
+        highest.map_or(0, |id| id as usize + 1)
+    }
+
+    /// Whether there is no token.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The id of a token.
     pub fn id(&self, spelling: &str) -> Option<u32> {
         self.inner.token_to_id(spelling)
@@ -134,7 +145,7 @@ impl TextStream<'_> {
 }
 
 /// `"<s>"` or `{"content": "<s>", ...}`.
-fn token_text<'s>(config: &'s Settings, name: &str) -> Option<&'s str> {
+pub(crate) fn token_text<'s>(config: &'s Settings, name: &str) -> Option<&'s str> {
     match config.get(name)? {
         Value::String(text) => Some(text),
         Value::Object(fields) => fields.get("content")?.as_str(),

@@ -3,6 +3,9 @@
 
 use fewbit_core::{Error, Result};
 
+/// What tokenizer.json has for [`TEKKEN`].
+const TEKKEN_JSON: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
 /// One way to cut.
 #[derive(Debug)]
 pub(super) struct Rule {
@@ -18,7 +21,9 @@ pub(super) struct Rule {
     pub nfc: bool,
 }
 
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+/// How GPT-2 cuts; what `ByteLevel` of tokenizer.json does unless told otherwise.
+pub(crate) const GPT2: &str =
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?((?=[\p{L}])([^a-z]))*((?=[\p{L}])([^A-Z]))+|[^\r\n\p{L}\p{N}]?((?=[\p{L}])([^a-z]))+((?=[\p{L}])([^A-Z]))*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -33,13 +38,13 @@ const RULES: &[Rule] = &[
         ..PLAIN
     },
     Rule {
-        names: &["llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral"],
+        names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral"],
         patterns: &[LLAMA3],
         ignore_merges: true,
         add_bos: true,
         ..PLAIN
     },
-    Rule { names: &["smaug-bpe", "dbrx"], patterns: &[LLAMA3], ..PLAIN },
+    Rule { names: &["dbrx", "smaug-bpe"], patterns: &[LLAMA3], ..PLAIN },
     Rule {
         names: &["qwen2", "deepseek-r1-qwen", "megrez"],
         patterns: &[QWEN2],
@@ -69,5 +74,25 @@ pub(super) fn rule(name: &str) -> Result<&'static Rule> {
         Error::unsupported(format!("texts that are cut as `{name}` says"))
             .code("FB-4710")
             .hint(format!("known are: {}", known.join(", ")))
+    })
+}
+
+/// The name in GGUF of the rule with these patterns; of two, the one that agrees about composing.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn name_of(patterns: &[String], nfc: bool) -> Result<&'static str> {
+    let fits = |rule: &&Rule| {
+        let same = rule.patterns.iter().eq(patterns);
+        same || (rule.patterns == [TEKKEN] && patterns == [TEKKEN_JSON])
+    };
+    let agrees = |rule: &&Rule| rule.nfc == nfc;
+    let found = RULES.iter().filter(fits).find(agrees).or_else(|| RULES.iter().find(fits));
+    found.map(|rule| rule.names[0]).ok_or_else(|| {
+        Error::unsupported(format!(
+            "a tokenizer that cuts text by {patterns:?} has no name in GGUF"
+        ))
+        .code("FB-4711")
+        .hint("llama.cpp knows only the rules of published models")
     })
 }

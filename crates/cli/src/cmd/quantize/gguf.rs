@@ -52,8 +52,13 @@ impl Flags {
     }
 }
 
-/// Whether the file begins as GGUF files do.
-pub fn is_gguf(path: &Path) -> bool {
+/// Whether a path is a language model: a GGUF file, or a folder of Hugging Face.
+pub fn is_text_model(path: &Path) -> bool {
+    is_gguf(path) || fewbit::llm::is_language_model(path)
+}
+
+/// Whether the file begins as GGUF files do. (Of any architecture, even one that cannot be run.)
+fn is_gguf(path: &Path) -> bool {
     let mut head = [0; 8];
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
     read.is_ok() && detect(&head) == Some(Format::Gguf)

@@ -52,7 +52,7 @@ pub struct Args {
 
 pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
     args.work.limit_tensors();
-    if gguf::is_gguf(&args.model) {
+    if gguf::is_text_model(&args.model) {
         return gguf::run(args, ui);
     }
     args.gguf.refuse()?;
