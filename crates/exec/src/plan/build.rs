@@ -1,6 +1,7 @@
 //! The way from a graph to a program.
 
 use super::analyze::{Fold, analyze_but, fold_patch};
+use super::factor::factor_scales;
 use super::float::skip_activation_quantization;
 use super::layout::assign_layouts;
 use super::lower::Lowering;
@@ -41,7 +42,12 @@ pub(crate) fn build(
     if scope.mode == Mode::Float {
         skip_activation_quantization(&mut graph)?;
     }
-    let types = fold(&mut graph, scope)?;
+    if scope.mode == Mode::Simulate {
+        let types = fold(&mut graph, scope, Fold::KeepDequantize)?;
+        let patch = factor_scales(&graph, &types, scope)?;
+        patch.apply(&mut graph)?;
+    }
+    let types = fold(&mut graph, scope, folded(scope.mode))?;
     let mut lowering = Lowering::new(&graph, &types, scope);
     lowering.lower_all()?;
     let (steps, plan) = lowering.finish()?;
@@ -76,12 +82,15 @@ fn watch(graph: &mut Graph, taps: &HashSet<String>) -> Result<()> {
     Ok(())
 }
 
-/// Replaces what is constant; returns the types of all values.
-fn fold(graph: &mut Graph, scope: &Scope) -> Result<Vec<ValueType>> {
-    let fold = match scope.mode {
+fn folded(mode: Mode) -> Fold {
+    match mode {
         Mode::Integer => Fold::KeepDequantize,
         Mode::Float | Mode::Simulate => Fold::All,
-    };
+    }
+}
+
+/// Replaces what is constant; returns the types of all values.
+fn fold(graph: &mut Graph, scope: &Scope, fold: Fold) -> Result<Vec<ValueType>> {
     let analysis = analyze_but(graph, scope, fold, &deferred(graph));
     let patch = fold_patch(graph, &analysis);
     if !patch.is_empty() {

@@ -1,12 +1,13 @@
 //! From a graph to a program: fold, match, choose layouts, number slots.
 //!
 //! [`build`] is the way through: [`float`] drops activation quantization where the mode ignores
-//! it, [`analyze`] derives types and folds constants, [`lower`] turns nodes (and groups of nodes)
+//! it, [`factor`] makes sums exact where the mode simulates, [`analyze`] derives types and folds constants, [`lower`] turns nodes (and groups of nodes)
 //! into prepared kernels, [`layout`] decides which values lie channels-last, and the result is a
 //! [`program::Program`].
 
 pub(crate) mod analyze;
 pub(crate) mod build;
+mod factor;
 mod float;
 pub(crate) mod fuse;
 pub(crate) mod integer;

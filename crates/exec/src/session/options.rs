@@ -12,7 +12,7 @@ pub enum Mode {
     Float,
     /// Does exactly what the Q/DQ nodes say, in float.
     Simulate,
-    /// Fused integer kernels, equal to `Simulate` up to the last bit that rounding leaves open.
+    /// Fused integer kernels: the bits of `Simulate`, but where no float holds a sum exactly.
     Integer,
 }
 

@@ -20,6 +20,21 @@ pub(crate) fn lower_integer(
     id: NodeId,
     node: &Node,
 ) -> Result<Result<Lowered, String>> {
+    match matched(lowering, node)? {
+        Ok((form, found)) => step(lowering.scope.kernels.isa, id, form, found).map(Ok),
+        Err(why) => Ok(Err(why)),
+    }
+}
+
+/// The product of codes that a convolution is, if it is one.
+///
+/// # Errors
+/// When the weight contradicts the node.
+pub(crate) fn coded(lowering: &Lowering, node: &Node) -> Result<Option<Product>> {
+    Ok(matched(lowering, node)?.ok().map(|(_, found)| found))
+}
+
+fn matched(lowering: &Lowering, node: &Node) -> Result<Result<(Form, Product), String>> {
     let Some(shape) = node.input(1).and_then(|w| lowering.ty(w).fixed_shape()) else {
         return Ok(Err("the weight's shape is not fixed".to_string()));
     };
@@ -30,10 +45,8 @@ pub(crate) fn lower_integer(
     if node.input(0).and_then(|x| lowering.ty(x).rank()) != Some(shape.len()) {
         return Ok(Err("the input's rank is not known".to_string()));
     }
-    match form.operands(node).and_then(|operands| product(lowering, node, operands)) {
-        Ok(found) => step(lowering.scope.kernels.isa, id, form, found).map(Ok),
-        Err(why) => Ok(Err(why)),
-    }
+    let found = form.operands(node).and_then(|operands| product(lowering, node, operands));
+    Ok(found.map(|found| (form, found)))
 }
 
 /// A convolution, or a transposed one.

@@ -28,10 +28,28 @@ pub(crate) fn lower_integer(
 
 fn try_lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Lowered, String> {
     let b = node.input(1).ok_or("the weight is missing")?;
-    let a = node.input(0).ok_or("an input is missing")?;
     if node.is("MatMul") && lowering.is_computed(b) {
         return dynamic::lower(lowering, id, node);
     }
+    let (weight, found) = matched(lowering, node)?;
+    Ok(step(lowering.scope.kernels.isa, id, node, weight, found))
+}
+
+/// The product of codes with a constant that a node is, if it is one.
+pub(crate) fn coded(lowering: &Lowering, node: &Node) -> Option<Product> {
+    matched(lowering, node).ok().map(|(_, found)| found)
+}
+
+/// How a weight lies.
+struct WeightForm {
+    k: usize,
+    n: usize,
+    transposed: bool,
+}
+
+fn matched(lowering: &Lowering, node: &Node) -> Result<(WeightForm, Product), String> {
+    let b = node.input(1).ok_or("the weight is missing")?;
+    let a = node.input(0).ok_or("an input is missing")?;
     let Some([rows, cols]) = lowering.ty(b).fixed_shape().as_deref().and_then(matrix) else {
         return Err("the weight is not one matrix".to_string());
     };
@@ -53,7 +71,7 @@ fn try_lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Lowered, St
             allow_residual: true,
         },
     )?;
-    Ok(step(lowering.scope.kernels.isa, id, node, [k, n], transposed, found))
+    Ok((WeightForm { k, n, transposed }, found))
 }
 
 fn matrix(shape: &[usize]) -> Option<[usize; 2]> {
@@ -95,8 +113,7 @@ fn step(
     isa: Isa,
     id: NodeId,
     node: &Node,
-    [k, n]: [usize; 2],
-    transposed: bool,
+    WeightForm { k, n, transposed }: WeightForm,
     found: Product,
 ) -> Lowered {
     let Product { input, weight, finish, tail, output, residual } = found;

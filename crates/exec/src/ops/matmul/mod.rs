@@ -8,7 +8,7 @@ mod integer;
 mod lower;
 pub(crate) mod shape;
 
-pub(crate) use integer::lower_integer;
+pub(crate) use integer::{coded, lower_integer};
 pub(crate) use lower::lower;
 
 use crate::def::{OpDef, Role};

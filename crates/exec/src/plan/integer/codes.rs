@@ -128,6 +128,8 @@ pub(crate) struct CodedWeight {
     pub codes: Tensor,
     pub scales: Vec<f32>,
     pub zeros: Vec<i32>,
+    /// The dimension of the output channels.
+    pub axis: usize,
 }
 
 /// The codes behind a weight with scales per tensor or along `axis`, which has `channels` entries.
@@ -174,6 +176,7 @@ pub(crate) fn weight(
         codes: codes.clone(),
         scales: (0..channels).map(|c| scales[c * spread(scales.len())]).collect(),
         zeros: (0..channels).map(|c| zeros[c * spread(zeros.len())]).collect(),
+        axis,
     })
 }
 

@@ -133,14 +133,13 @@ impl Requantized {
     fn codes(&self, bias: Option<Vec<i32>>, units: &[f64]) -> Codes {
         let affine = self.target.quantizer.affine();
         let (lo, hi) = self.target.quantizer.range();
-        let step = f64::from(affine.scale);
-        let residual = self
-            .residual
-            .map(|r| (r.dtype, r.affine.zero_point, (f64::from(r.affine.scale) / step) as f32));
+        let step = affine.scale;
+        let residual = self.residual.map(|r| (r.dtype, r.affine.zero_point, r.affine.scale / step));
         Codes {
             dtype: self.target.dtype,
             bias,
-            multiplier: units.iter().map(|unit| (unit / step) as f32).collect(),
+            // Rounded twice, as other engines do it: then their codes are ours.
+            multiplier: units.iter().map(|&unit| unit as f32 / step).collect(),
             zero_point: affine.zero_point,
             lo,
             hi,
