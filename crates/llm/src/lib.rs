@@ -4,7 +4,8 @@
 //! - [`arch`]: the architectures; each turns settings into a [`graph::decoder::Decoder`] or a
 //!   [`graph::encoder::Encoder`], which build the graph.
 //! - [`LanguageModel`]: a checkpoint with its network. [`Generator`] speaks, [`perplexity`]
-//!   measures, [`Embedder`] turns texts into vectors.
+//!   measures, [`Embedder`] turns texts into vectors, [`walk`] shows what each weight matrix
+//!   multiplies.
 //! - [`export`]: a checkpoint in the layout of another program.
 //! - [`Tokenizer`], [`chat`]: text to tokens, and conversations to text.
 //!
@@ -25,6 +26,7 @@ mod sample;
 mod source;
 mod state;
 mod tokenizer;
+pub mod walk;
 
 pub use embed::Embedder;
 pub use generate::{Finish, Generation, Generator, GeneratorOptions, Speed};

@@ -123,6 +123,11 @@ impl Windows {
         self.windows.drain(..range.start.min(self.windows.len()));
     }
 
+    /// The tokens of each window.
+    pub fn tokens(&self) -> impl Iterator<Item = &[u32]> {
+        self.windows.iter().map(|(tokens, _)| tokens.as_slice())
+    }
+
     /// Number of windows.
     pub fn len(&self) -> usize {
         self.windows.len()
@@ -220,12 +225,7 @@ impl Predictor {
 
     /// Hidden states of the wanted positions, a row each.
     fn hidden(&self, tokens: &[u32], wanted: Range<usize>) -> Result<Vec<f32>> {
-        if let Some(&token) = tokens.iter().find(|&&t| t as usize >= self.vocabulary) {
-            let what = format!("token {token} is not among the {}", self.vocabulary);
-            return Err(Error::bad_input(what)
-                .code("FB-3707")
-                .hint("the tokenizer is another model's"));
-        }
+        check_tokens(tokens, self.vocabulary)?;
         let row = |values: Vec<i64>| Tensor::from_slice(vec![1, tokens.len()], &values);
         let wanted: Vec<i64> = wanted.map(|p| p as i64).collect();
         let outputs = self.body.run_owned(vec![
@@ -252,6 +252,19 @@ impl Predictor {
         let ctx = Ctx { isa: self.head.isa(), pool: self.head.pool() };
         log_softmax_f32(ctx, &logits, self.vocabulary, &mut logs);
         Ok(logs)
+    }
+}
+
+/// # Errors
+/// When a token is none of the `vocabulary`.
+pub(crate) fn check_tokens(tokens: &[u32], vocabulary: usize) -> Result<()> {
+    match tokens.iter().find(|&&t| t as usize >= vocabulary) {
+        None => Ok(()),
+        Some(token) => {
+            let what = format!("token {token} is not among the {vocabulary}");
+            let error = Error::bad_input(what).code("FB-3707");
+            Err(error.hint("the tokenizer is another model's"))
+        }
     }
 }
 

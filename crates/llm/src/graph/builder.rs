@@ -20,6 +20,8 @@ pub(crate) mod dims {
 /// A graph under construction, with the weights it takes from a checkpoint.
 pub(crate) struct Builder<'w> {
     pub graph: Graph,
+    /// Matrices that were multiplied with, by name, and what with.
+    pub products: Vec<(String, ValueId)>,
     weights: &'w dyn Weights,
 }
 
@@ -31,7 +33,7 @@ pub(crate) enum Size {
 
 impl<'w> Builder<'w> {
     pub fn new(name: &str, weights: &'w dyn Weights) -> Self {
-        Builder { graph: Graph::new(name), weights }
+        Builder { graph: Graph::new(name), products: Vec::new(), weights }
     }
 
     /// Declares an input.
@@ -139,6 +141,7 @@ impl<'w> Builder<'w> {
     pub fn linear(&mut self, name: &str, x: ValueId, inputs: usize) -> Result<(ValueId, usize)> {
         let weight = self.weight(&format!("{name}.weight"))?;
         let (matrix, outputs) = self.matrix(&format!("{name}.weight"), &weight, inputs)?;
+        self.products.push((format!("{name}.weight"), x));
         let x = if weight.block.is_some() { self.in_blocks(x)? } else { x };
         let mut y = self.simple("MatMul", name.to_string(), &[x, matrix])?;
         let bias = format!("{name}.bias");

@@ -7,7 +7,7 @@ use super::names;
 use super::norm::Norm;
 use super::rotary::{Angles, Rotary, angles, turn};
 use crate::source::Weights;
-use fewbit_core::{Attr, DType, Model, Node, Result, ResultExt, Tensor, ValueId};
+use fewbit_core::{Attr, DType, Error, Model, Node, Result, ResultExt, Tensor, ValueId};
 
 /// A decoder in the terms that all architectures share.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,26 +113,79 @@ impl Decoder {
         finished(b)
     }
 
+    /// The graph from tokens and positions to what goes into the first layer,
+    /// [`names::HIDDEN`].
+    ///
+    /// # Errors
+    /// As [`graph`](Decoder::graph).
+    pub fn embedding(&self, name: &str, weights: &dyn Weights) -> Result<Model> {
+        let mut b = Builder::new(name, weights);
+        let tokens = text_input(&mut b, names::TOKENS)?;
+        let positions = match self.learned_positions {
+            true => Some(text_input(&mut b, names::POSITIONS)?),
+            false => None,
+        };
+        let x = self.embed(&mut b, tokens, positions)?;
+        let out = b.simple("Identity", names::HIDDEN.to_string(), &[x])?;
+        b.graph.add_output(out);
+        finished(b)
+    }
+
+    /// One layer alone, without a cache: from [`names::HIDDEN`], `f32[batch, sequence, hidden]`,
+    /// and [`names::POSITIONS`] to [`names::LAYER`], of the same shape; and for each weight
+    /// matrix in it the value that it is multiplied with, in order.
+    ///
+    /// # Errors
+    /// As [`graph`](Decoder::graph); an internal error when there is no such layer.
+    pub fn layer_graph(
+        &self,
+        name: &str,
+        weights: &dyn Weights,
+        index: usize,
+    ) -> Result<(Model, Vec<(String, String)>)> {
+        let layer = self.layers.get(index).ok_or_else(|| Error::internal("no such layer"))?;
+        let mut b = Builder::new(name, weights);
+        let [batch, sequence] = [Size::Named(dims::BATCH), Size::Named(dims::SEQUENCE)];
+        let x = b.input(names::HIDDEN, DType::F32, &[batch, sequence, Size::Fixed(self.hidden)])?;
+        let positions = text_input(&mut b, names::POSITIONS)?;
+        let run = Run::new(&mut b, self, positions, State::None)?;
+        let y = self.layer(&mut b, x, index, layer, &run).at(|| format!("layer {index}"))?;
+        let out = b.simple("Identity", names::LAYER.to_string(), &[y])?;
+        b.graph.add_output(out);
+        let products = std::mem::take(&mut b.products);
+        let named = |(matrix, x): (String, ValueId)| (matrix, b.graph.name_of(x).to_string());
+        let products = products.into_iter().map(named).collect();
+        Ok((finished(b)?, products))
+    }
+
     /// Hidden states of the wanted rows behind all layers.
     fn hidden(&self, b: &mut Builder, state: State) -> Result<ValueId> {
-        let run = Run::new(b, self, state)?;
-        let mut x = self.embed(b, &run)?;
+        let tokens = text_input(b, names::TOKENS)?;
+        let positions = text_input(b, names::POSITIONS)?;
+        let rows = b.input(names::ROWS, DType::I64, &[Size::Named(dims::ROWS)])?;
+        let run = Run::new(b, self, positions, state)?;
+        let mut x = self.embed(b, tokens, Some(positions))?;
         for (index, layer) in self.layers.iter().enumerate() {
             x = self.layer(b, x, index, layer, &run).at(|| format!("layer {index}"))?;
         }
         let x = self.norm.apply(b, "output_norm", x, self.hidden)?;
-        let pick = Node::new("Gather", "output_rows", &[x, run.rows], &[]);
+        let pick = Node::new("Gather", "output_rows", &[x, rows], &[]);
         b.op(pick.with("axis", Attr::Int(1)))
     }
 
-    fn embed(&self, b: &mut Builder, run: &Run) -> Result<ValueId> {
-        let mut x = b.rows("token_embd.weight", run.tokens, self.hidden)?;
+    fn embed(
+        &self,
+        b: &mut Builder,
+        tokens: ValueId,
+        positions: Option<ValueId>,
+    ) -> Result<ValueId> {
+        let mut x = b.rows("token_embd.weight", tokens, self.hidden)?;
         if let Some(scale) = self.embedding_scale {
             let factor = b.number("embedding.factor", scale)?;
             x = b.simple("Mul", "embedding.scaled".to_string(), &[x, factor])?;
         }
-        if self.learned_positions {
-            let at = b.rows("position_embd.weight", run.positions, self.hidden)?;
+        if let (true, Some(positions)) = (self.learned_positions, positions) {
+            let at = b.rows("position_embd.weight", positions, self.hidden)?;
             x = b.simple("Add", "embedding.placed".to_string(), &[x, at])?;
         }
         Ok(x)
@@ -212,6 +265,11 @@ impl Decoder {
     }
 }
 
+/// An input with a number for each token.
+fn text_input(b: &mut Builder, name: &str) -> Result<ValueId> {
+    b.input(name, DType::I64, &[Size::Named(dims::BATCH), Size::Named(dims::SEQUENCE)])
+}
+
 fn finished(b: Builder) -> Result<Model> {
     let model = super::model(b.graph);
     model.graph.verify(None)?;
@@ -220,9 +278,7 @@ fn finished(b: Builder) -> Result<Model> {
 
 /// Values that all layers of one run share.
 struct Run {
-    tokens: ValueId,
     positions: ValueId,
-    rows: ValueId,
     /// For each of [`Decoder::rotaries`].
     angles: Vec<Angles>,
     cache: Option<Cache>,
@@ -231,11 +287,7 @@ struct Run {
 }
 
 impl Run {
-    fn new(b: &mut Builder, decoder: &Decoder, state: State) -> Result<Run> {
-        let text = [Size::Named(dims::BATCH), Size::Named(dims::SEQUENCE)];
-        let tokens = b.input(names::TOKENS, DType::I64, &text)?;
-        let positions = b.input(names::POSITIONS, DType::I64, &text)?;
-        let rows = b.input(names::ROWS, DType::I64, &[Size::Named(dims::ROWS)])?;
+    fn new(b: &mut Builder, decoder: &Decoder, positions: ValueId, state: State) -> Result<Run> {
         let rotaries = decoder.rotaries.iter().enumerate();
         let angles = rotaries
             .map(|(i, rotary)| angles(b, &format!("rotary.{i}"), rotary, positions))
@@ -244,7 +296,7 @@ impl Run {
             State::None => None,
             State::Cache => Some(Cache::new(b, decoder, positions)?),
         };
-        let mut run = Run { tokens, positions, rows, angles, cache, masks: Vec::new() };
+        let mut run = Run { positions, angles, cache, masks: Vec::new() };
         run.make_masks(b, decoder)?;
         Ok(run)
     }

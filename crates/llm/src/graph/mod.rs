@@ -31,6 +31,8 @@ pub mod names {
     /// Output of an encoder, `f32[batch, sequence, hidden]`, or of a decoder without its head,
     /// `f32[batch, rows, hidden]`.
     pub const HIDDEN: &str = "last_hidden_state";
+    /// Output of one layer alone, `f32[batch, sequence, hidden]`.
+    pub const LAYER: &str = "layer_output";
     /// Which of two sentences a token belongs to, `i64[batch, sequence]`.
     pub const TOKEN_TYPES: &str = "token_type_ids";
 
