@@ -80,7 +80,7 @@ pub use fewbit_quant::{
     Calibration, Method, Plan, Progress, Recipe, Sample, Samples, Selector, Silent, Target, Task,
     report::{Latency, Report, Verdict},
 };
-pub use gguf::{GgufJob, GgufReport, TensorLine};
+pub use gguf::{GgufJob, GgufReport, Rounding, TensorLine, TextCalibration};
 pub use inputs::{named_inputs, read_input, read_inputs_npz};
 pub use inspect::{Inspection, inspect};
 pub use job::{QuantizeJob, Quantized};

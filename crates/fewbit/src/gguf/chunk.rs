@@ -67,6 +67,11 @@ impl Slot {
     ) -> Result<()> {
         self.loss = None;
         let columns = info.row_elements();
+        if let Some(rounded) = &target.rounded {
+            let row = target.ty.row_bytes(columns)?;
+            self.out.resize(chunk.rows * row, 0);
+            return rounded.read(chunk.first.saturating_mul(row), &mut self.out);
+        }
         let row = info.ty.row_bytes(columns)?;
         if target.encoders.is_empty() {
             self.out.resize(chunk.rows * row, 0);

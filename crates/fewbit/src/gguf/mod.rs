@@ -8,9 +8,14 @@
 //! # Ok::<(), fewbit::Error>(())
 //! ```
 
+mod calibration;
 mod chunk;
+mod journal;
+mod rounding;
 mod source;
 mod stream;
+
+pub use calibration::{Rounding, TextCalibration};
 
 use crate::machine::cores;
 use chunk::Chunk;
@@ -18,13 +23,17 @@ use fewbit_core::codec::block::BlockType;
 use fewbit_core::{Error, Result, ResultExt};
 use fewbit_formats::atomic::{OutputOptions, check_destination};
 use fewbit_formats::gguf::{TensorInfo, Writer, file_size};
-use fewbit_formats::imatrix::{self, ImportanceMatrix};
+use fewbit_formats::imatrix::{self, Form, ImportanceMatrix};
+use fewbit_kernels::encode::Loss;
 use fewbit_kernels::{Isa, Pool};
 use fewbit_quant::Progress;
 use fewbit_quant::algo::blocks::RowEncoder;
 use fewbit_quant::algo::mix::{Choice, FileType, choose};
+use journal::{Done, Journal};
 use serde::Serialize;
 use source::Source;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -40,6 +49,9 @@ pub struct GgufJob {
     pub file_type: FileType,
     /// An importance matrix of llama.cpp's format.
     pub importance: Option<PathBuf>,
+    /// A text that gives the importance, and better codes. Not together with an importance
+    /// matrix.
+    pub calibration: Option<TextCalibration>,
     /// Whether another type may stand in where rows are no whole number of blocks.
     pub fallback: bool,
     /// Threads; 0 takes all cores.
@@ -94,7 +106,8 @@ impl GgufJob {
     /// A job without importance matrix, on all cores, that may substitute types and says so.
     pub fn new(model: &Path, file_type: FileType) -> GgufJob {
         let model = model.to_path_buf();
-        GgufJob { model, file_type, importance: None, fallback: true, threads: 0 }
+        let (importance, calibration) = (None, None);
+        GgufJob { model, file_type, importance, calibration, fallback: true, threads: 0 }
     }
 
     /// What [`run`](GgufJob::run) would write, with the loss of every tensor predicted from a
@@ -104,7 +117,7 @@ impl GgufJob {
     /// As `run`, but for writing.
     pub fn predict(&self, progress: &dyn Progress) -> Result<GgufReport> {
         let start = Instant::now();
-        let plan = self.plan()?;
+        let plan = self.plan(self.read_importance(None, progress)?.as_ref())?;
         let pool = Pool::new(self.threads);
         progress.start("predict", plan.targets.len());
         let losses = plan.targets.iter().enumerate().map(|(index, target)| {
@@ -120,16 +133,24 @@ impl GgufJob {
 
     /// Writes the quantized file, whole or not at all.
     ///
+    /// With calibrated rounding a journal stands beside the output until it is finished: when
+    /// this process is killed, the same job goes on from there and gives the same bytes.
+    ///
     /// # Errors
     /// When the model or the importance matrix is damaged or does not fit, a type has no encoder
     /// or may not be substituted, or writing fails.
     pub fn run(&self, out: &Path, force: bool, progress: &dyn Progress) -> Result<GgufReport> {
         let start = Instant::now();
-        let plan = self.plan()?;
-        let mut inputs = plan.source.paths();
+        if let (Some(text), None) = (&self.calibration, &self.importance)
+            && text.rounding == Rounding::Calibrated
+        {
+            return rounding::run(self, text, (out, force), progress);
+        }
+        let mut inputs = Source::open(&self.model)?.paths();
         inputs.extend(self.importance.clone());
         let options = OutputOptions { inputs, keep_existing: !force, expected_bytes: 0 };
         check_destination(out, &options)?;
+        let plan = self.plan(self.read_importance(Some(&options), progress)?.as_ref())?;
         let infos = plan.infos();
         let writer = Writer::create(out, &plan.source.metadata(self), &infos, &options)?;
         let pool = Pool::new(self.threads);
@@ -139,13 +160,38 @@ impl GgufJob {
         Ok(plan.report(&losses, start))
     }
 
-    fn plan(&self) -> Result<Plan> {
+    /// The importance matrix that was given, or the one of the calibration text; that is also
+    /// saved where it shall be and `options` are given.
+    fn read_importance(
+        &self,
+        options: Option<&OutputOptions>,
+        progress: &dyn Progress,
+    ) -> Result<Option<ImportanceMatrix>> {
+        let text = match (&self.importance, &self.calibration) {
+            (Some(path), None) => return imatrix::read(path).map(Some),
+            (None, Some(text)) => text,
+            (None, None) => return Ok(None),
+            (Some(_), Some(_)) => {
+                return Err(Error::usage("an importance matrix and a calibration text")
+                    .code("FB-2703")
+                    .hint("give one of them"));
+            }
+        };
+        let model = calibration::open_model(&self.model)?;
         let source = Source::open(&self.model)?;
-        let importance = self.importance.as_deref().map(imatrix::read).transpose()?;
-        let shape = source.shape(importance.is_some())?;
+        let found = text.measure(&model, &source, self.threads, progress)?;
+        if let (Some(path), Some(options)) = (&text.save_importance, options) {
+            found.write(path, Form::Gguf, options)?;
+        }
+        Ok(Some(found))
+    }
+
+    fn plan(&self, importance: Option<&ImportanceMatrix>) -> Result<Plan> {
+        let source = Source::open(&self.model)?;
+        let shape = source.shape(importance.is_some() || self.calibration.is_some())?;
         let targets = source.infos().iter().map(|info| {
             let choice = choose(&shape, &info.name, &info.shape, self.file_type);
-            self.target(info, choice, importance.as_ref())
+            self.target(info, choice, importance)
                 .at(|| format!("tensor {:?}", info.name))
                 .at(|| self.model.display().to_string())
         });
@@ -177,7 +223,7 @@ impl GgufJob {
         };
         let important = encoders.iter().any(RowEncoder::has_importance);
         let ty = choice.ty.unwrap_or(info.ty);
-        Ok(Target { choice, ty, encoders, important })
+        Ok(Target { choice, ty, encoders, important, rounded: None })
     }
 }
 
@@ -221,6 +267,26 @@ struct Target {
     /// One for each matrix; none where the bytes are copied.
     encoders: Vec<RowEncoder>,
     important: bool,
+    /// Bytes that are there already.
+    rounded: Option<Rounded>,
+}
+
+/// A tensor that was rounded before, in the journal.
+struct Rounded {
+    path: PathBuf,
+    /// Where its bytes begin.
+    offset: u64,
+    loss: Loss,
+}
+
+impl Rounded {
+    fn read(&self, start: usize, out: &mut [u8]) -> Result<()> {
+        let mut read = || File::open(&self.path)?.read_exact_at(out, self.offset + start as u64);
+        read().map_err(|e| {
+            let error = Error::resource(format!("cannot read: {e}")).code("FB-5303");
+            error.at(self.path.display().to_string())
+        })
+    }
 }
 
 impl Target {
@@ -245,6 +311,19 @@ impl Plan {
         retyped(self.source.infos(), &self.targets)
     }
 
+    /// Takes tensors over from the journal, where their bytes lie.
+    fn take(&mut self, layers: &[Vec<Done>], journal: &Journal) -> Result<()> {
+        for (layer, tensors) in layers.iter().enumerate() {
+            for (done, offset) in tensors.iter().zip(journal.offsets(layer)?) {
+                let index = self.source.index(&done.name)?;
+                let (path, loss) = (journal.path(layer), done.loss);
+                self.targets[index].rounded = Some(Rounded { path, offset, loss });
+                self.targets[index].important = true;
+            }
+        }
+        Ok(())
+    }
+
     fn report(self, losses: &[stream::Losses], start: Instant) -> GgufReport {
         let merged = |index: usize| -> Option<f64> {
             let found = losses.iter().filter_map(|l| l.get(&index));
@@ -262,7 +341,7 @@ impl Plan {
                 instead_of: target.choice.instead_of.map(BlockType::name),
                 important: target.important,
                 bytes: after.byte_len().unwrap_or(0) as u64,
-                loss: merged(index),
+                loss: target.rounded.as_ref().map(|r| r.loss.relative()).or_else(|| merged(index)),
             }
         });
         GgufReport {

@@ -1,11 +1,13 @@
 //! The model that is read: its tensors by pieces, so that mapped pages do not pile up.
 
 use super::GgufJob;
+use fewbit_core::codec::block::{BlockType, dequantize};
 use fewbit_core::{Error, Result};
 use fewbit_formats::gguf::{self, Metadata, TensorInfo};
 use fewbit_formats::mmap::InputFile;
 use fewbit_llm::LanguageModel;
 use fewbit_llm::export::{self, Pieces};
+use fewbit_quant::algo::blocks::f16_to_f32;
 use fewbit_quant::algo::mix::ModelShape;
 use std::path::{Path, PathBuf};
 
@@ -48,6 +50,15 @@ impl Source {
         &self.infos
     }
 
+    /// The place of a tensor in the list.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub(super) fn index(&self, name: &str) -> Result<usize> {
+        let found = self.infos.iter().position(|info| info.name == name);
+        found.ok_or_else(|| Error::internal(format!("no tensor {name:?}")))
+    }
+
     pub(super) fn paths(&self) -> Vec<PathBuf> {
         self.paths.clone()
     }
@@ -69,11 +80,32 @@ impl Source {
         self.pieces.read(tensor, first, out)
     }
 
+    /// Rows of a tensor from `first` on, as numbers.
+    ///
+    /// # Errors
+    /// When the system cannot read them.
+    pub(super) fn numbers(&self, tensor: usize, first: usize, rows: usize) -> Result<Vec<f32>> {
+        let info = &self.infos[tensor];
+        let row = info.ty.row_bytes(info.row_elements())?;
+        let mut raw = vec![0; rows * row];
+        self.read(tensor, first, &mut raw)?;
+        let mut numbers = vec![0.0; rows * info.row_elements()];
+        match info.ty {
+            BlockType::F16 => f16_to_f32(&raw, &mut Vec::new(), &mut numbers),
+            ty => dequantize(ty, &raw, &mut numbers)?,
+        }
+        Ok(numbers)
+    }
+
     /// The metadata of the output.
     pub(super) fn metadata(&self, job: &GgufJob) -> Metadata {
         let mut metadata = self.metadata.clone();
         metadata.set("general.file_type", job.file_type.id());
         metadata.set("general.quantization_version", QUANTIZATION_VERSION);
+        if let Some(calibration) = &job.calibration {
+            let data = Path::new(&calibration.data).file_name().unwrap_or_default();
+            metadata.set("quantize.imatrix.dataset", data.to_string_lossy().as_ref());
+        }
         if let Some(name) = job.importance.as_ref().and_then(|path| path.file_name()) {
             metadata.set("quantize.imatrix.file", name.to_string_lossy().as_ref());
         }

@@ -5,7 +5,7 @@ use crate::exit::Outcome;
 use crate::ui::{Paint, Table, Ui, bytes, count, printable, seconds};
 use fewbit::formats::detect::{Format, detect};
 use fewbit::quant::algo::mix::FileType;
-use fewbit::{Error, GgufJob, GgufReport, Result, TensorLine};
+use fewbit::{Error, GgufJob, GgufReport, Result, Rounding, TensorLine, TextCalibration};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -20,12 +20,35 @@ pub struct Flags {
     /// GGUF files: an importance matrix of llama.cpp, .gguf or .dat
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
+    /// GGUF files, with --calibrate: how codes are chosen
+    #[arg(long, value_enum, value_name = "HOW")]
+    rounding: Option<RoundingFlag>,
+    /// GGUF files, with --calibrate: write the importance matrix too, for llama.cpp
+    #[arg(long, value_name = "FILE")]
+    save_imatrix: Option<PathBuf>,
     /// GGUF files: fail where a tensor cannot have the type that the file type gives it
     #[arg(long)]
     no_fallback: bool,
     /// GGUF files: show type, size and predicted loss of every tensor, and write nothing
     #[arg(long)]
     dry_run: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum RoundingFlag {
+    /// So that outputs change least (GPTQ), where the type allows it; the default
+    Calibrated,
+    /// To the nearest code; the text sets scales alone
+    Nearest,
+}
+
+impl From<RoundingFlag> for Rounding {
+    fn from(flag: RoundingFlag) -> Rounding {
+        match flag {
+            RoundingFlag::Calibrated => Rounding::Calibrated,
+            RoundingFlag::Nearest => Rounding::Nearest,
+        }
+    }
 }
 
 fn file_type(text: &str) -> Result<FileType, String> {
@@ -41,6 +64,8 @@ impl Flags {
         let given = [
             (self.file_type.is_some(), "--type"),
             (self.imatrix.is_some(), "--imatrix"),
+            (self.rounding.is_some(), "--rounding"),
+            (self.save_imatrix.is_some(), "--save-imatrix"),
             (self.no_fallback, "--no-fallback"),
             (self.dry_run, "--dry-run"),
         ];
@@ -74,6 +99,7 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
         model: args.model.clone(),
         file_type,
         importance: flags.imatrix.clone(),
+        calibration: calibration(args)?,
         fallback: !flags.no_fallback,
         threads: args.work.threads,
     };
@@ -90,18 +116,42 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// What to calibrate on, from the flags.
+fn calibration(args: &Args) -> Result<Option<TextCalibration>> {
+    let flags = &args.gguf;
+    let Some(data) = &args.calibrate else {
+        let given = [
+            (flags.rounding.is_some(), "--rounding"),
+            (flags.save_imatrix.is_some(), "--save-imatrix"),
+        ];
+        return match given.iter().find(|(given, _)| *given) {
+            Some((_, flag)) => Err(Error::usage(format!("{flag} needs a text"))
+                .hint("add --calibrate TEXT, such as text.txt or card.toml@0..16")),
+            None => Ok(None),
+        };
+    };
+    if flags.imatrix.is_some() {
+        return Err(Error::usage("--imatrix and --calibrate exclude each other")
+            .hint("--calibrate finds the importance itself"));
+    }
+    let mut calibration = TextCalibration::new(data);
+    calibration.rounding = flags.rounding.map(Rounding::from).unwrap_or_default();
+    calibration.save_importance = flags.save_imatrix.clone();
+    Ok(Some(calibration))
+}
+
 /// Flags that say nothing about a GGUF file.
 fn refuse_others(args: &Args) -> Result<()> {
     let given = [
         (args.plan.is_some(), "--plan"),
-        (args.calibrate.is_some(), "--calibrate"),
         (args.evaluate.is_some(), "--evaluate"),
         (args.max_drop.is_some(), "--max-drop"),
         (args.report.is_some(), "--report"),
     ];
     match given.iter().find(|(given, _)| *given) {
-        Some((_, flag)) => Err(Error::usage(format!("{flag} has no effect on a GGUF file"))
-            .hint("GGUF files take --type and --imatrix; `fewbit eval` measures them")),
+        Some((_, flag)) => Err(Error::usage(format!("{flag} has no effect on a GGUF file")).hint(
+            "GGUF files take --type, --imatrix and --calibrate; `fewbit eval` measures them",
+        )),
         None => Ok(()),
     }
 }
@@ -118,8 +168,8 @@ pub fn show(report: &GgufReport, job: &GgufJob, every: bool, ui: &Ui) {
         ui.line(&format!("{}: {text}", ui.paint(Paint::Bad, "warning")));
     }
     let without = report.tensors.iter().filter(|t| t.loss.is_some() && !t.important).count();
-    if job.importance.is_some() && without > 0 {
-        ui.line(&format!("note: the importance matrix knows nothing of {without} tensors"));
+    if (job.importance.is_some() || job.calibration.is_some()) && without > 0 {
+        ui.line(&format!("note: {without} tensors are rounded without importance, as calibration knows nothing of them"));
     }
     ui.line(&format!(
         "{} of tensors become a file of {} in {}, peak memory {}",

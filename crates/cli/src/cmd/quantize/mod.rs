@@ -26,7 +26,8 @@ pub struct Args {
     /// A plan of `fewbit plan`, run as it is
     #[arg(long, value_name = "FILE", conflicts_with_all = ["recipe", "target", "keep_float", "calibration", "per_tensor", "symmetric", "activations"])]
     plan: Option<PathBuf>,
-    /// Samples that set activation ranges, such as card.toml@0..200
+    /// Samples that set activation ranges, such as card.toml@0..200; for GGUF files a text (the
+    /// range counts windows of 512 tokens)
     #[arg(long, value_name = "DATA")]
     calibrate: Option<String>,
     /// Samples that measure accuracy; use others than for calibration
