@@ -79,11 +79,6 @@ impl Affine {
     pub fn level(&self, value: f32) -> usize {
         (self.code(value) - self.low) as usize
     }
-
-    /// The real values that the codes cover.
-    pub fn covered(&self) -> Range {
-        Range { low: self.value(self.low), high: self.value(self.high) }
-    }
 }
 
 #[cfg(test)]

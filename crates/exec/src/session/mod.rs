@@ -120,11 +120,6 @@ impl Session {
         self.isa
     }
 
-    /// Bytes of activation buffers that the session holds for its next run.
-    pub fn activation_bytes(&self) -> usize {
-        self.arena.bytes()
-    }
-
     /// Computes all outputs.
     ///
     /// # Errors

@@ -334,8 +334,9 @@ mod tests {
     fn sleepers_wake() {
         let team = Team::new(2).unwrap();
         for _ in 0..5 {
-            std::thread::sleep(2 * PATIENCE);
-            assert!(team.shared.asleep[0].load(Ordering::SeqCst));
+            while !team.shared.asleep[0].load(Ordering::SeqCst) {
+                std::thread::sleep(PATIENCE);
+            }
             let helped = AtomicBool::new(false);
             let caller = std::thread::current().id();
             team.run(2, &|_| {

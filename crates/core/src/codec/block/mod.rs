@@ -168,11 +168,6 @@ impl BlockType {
         })
     }
 
-    /// Storage bits per element, scales included.
-    pub fn bits_per_element(self) -> f64 {
-        (self.bytes() * 8) as f64 / self.elements() as f64
-    }
-
     /// Bytes of a row of `elements`.
     ///
     /// # Errors
