@@ -37,6 +37,11 @@ impl SampleRange {
         let hint = format!("write A..B with A < B <= {len}; B itself is not included");
         Err(Error::usage(format!("the range {self} {why}")).code("FB-2301").hint(hint))
     }
+
+    /// Whether this takes everything.
+    pub fn is_all(&self) -> bool {
+        *self == SampleRange::default()
+    }
 }
 
 impl fmt::Display for SampleRange {
