@@ -1,7 +1,8 @@
-//! Times the layers of EfficientNet-Lite0 at 224 x 224, float and int8, batch 1.
+//! Times the layers of EfficientNet-Lite0 or ResNet-50 at 224 x 224, float and int8, batch 1.
 //!
-//! `cargo run --release -p fewbit-kernels --example layers [THREADS [PART]]` times all layers, or
-//! those with PART in their name; `FEWBIT_ISA` chooses the instruction set. Prints the least of many runs per layer, in microseconds and in
+//! `cargo run --release -p fewbit-kernels --example layers [THREADS [PART [NETWORK]]]` times all
+//! layers, or those with PART in their name; NETWORK is `lite0` or `resnet50`; `FEWBIT_ISA` chooses
+//! the instruction set. Prints the least of many runs per layer, in microseconds and in
 //! multiply-accumulates per nanosecond, how often each layer occurs, and the totals.
 
 use std::time::{Duration, Instant};
@@ -12,9 +13,11 @@ use fewbit_kernels::conv::{
 use fewbit_kernels::gemm::{Clamp, Epilogue, Output, Requantize, WeightZero};
 use fewbit_kernels::{Ctx, Int8, Int8Mut, Isa, Pool};
 
-/// Occurrences, input size, in channels, out channels, kernel, stride; depthwise where both
-/// numbers of channels agree and the kernel is not 1.
-const LAYERS: [(u32, usize, usize, usize, usize, usize); 36] = [
+/// Occurrences, input size, in channels, out channels, kernel, stride.
+type Layer = (u32, usize, usize, usize, usize, usize);
+
+/// Layers with a larger kernel are depthwise where both numbers of channels agree.
+const LITE0: [Layer; 33] = [
     (1, 224, 3, 32, 3, 2),
     (1, 112, 32, 32, 3, 1),
     (1, 112, 32, 16, 1, 1),
@@ -48,15 +51,37 @@ const LAYERS: [(u32, usize, usize, usize, usize, usize); 36] = [
     (1, 7, 1152, 320, 1, 1),
     (1, 7, 320, 1280, 1, 1),
     (1, 1, 1280, 1000, 1, 1),
-    // Not of this network: what residual networks are made of.
-    (0, 56, 64, 64, 3, 1),
-    (0, 14, 256, 256, 3, 1),
-    (0, 28, 512, 512, 1, 1),
+];
+
+const RESNET50: [Layer; 21] = [
+    (1, 224, 3, 64, 7, 2),
+    (1, 56, 64, 64, 1, 1),
+    (3, 56, 64, 64, 3, 1),
+    (4, 56, 64, 256, 1, 1),
+    (2, 56, 256, 64, 1, 1),
+    (1, 56, 256, 128, 1, 1),
+    (1, 56, 128, 128, 3, 2),
+    (4, 28, 128, 512, 1, 1),
+    (1, 56, 256, 512, 1, 2),
+    (3, 28, 512, 128, 1, 1),
+    (3, 28, 128, 128, 3, 1),
+    (1, 28, 512, 256, 1, 1),
+    (6, 14, 256, 1024, 1, 1),
+    (1, 28, 512, 1024, 1, 2),
+    (5, 14, 1024, 256, 1, 1),
+    (5, 14, 256, 256, 3, 1),
+    (1, 14, 1024, 512, 1, 1),
+    (3, 7, 512, 2048, 1, 1),
+    (1, 14, 1024, 2048, 1, 2),
+    (2, 7, 2048, 512, 1, 1),
+    (2, 7, 512, 512, 3, 1),
 ];
 
 fn main() {
     let threads = std::env::args().nth(1).map_or(1, |arg| arg.parse().expect("a number"));
     let part = std::env::args().nth(2).unwrap_or_default();
+    let resnet = std::env::args().nth(3).is_some_and(|network| network == "resnet50");
+    let layers: &[Layer] = if resnet { &RESNET50 } else { &LITE0 };
     let pool = Pool::new(threads);
     let isa = Isa::from_env().unwrap_or_else(|error| panic!("{error}"));
     let ctx = Ctx { isa, pool: &pool };
@@ -66,8 +91,8 @@ fn main() {
         "layer", "f32 us", "mac/ns", "i8 us", "mac/ns", "ratio"
     );
     let (mut float_total, mut int_total) = (Duration::ZERO, Duration::ZERO);
-    for (count, size, in_c, out_c, kernel, stride) in LAYERS {
-        let depthwise = kernel > 1 && in_c == out_c && count > 0;
+    for (count, size, in_c, out_c, kernel, stride) in layers.iter().copied() {
+        let depthwise = kernel > 1 && in_c == out_c && !resnet;
         let shape = ConvShape {
             batch: 1,
             in_h: size,
@@ -122,14 +147,21 @@ fn ramp(len: usize) -> impl Iterator<Item = u8> {
     (0..len).map(|i| (i * 37 % 251) as u8)
 }
 
-/// Weights spread as those of networks are: a sum of four uniform numbers, at most 127.
-fn bell(len: usize) -> Vec<i8> {
+/// Weights spread as those of networks are: by Gauss (nearly: sums of twelve uniform numbers), the
+/// greatest of each of the channels of `k` weights at 127.
+fn bell(len: usize, k: usize) -> Vec<i8> {
     let mut state = 1u32;
     let mut uniform = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as i32 / 4 - 32
+        (state >> 8) as f32 / (1 << 24) as f32
     };
-    (0..len).map(|_| (uniform() + uniform() + uniform() + uniform()).max(-127) as i8).collect()
+    let normal: Vec<f32> =
+        (0..len).map(|_| (0..12).map(|_| uniform()).sum::<f32>() - 6.0).collect();
+    let channels = normal.chunks(k).flat_map(|channel| {
+        let most = channel.iter().fold(0.0f32, |most, w| most.max(w.abs()));
+        channel.iter().map(move |w| (w / most * 127.0).round() as i8)
+    });
+    channels.collect()
 }
 
 fn time_f32(ctx: Ctx<'_>, shape: &ConvShape) -> Duration {
@@ -145,7 +177,7 @@ fn time_f32(ctx: Ctx<'_>, shape: &ConvShape) -> Duration {
 
 fn time_i8(ctx: Ctx<'_>, shape: &ConvShape) -> Duration {
     let input: Vec<u8> = ramp(shape.input_len()).collect();
-    let weights = bell(shape.weights_len());
+    let weights = bell(shape.weights_len(), shape.k());
     let bias = vec![5; shape.out_c];
     let multiplier = vec![0.001; shape.out_c];
     let packed = PackedConvI8::new(ctx.isa, shape, Int8::I8(&weights), WeightZero::None);

@@ -1,6 +1,6 @@
 //! Transposes of any rank and element size.
 
-use crate::Ctx;
+use crate::{Ctx, Isa, Job};
 
 /// Bytes that are worth a task of their own.
 const LEAST: usize = 65_536;
@@ -79,7 +79,7 @@ fn permute<const N: usize>(ctx: Ctx<'_>, input: &[u8], axes: &[Axis], output: &m
         None => front.len(),
     };
     let (outer, middle) = front.split_at(split);
-    let slab = Slab { input, outer, middle, last };
+    let slab = Slab { isa: ctx.isa, input, outer, middle, last };
     let grain = ctx.pool.grain(output.len() / slab.len(), LEAST.div_ceil(slab.len() * N));
     ctx.pool.for_each_chunk(output, grain * slab.len(), |i, output| slab.fill(i * grain, output));
 }
@@ -87,6 +87,7 @@ fn permute<const N: usize>(ctx: Ctx<'_>, input: &[u8], axes: &[Axis], output: &m
 /// How to fill the part of the output that belongs to one index of the outer axes. The innermost
 /// outer axis is the one that is contiguous in the input, unless the last one is.
 struct Slab<'a, const N: usize> {
+    isa: Isa,
     input: &'a [[u8; N]],
     outer: &'a [Axis],
     middle: &'a [Axis],
@@ -157,9 +158,27 @@ impl<const N: usize> Slab<'_, N> {
     /// Joins few planes, as those of an image.
     fn interleave<const C: usize>(&self, from: usize, run: &mut [[u8; N]]) {
         let (pixels, _) = run.as_chunks_mut::<C>();
-        let planes: [&[[u8; N]]; C] =
-            std::array::from_fn(|c| &self.input[from + c * self.last.stride..][..pixels.len()]);
-        for (i, pixel) in pixels.iter_mut().enumerate() {
+        let planes = std::array::from_fn(|c| &self.input[from + c * self.last.stride..]);
+        self.isa.run(Interleave { planes, pixels });
+    }
+}
+
+struct Interleave<'a, const N: usize, const C: usize> {
+    planes: [&'a [[u8; N]]; C],
+    pixels: &'a mut [[[u8; N]; C]],
+}
+
+impl<const N: usize, const C: usize> Job for Interleave<'_, N, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let (mut planes, count) = (self.planes, self.pixels.len());
+        for plane in &mut planes {
+            *plane = &plane[..count];
+        }
+        // By index, which compiles to vectors.
+        for (i, pixel) in self.pixels.iter_mut().enumerate() {
             for (value, plane) in pixel.iter_mut().zip(&planes) {
                 *value = plane[i];
             }

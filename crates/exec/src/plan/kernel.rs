@@ -131,8 +131,8 @@ impl Kernel for Reorder {
     fn run(&self, ctx: &RunCtx, mut inputs: Inputs) -> Result<Vec<Tensor>> {
         let input = inputs.pop().flatten().ok_or_else(|| Error::internal("nothing to reorder"))?;
         let output = match self.to_last {
-            true => super::permute::to_last_in(&input, ctx.arena)?,
-            false => super::permute::to_default_in(&input, ctx.arena)?,
+            true => super::permute::to_last_in(&input, *ctx.kernels, ctx.arena)?,
+            false => super::permute::to_default_in(&input, *ctx.kernels, ctx.arena)?,
         };
         ctx.arena.recycle(input);
         Ok(vec![output])

@@ -35,26 +35,26 @@ pub(crate) fn order_default<T: Clone>(items: &[T]) -> Vec<T> {
 
 /// `[N,C,...]` to `[N,...,C]`.
 pub(crate) fn to_last(tensor: &Tensor) -> Result<Tensor> {
-    to_last_in(tensor, &Arena::new())
+    to_last_in(tensor, Ctx { isa: Isa::scalar(), pool: &Pool::single() }, &Arena::new())
 }
 
 /// `[N,...,C]` to `[N,C,...]`.
 pub(crate) fn to_default(tensor: &Tensor) -> Result<Tensor> {
-    to_default_in(tensor, &Arena::new())
+    to_default_in(tensor, Ctx { isa: Isa::scalar(), pool: &Pool::single() }, &Arena::new())
 }
 
 /// `[N,C,...]` to `[N,...,C]`, into a buffer of `arena`.
-pub(crate) fn to_last_in(tensor: &Tensor, arena: &Arena) -> Result<Tensor> {
+pub(crate) fn to_last_in(tensor: &Tensor, ctx: Ctx, arena: &Arena) -> Result<Tensor> {
     let shape = order_last(tensor.shape());
     let (channels, plane) = (tensor.shape().get(1).copied().unwrap_or(1), plane(tensor, 2, 0));
-    swap(tensor, shape, channels, plane, arena)
+    swap(tensor, ctx, shape, channels, plane, arena)
 }
 
 /// `[N,...,C]` to `[N,C,...]`, into a buffer of `arena`.
-pub(crate) fn to_default_in(tensor: &Tensor, arena: &Arena) -> Result<Tensor> {
+pub(crate) fn to_default_in(tensor: &Tensor, ctx: Ctx, arena: &Arena) -> Result<Tensor> {
     let shape = order_default(tensor.shape());
     let (channels, plane) = (tensor.shape().last().copied().unwrap_or(1), plane(tensor, 1, 1));
-    swap(tensor, shape, plane, channels, arena)
+    swap(tensor, ctx, shape, plane, channels, arena)
 }
 
 fn plane(tensor: &Tensor, skip: usize, drop: usize) -> usize {
@@ -65,6 +65,7 @@ fn plane(tensor: &Tensor, skip: usize, drop: usize) -> usize {
 /// Transposes each `rows` x `cols` matrix of the tensor.
 fn swap(
     tensor: &Tensor,
+    ctx: Ctx,
     shape: Vec<usize>,
     rows: usize,
     cols: usize,
@@ -81,7 +82,6 @@ fn swap(
     };
     let mut out = arena.tensor(tensor.dtype(), shape)?;
     let matrices = tensor.len() / (rows * cols);
-    let ctx = Ctx { isa: Isa::scalar(), pool: &Pool::single() };
     let (input, dims) = (tensor.bytes(), [matrices, rows, cols]);
     transpose(ctx, size, input, &dims, &[0, 2, 1], out.bytes_mut());
     Ok(out)

@@ -10,9 +10,7 @@ use super::winograd::{self, Winograd};
 use crate::cpu::{Ctx, Isa};
 use crate::gemm::driver::Rows;
 use crate::gemm::rows::{Convert, MatrixRows};
-use crate::gemm::{
-    Activations, Matrix, Output, PackedI8, Prepared, Source, WeightZero, drive_i8, is_signed,
-};
+use crate::gemm::{Activations, Matrix, Output, PackedI8, Prepared, Source, WeightZero, drive_i8};
 use crate::int8::Int8;
 
 /// The weights of an int8 convolution, packed once, for one instruction set.
@@ -48,16 +46,15 @@ impl PackedConvI8 {
         if winograd::applies(isa, shape) {
             return PackedConvI8(Form::Winograd(Winograd::new(shape, weights, zero)));
         }
-        let n = shape.group_out_c();
-        let (k, signed) = (shape.k(), is_signed(weights));
+        let (k, n) = (shape.k(), shape.group_out_c());
         let rows = by_column(shape, weights.bytes());
-        let rows = match weights {
-            Int8::U8(_) => Int8::U8(&rows),
-            Int8::I8(_) => Int8::I8(bytemuck::cast_slice(&rows)),
-        };
         let group = |first: usize| {
-            let at = |row, col| rows.get((first + col) * k + row);
-            PackedI8::from_fn(isa, k, n, zero.columns(first, n), signed, at)
+            let rows = &rows[first * k..][..n * k];
+            let rows = match weights {
+                Int8::U8(_) => Int8::U8(rows),
+                Int8::I8(_) => Int8::I8(bytemuck::cast_slice(rows)),
+            };
+            PackedI8::new_transposed(isa, k, n, rows, zero.columns(first, n))
         };
         PackedConvI8(Form::Groups((0..shape.groups).map(|g| group(g * n)).collect()))
     }

@@ -6,6 +6,7 @@
 //! channels.
 
 mod depthwise;
+mod depthwise_band;
 mod depthwise_f32;
 mod depthwise_i8;
 mod float;

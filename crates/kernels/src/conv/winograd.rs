@@ -34,10 +34,12 @@ const INPUT_BYTES: usize = 256 << 10;
 /// `2G`: from the three weights of a line to four.
 const WEIGHTS: [[i32; 3]; 4] = [[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]];
 
-/// Weights transformed for each of the 16 taps, in channels by out channels.
+/// Weights transformed for each of the 16 taps, in channels by out channels; the panels of all
+/// taps for the same out channels lie together, as they are read.
 pub(super) struct Winograd {
     in_c: usize,
-    taps: Vec<Panels<i16>>,
+    out_c: usize,
+    panels: Panels<i16>,
 }
 
 /// Whether this way is open, and quicker.
@@ -67,27 +69,40 @@ fn transform_weights(weights: &[[i32; 3]; 3]) -> [i16; TAPS] {
 impl Winograd {
     pub(super) fn new(shape: &ConvShape, weights: Int8<'_>, zero: WeightZero<'_>) -> Winograd {
         let (in_c, out_c) = (shape.in_c, shape.out_c);
-        let mut planes = vec![vec![0i16; in_c * out_c]; TAPS];
-        for out in 0..out_c {
-            let zero = zero.get(out);
-            for channel in 0..in_c {
-                let first = (out * in_c + channel) * 9;
-                let mut square = [[0; 3]; 3];
-                for (i, weight) in square.as_flattened_mut().iter_mut().enumerate() {
-                    *weight = weights.get(first + i) - zero;
+        let groups = in_c / Avx2I16::GROUP;
+        let mut panels = Panels::empty(out_c.div_ceil(NR) * TAPS * NR, groups);
+        panels.reserve(out_c.div_ceil(NR) * TAPS * in_c * NR * size_of::<i16>());
+        let mut columns = vec![[0i16; TAPS]; NR * in_c];
+        for first in (0..out_c).step_by(NR) {
+            columns.fill([0; TAPS]);
+            for out in first..out_c.min(first + NR) {
+                let zero = zero.get(out);
+                for channel in 0..in_c {
+                    let at = (out * in_c + channel) * 9;
+                    let mut square = [[0; 3]; 3];
+                    for (i, weight) in square.as_flattened_mut().iter_mut().enumerate() {
+                        *weight = weights.get(at + i) - zero;
+                    }
+                    columns[channel * NR + out - first] = transform_weights(&square);
                 }
-                let taps = transform_weights(&square);
-                for (plane, tap) in planes.iter_mut().zip(taps) {
-                    plane[out * in_c + channel] = tap;
+            }
+            let taps_of = |channel: usize, col: usize| &columns[channel * NR + col];
+            for tap in 0..TAPS {
+                let panel = panels.push(in_c * NR * size_of::<i16>());
+                let (pairs, _) = panel.as_chunks_mut::<{ Avx2I16::GROUP }>();
+                for (i, pair) in pairs.iter_mut().enumerate() {
+                    let (group, col) = (i / NR, i % NR);
+                    for (half, value) in pair.iter_mut().enumerate() {
+                        *value = taps_of(group * Avx2I16::GROUP + half, col)[tap];
+                    }
                 }
             }
         }
-        let pack = |plane: Vec<i16>| Avx2I16::pack(in_c, out_c, |k, n| plane[n * in_c + k]);
-        Winograd { in_c, taps: planes.into_iter().map(pack).collect() }
+        Winograd { in_c, out_c, panels }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.taps.iter().map(Panels::bytes).sum()
+        self.panels.bytes()
     }
 
     /// # Panics
@@ -99,7 +114,7 @@ impl Winograd {
         input: ConvInput<'_>,
         output: Output<'_>,
     ) {
-        let same = self.in_c == shape.in_c && self.taps[0].n() == shape.out_c;
+        let same = self.in_c == shape.in_c && self.out_c == shape.out_c;
         assert!(same && applies(ctx.isa, shape), "weights packed for another shape");
         let output = Matrix { data: output, stride: shape.out_c };
         match Prepared::new(output, shape.out_pixels(), shape.out_c, 0) {
@@ -121,7 +136,7 @@ impl Winograd {
         let padding = vec![zero ^ flip; shape.in_c];
         let bytes = input.values.bytes();
         let image = Image { shape, bytes, padding: &padding, taps: Taps { flip, zero } };
-        let split = Split::new(ctx.pool.threads(), shape, self.taps[0].count());
+        let split = Split::new(ctx.pool.threads(), shape, self.out_c.div_ceil(NR));
         ctx.pool.for_each_range(split.tasks(), 1, |tasks| {
             for task in tasks {
                 let (tiles, panels) = split.task(task);
@@ -131,7 +146,7 @@ impl Winograd {
                     let (sums, inputs) = scratch.split_at_mut(TAPS * rows * NR);
                     let (sums, _) = sums.as_chunks_mut::<NR>();
                     let inputs = bytemuck::cast_slice_mut(inputs);
-                    let weights = &self.taps;
+                    let weights = &self.panels;
                     let block = Block { weights, image, tiles, panels, inputs, sums, finish };
                     // SAFETY: `applies` demands AVX2.
                     unsafe { Avx2I16::featured(block) }
@@ -172,8 +187,9 @@ impl Split {
     }
 
     fn task(&self, task: usize) -> (Range<usize>, Range<usize>) {
-        let blocks = self.tiles.div_ceil(self.block_tiles);
-        let (tile, panel) = (task % blocks * self.block_tiles, task / blocks * self.block_panels);
+        // Neighbouring tasks have neighbouring tiles: a thread takes such, in every layer the same.
+        let blocks = self.panels.div_ceil(self.block_panels);
+        let (tile, panel) = (task / blocks * self.block_tiles, task % blocks * self.block_panels);
         let tiles = tile..self.tiles.min(tile + self.block_tiles);
         (tiles, panel..self.panels.min(panel + self.block_panels))
     }
@@ -217,7 +233,7 @@ impl Image<'_> {
 
 /// One task: tiles times panels.
 struct Block<'a, F> {
-    weights: &'a [Panels<i16>],
+    weights: &'a Panels<i16>,
     image: Image<'a>,
     tiles: Range<usize>,
     panels: Range<usize>,
@@ -268,17 +284,18 @@ impl<F: Finish<Acc = i32>> Block<'_, F> {
     fn multiply(&mut self, panel: usize) {
         let (count, rows) = (self.tiles.len(), self.rows());
         let (step, pitch) = (self.step(), pitch::<i16>(self.image.shape.in_c));
-        for (tap, weights) in self.weights.iter().enumerate() {
+        for tap in 0..TAPS {
+            let weights = self.weights.panel(panel * TAPS + tap);
             let inputs = &self.inputs[tap * step..][..step];
             let sums = &mut self.sums[tap * rows..][..rows];
             for first in (0..count).step_by(Avx2I16::MR) {
                 let left = Avx2I16::MR.min(count - first);
                 let Some(tile) = sums[first..].first_chunk_mut::<MAX_MR>() else { continue };
                 let tile: &mut Tile<i32> = tile;
-                let (a, b) = (inputs[first * pitch..].as_ptr(), weights.panel(panel).as_ptr());
+                let (a, b) = (inputs[first * pitch..].as_ptr(), weights.as_ptr());
                 // SAFETY: `applies` demands AVX2; a row has `in_c` elements, which is an even
                 // number and what the panels were packed for.
-                unsafe { Avx2I16::tile(left, weights.groups(), a, pitch, b, tile) }
+                unsafe { Avx2I16::tile(left, self.weights.groups(), a, pitch, b, tile) }
             }
         }
     }

@@ -7,6 +7,7 @@ use super::output::{Output, Prepared};
 use super::panels::Panels;
 use super::rows::{Convert, MatrixRows, Unsign, Widen};
 use super::scalar::ScalarI16;
+use super::weights::{Order, Weights};
 #[cfg(target_arch = "x86_64")]
 use super::{
     mixed, x86_avx2::Avx2I16, x86_avx2_u8::Avx2U8, x86_avx512::Avx512I16, x86_avx512::Avx512U8,
@@ -62,18 +63,20 @@ enum Layout {
     Quads(Panels<i8>, Vec<i32>),
 }
 
-/// Whether values are of a signed type, so that all fit an i8.
-pub(crate) fn is_signed(values: Int8<'_>) -> bool {
-    matches!(values, Int8::I8(_))
-}
-
 /// i8 weights as the instruction set wants them, if it can multiply bytes.
-fn quads(isa: Isa, k: usize, n: usize, at: impl Fn(usize, usize) -> i8) -> Option<Panels<i8>> {
+fn quads(isa: Isa, weights: &Weights<'_>) -> Option<Panels<i8>> {
+    let Weights { k, n, order, .. } = *weights;
     match isa.level() {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => Some(Avx512U8::pack(k, n, at)),
+        Level::Avx512 => {
+            weights.signed()?;
+            Some(Avx512U8::pack(k, n, |row, col| weights.at(row, col) as i8))
+        }
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => Some(mixed::pack(k, n, at)).filter(mixed::Mixed::pays).map(|m| m.panels),
+        Level::Avx2 => {
+            let packed = mixed::pack(isa, mixed::Matrix { values: weights.signed()?, k, n, order });
+            Some(packed).filter(mixed::Mixed::pays).map(|m| m.panels)
+        }
         _ => None,
     }
 }
@@ -93,8 +96,7 @@ impl PackedI8 {
     /// # Panics
     /// When `b` has not `k * n` elements, or a zero point is missing or out of range.
     pub fn new(isa: Isa, k: usize, n: usize, b: Int8<'_>, zero: WeightZero<'_>) -> PackedI8 {
-        assert_eq!(b.len(), k * n, "B is {k} x {n}");
-        PackedI8::from_fn(isa, k, n, zero, is_signed(b), |row, col| b.get(row * n + col))
+        PackedI8::pack(isa, Weights::new(b, k, n, Order::Rows), zero)
     }
 
     /// Packs the transpose of `b`, which is row-major with `n` rows and `k` columns.
@@ -108,34 +110,20 @@ impl PackedI8 {
         b: Int8<'_>,
         zero: WeightZero<'_>,
     ) -> PackedI8 {
-        assert_eq!(b.len(), k * n, "B is {n} x {k}, transposed");
-        PackedI8::from_fn(isa, k, n, zero, is_signed(b), |row, col| b.get(col * k + row))
+        PackedI8::pack(isa, Weights::new(b, k, n, Order::Columns), zero)
     }
 
-    /// Packs the matrix whose element in row `k` and column `n` is `at(k, n)`. `signed` says that
-    /// all fit an i8.
-    pub(crate) fn from_fn(
-        isa: Isa,
-        k: usize,
-        n: usize,
-        zero: WeightZero<'_>,
-        signed: bool,
-        at: impl Fn(usize, usize) -> i32,
-    ) -> PackedI8 {
+    fn pack(isa: Isa, weights: Weights<'_>, zero: WeightZero<'_>) -> PackedI8 {
+        let Weights { k, n, .. } = weights;
         if let WeightZero::Column(zeros) = zero {
             assert_eq!(zeros.len(), n, "one zero point per column");
         }
-        let centred = |row: usize, col: usize| at(row, col) - zero.get(col);
-        let small = || (0..n).all(|c| (0..k).all(|r| i8::try_from(at(r, c)).is_ok()));
-        let fits = zero.is_zero() && (signed || small());
-        let bytes = if fits { quads(isa, k, n, |r, c| at(r, c) as i8) } else { None };
+        let bytes = if zero.is_zero() { quads(isa, &weights) } else { None };
         let layout = match bytes {
-            Some(panels) => {
-                let sums = (0..n).map(|c| (0..k).map(|r| at(r, c)).sum()).collect();
-                Layout::Quads(panels, sums)
-            }
-            None => Layout::Pairs(Panels::pack(k, n, 2, |r, c| {
-                i16::try_from(centred(r, c)).expect("zero points are of the weights' type")
+            Some(panels) => Layout::Quads(panels, weights.sums()),
+            None => Layout::Pairs(Panels::pack(k, n, 2, |row, col| {
+                let centred = weights.at(row, col) - zero.get(col);
+                i16::try_from(centred).expect("zero points are of the weights' type")
             })),
         };
         PackedI8 { k, isa, layout }

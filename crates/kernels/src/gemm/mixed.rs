@@ -9,6 +9,8 @@
 
 use super::kernel::NR;
 use super::panels::Panels;
+use super::weights::Order;
+use crate::cpu::{Isa, Job};
 
 /// Elements of k per group.
 pub(super) const GROUP: usize = 4;
@@ -39,10 +41,10 @@ pub(super) struct Mixed {
 }
 
 impl Mixed {
-    /// Whether this is quicker than 16-bit weights throughout, which it is unless most halves are
+    /// Whether this is quicker than 16-bit weights throughout, which it is unless many halves are
     /// unsafe (by measurement on Zen 3).
     pub(super) fn pays(&self) -> bool {
-        self.unsafe_halves * 2 <= self.halves
+        self.unsafe_halves * 5 <= self.halves * 2
     }
 }
 
@@ -51,31 +53,93 @@ pub(super) fn weights_start(groups: usize) -> usize {
     (HEADER + groups * size_of::<u32>()).next_multiple_of(64)
 }
 
-/// Packs the matrix whose element in row `k` and column `n` is `at(k, n)`.
-pub(super) fn pack(k: usize, n: usize, at: impl Fn(usize, usize) -> i8) -> Mixed {
+/// A dense matrix of `k` rows and `n` columns.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix<'a> {
+    pub(super) values: &'a [i8],
+    pub(super) k: usize,
+    pub(super) n: usize,
+    pub(super) order: Order,
+}
+
+/// Packs a matrix; `isa` does not change the result.
+pub(super) fn pack(isa: Isa, matrix: Matrix<'_>) -> Mixed {
+    let Matrix { k, n, .. } = matrix;
     let groups = k.div_ceil(GROUP);
     let mut mixed = Mixed {
         panels: Panels::empty(n, groups),
         halves: 2 * groups * n.div_ceil(NR),
         unsafe_halves: 0,
     };
+    // A third more than without unsafe ones.
+    mixed.panels.reserve(n.div_ceil(NR) * (groups * NR * GROUP * 3 / 2 + 128));
     let mut quads: Vec<Quads> = vec![[[0; GROUP]; NR]; groups];
     let mut kinds = vec![0u8; groups];
     for first in (0..n).step_by(NR) {
-        let width = NR.min(n - first);
-        for (g, quads) in quads.iter_mut().enumerate() {
-            *quads = [[0; GROUP]; NR];
-            for (col, quad) in quads.iter_mut().take(width).enumerate() {
-                for (row, weight) in (g * GROUP..k.min((g + 1) * GROUP)).zip(quad) {
-                    *weight = at(row, first + col);
-                }
-            }
-            kinds[g] = kind(quads);
-        }
+        isa.run(Gather { matrix, first, quads: &mut quads, kinds: &mut kinds });
         mixed.unsafe_halves += kinds.iter().map(|kind| kind.count_ones() as usize).sum::<usize>();
         push(&mut mixed.panels, &quads, &kinds);
     }
     mixed
+}
+
+/// Gathers the groups of the panel from column `first` on, and finds their kinds.
+struct Gather<'a> {
+    matrix: Matrix<'a>,
+    first: usize,
+    quads: &'a mut [Quads],
+    kinds: &'a mut [u8],
+}
+
+impl Job for Gather<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let width = NR.min(self.matrix.n - self.first);
+        if width < NR || !self.matrix.k.is_multiple_of(GROUP) {
+            self.quads.fill([[0; GROUP]; NR]);
+        }
+        match self.matrix.order {
+            Order::Rows => by_rows(self.matrix, self.first, width, self.quads),
+            Order::Columns => by_columns(self.matrix, self.first, width, self.quads),
+        }
+        for (kind, quads) in self.kinds.iter_mut().zip(self.quads.iter()) {
+            *kind = self::kind(quads);
+        }
+    }
+}
+
+#[inline(always)]
+fn by_columns(matrix: Matrix<'_>, first: usize, width: usize, quads: &mut [Quads]) {
+    for col in 0..width {
+        let column = &matrix.values[(first + col) * matrix.k..][..matrix.k];
+        let (whole, rest) = column.as_chunks::<GROUP>();
+        for (quads, quad) in quads.iter_mut().zip(whole) {
+            quads[col] = *quad;
+        }
+        if let Some(quads) = quads.get_mut(whole.len()) {
+            quads[col][..rest.len()].copy_from_slice(rest);
+        }
+    }
+}
+
+#[inline(always)]
+fn by_rows(matrix: Matrix<'_>, first: usize, width: usize, quads: &mut [Quads]) {
+    for (g, quads) in quads.iter_mut().enumerate() {
+        let rows = g * GROUP..matrix.k.min((g + 1) * GROUP);
+        let mut lines = [[0i8; NR]; GROUP];
+        for (line, row) in lines.iter_mut().zip(rows) {
+            let row = &matrix.values[row * matrix.n + first..][..width];
+            match row.first_chunk::<NR>() {
+                Some(row) => *line = *row,
+                None => line[..width].copy_from_slice(row),
+            }
+        }
+        for (col, quad) in quads.iter_mut().enumerate() {
+            *quad = [lines[0][col], lines[1][col], lines[2][col], lines[3][col]];
+        }
+    }
 }
 
 fn push(panels: &mut Panels<i8>, quads: &[Quads], kinds: &[u8]) {
@@ -121,6 +185,7 @@ fn store_words(quads: &[[i8; GROUP]], out: &mut [u8]) {
     }
 }
 
+#[inline(always)]
 fn kind(quads: &Quads) -> u8 {
     let is_unsafe = |half: &[[i8; GROUP]]| {
         let mut is_unsafe = false;
@@ -134,6 +199,7 @@ fn kind(quads: &Quads) -> u8 {
 }
 
 /// Whether `a * w0 + b * w1` fits 16 bits for all `a` and `b` from 0 to 255.
+#[inline(always)]
 fn is_safe(w0: i8, w1: i8) -> bool {
     let (w0, w1) = (i16::from(w0), i16::from(w1));
     w0.max(0) + w1.max(0) <= 128 && w0.min(0) + w1.min(0) >= -128
@@ -156,9 +222,32 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_bit_weights_win_where_most_halves_are_unsafe() {
-        assert!(pack(8, 16, |_, _| 64).pays());
-        assert!(!pack(8, 16, |_, _| 65).pays());
-        assert!(pack(8, 16, |_, col| if col < 8 { 127 } else { 1 }).pays());
+    fn sixteen_bit_weights_win_where_many_halves_are_unsafe() {
+        let pays = |n: usize, at: fn(usize) -> i8| {
+            let values: Vec<i8> = (0..8 * n).map(|i| at(i / 8)).collect();
+            let matrix = Matrix { values: &values, k: 8, n, order: Order::Columns };
+            pack(Isa::best(), matrix).pays()
+        };
+        assert!(pays(16, |_| 64));
+        assert!(!pays(16, |_| 65));
+        assert!(!pays(16, |col| if col < 8 { 127 } else { 1 }));
+        assert!(pays(48, |col| if col < 8 { 127 } else { 1 }));
+    }
+
+    #[test]
+    fn both_orders_pack_alike() {
+        for (k, n) in [(1, 1), (7, 20), (16, 32), (9, 17)] {
+            let at = |row: usize, col: usize| ((row * 31 + col * 57) % 251) as u8 as i8;
+            let rows: Vec<i8> = (0..k * n).map(|i| at(i / n, i % n)).collect();
+            let columns: Vec<i8> = (0..k * n).map(|i| at(i % k, i / k)).collect();
+            for isa in Isa::available() {
+                let rows = Matrix { values: &rows, k, n, order: Order::Rows };
+                let columns = Matrix { values: &columns, order: Order::Columns, ..rows };
+                let [rows, columns] = [rows, columns].map(|matrix| pack(isa, matrix).panels);
+                for index in 0..rows.count() {
+                    assert_eq!(rows.panel(index), columns.panel(index), "{k} x {n}");
+                }
+            }
+        }
     }
 }

@@ -18,6 +18,7 @@ pub(crate) mod panels;
 pub(crate) mod rows;
 mod scalar;
 mod table;
+mod weights;
 #[cfg(target_arch = "x86_64")]
 mod x86_avx2;
 #[cfg(target_arch = "x86_64")]
@@ -29,7 +30,7 @@ mod x86_finish;
 
 pub use float::{Clamp, Epilogue, Matrix, PackedF32, gemm_f32};
 pub(crate) use float::{FloatFinish, drive_f32, load};
-pub(crate) use int8::{Activations, Source, drive_i8, is_signed, unsigned_zero};
+pub(crate) use int8::{Activations, Source, drive_i8, unsigned_zero};
 pub use int8::{PackedI8, WeightZero, gemm_i8};
 pub(crate) use output::Prepared;
 pub use output::{Dequantize, Output, Requantize, Residual};

@@ -48,6 +48,11 @@ impl<T: Pod> Panels<T> {
         Panels { lines: Vec::new(), element, n, groups, ends: Vec::new() }
     }
 
+    /// Makes room for `bytes` bytes in all.
+    pub(crate) fn reserve(&mut self, bytes: usize) {
+        self.lines.reserve_exact(bytes.div_ceil(size_of::<Line>()));
+    }
+
     /// Adds a panel of at least `bytes` bytes, all zero, which begins at a cache line.
     pub(crate) fn push(&mut self, bytes: usize) -> &mut [T] {
         let start = self.lines.len();

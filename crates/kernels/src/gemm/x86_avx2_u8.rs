@@ -5,7 +5,8 @@ use std::arch::x86_64::*;
 use super::kernel::{Microkernel, NR, Tile, word};
 use super::mixed::{self, GROUP, HEADER, KINDS, SAFE, UNSAFE};
 use super::panels::Panels;
-use crate::cpu::{self, Job, Level};
+use super::weights::Order;
+use crate::cpu::{self, Isa, Job, Level};
 
 /// u8 by i8 products, exact in i32: by `vpmaddubsw` where the packed weights are safe for it, by
 /// `vpmaddwd` where not. Panels are those of [`mixed`].
@@ -21,7 +22,9 @@ impl Microkernel for Avx2U8 {
     const NAME: &'static str = "gemm_u8_i8_i32__avx2_4x16";
 
     fn pack(k: usize, n: usize, at: impl Fn(usize, usize) -> i8) -> Panels<i8> {
-        mixed::pack(k, n, at).panels
+        let values: Vec<i8> = (0..k * n).map(|i| at(i % k, i / k)).collect();
+        let matrix = mixed::Matrix { values: &values, k, n, order: Order::Columns };
+        mixed::pack(Isa::best(), matrix).panels
     }
 
     #[inline(always)]

@@ -41,6 +41,13 @@ pub(super) struct Bytes {
     pub(super) multiplier: f32,
 }
 
+/// [`ToBytes`] in registers.
+struct Loaded<'a> {
+    add: [__m256i; 2],
+    multiplier: [__m256; 2],
+    residual: Option<&'a Bytes>,
+}
+
 impl ToBytes<'_> {
     /// Finishes and stores rows of sums.
     ///
@@ -49,35 +56,99 @@ impl ToBytes<'_> {
     #[inline]
     #[target_feature(enable = "avx2,fma")]
     pub(super) unsafe fn store(&self, sums: &[[i32; NR]], rows: Rows<u8>) {
-        // SAFETY: arrays have 16 elements; the caller's promise for the rest.
+        // SAFETY: the caller's promise.
         unsafe {
-            // Loops, not `map`, which is not inlined and would miss the instruction set.
-            let mut add = [_mm256_setzero_si256(); 2];
-            let mut multiplier = [_mm256_setzero_ps(); 2];
-            for i in 0..2 {
+            let loaded = self.load();
+            if loaded.is_tame() {
+                match rows.width {
+                    NR => self.store_tame::<NR>(&loaded, sums, rows),
+                    LANES => self.store_tame::<LANES>(&loaded, sums, rows),
+                    _ => self.store_tame::<0>(&loaded, sums, rows),
+                }
+            } else {
+                self.store_any(&loaded, sums, rows);
+            }
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn load(&self) -> Loaded<'_> {
+        // Loops, not `map`, which is not inlined and would miss the instruction set.
+        let mut add = [_mm256_setzero_si256(); 2];
+        let mut multiplier = [_mm256_setzero_ps(); 2];
+        for i in 0..2 {
+            // SAFETY: arrays have 16 elements.
+            unsafe {
                 add[i] = _mm256_loadu_si256(self.add.as_ptr().add(i * LANES).cast());
                 multiplier[i] = _mm256_loadu_ps(self.multiplier.as_ptr().add(i * LANES));
             }
-            let hi = _mm256_set1_ps(self.hi);
-            let lo = _mm256_set1_epi16(self.lo as i16);
-            let zero_point = _mm256_set1_epi16(self.zero_point as i16);
-            for (r, sums) in sums.iter().enumerate() {
-                let mut values = [_mm256_setzero_ps(); 2];
-                for (i, value) in values.iter_mut().enumerate() {
-                    let sum = _mm256_loadu_si256(sums.as_ptr().add(i * LANES).cast());
-                    let sum = _mm256_cvtepi32_ps(_mm256_add_epi32(sum, add[i]));
-                    *value = _mm256_mul_ps(sum, multiplier[i]);
+        }
+        Loaded { add, multiplier, residual: self.residual.as_ref() }
+    }
+
+    /// Two rows at a time, where no value can leave 32 bits: then the conversions saturate as the
+    /// clamp would.
+    ///
+    /// # Safety
+    /// As [`ToBytes::store`]; `WIDTH` is the width, or 0.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn store_tame<const WIDTH: usize>(
+        &self,
+        loaded: &Loaded<'_>,
+        sums: &[[i32; NR]],
+        rows: Rows<u8>,
+    ) {
+        // Signed results are made as unsigned ones, 128 higher.
+        let shift = if self.lo as i32 + self.zero_point < 0 { 128 } else { 0 };
+        let zero = _mm256_set1_epi16((self.zero_point + shift) as i16);
+        let byte = |limit: f32| _mm256_set1_epi8((limit as i32 + self.zero_point + shift) as i8);
+        let (lo, hi, flip) = (byte(self.lo), byte(self.hi), _mm256_set1_epi8(shift as i8));
+        let by_rows = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        for (pair, sums) in sums.chunks(2).enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let start = 2 * pair * rows.stride;
+                let first = loaded.words(&sums[0], start, rows.width);
+                let second = match sums.get(1) {
+                    Some(sums) => loaded.words(sums, start + rows.stride, rows.width),
+                    None => first,
+                };
+                let first = _mm256_adds_epi16(first, zero);
+                let second = _mm256_adds_epi16(second, zero);
+                let bytes = _mm256_packus_epi16(first, second);
+                let bytes = _mm256_min_epu8(_mm256_max_epu8(bytes, lo), hi);
+                // Packing went by 128-bit lanes.
+                let bytes = _mm256_permutevar8x32_epi32(_mm256_xor_si256(bytes, flip), by_rows);
+                let width = if WIDTH == 0 { rows.width } else { WIDTH };
+                let out = rows.out.add(start);
+                store_bytes(_mm256_castsi256_si128(bytes), out, width);
+                if sums.len() == 2 {
+                    let second = _mm256_extracti128_si256::<1>(bytes);
+                    store_bytes(second, out.add(rows.stride), width);
                 }
-                if let Some(residual) = &self.residual {
-                    let more = residual.read(r * rows.stride, rows.width);
-                    for (value, more) in values.iter_mut().zip(more) {
-                        *value = _mm256_add_ps(*value, more);
-                    }
-                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`ToBytes::store`].
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn store_any(&self, loaded: &Loaded<'_>, sums: &[[i32; NR]], rows: Rows<u8>) {
+        let hi = _mm256_set1_ps(self.hi);
+        let lo = _mm256_set1_epi16(self.lo as i16);
+        let zero_point = _mm256_set1_epi16(self.zero_point as i16);
+        for (r, sums) in sums.iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let start = r * rows.stride;
+                let [first, second] = loaded.values(sums, start, rows.width);
                 // Where one is NaN, the second operand is the result: so NaN stays until the
                 // conversion, which makes it the least integer, as all below its range.
-                let first = _mm256_cvtps_epi32(_mm256_min_ps(hi, values[0]));
-                let second = _mm256_cvtps_epi32(_mm256_min_ps(hi, values[1]));
+                let first = _mm256_cvtps_epi32(_mm256_min_ps(hi, first));
+                let second = _mm256_cvtps_epi32(_mm256_min_ps(hi, second));
                 let words = _mm256_max_epi16(_mm256_packs_epi32(first, second), lo);
                 let words = _mm256_add_epi16(words, zero_point);
                 let words = _mm256_and_si256(words, _mm256_set1_epi16(0xff));
@@ -85,15 +156,79 @@ impl ToBytes<'_> {
                 let high = _mm256_extracti128_si256::<1>(words);
                 // Packing went by 128-bit lanes: columns 0-3, 8-11, then 4-7, 12-15.
                 let bytes = _mm_shuffle_epi32::<0b11_01_10_00>(_mm_packus_epi16(low, high));
-                let out = rows.out.add(r * rows.stride);
-                match rows.width {
-                    NR => _mm_storeu_si128(out.cast(), bytes),
-                    width => {
-                        let mut lanes = [0u8; NR];
-                        _mm_storeu_si128(lanes.as_mut_ptr().cast(), bytes);
-                        out.copy_from_nonoverlapping(lanes.as_ptr(), width);
-                    }
-                }
+                store_bytes(bytes, rows.out.add(start), rows.width);
+            }
+        }
+    }
+}
+
+impl Loaded<'_> {
+    /// Whether all values, with a residual, are below 2^31 in magnitude whatever the sums are.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn is_tame(&self) -> bool {
+        let most = _mm256_set1_ps(0.5);
+        let magnitude = |m| _mm256_andnot_ps(_mm256_set1_ps(-0.0), m);
+        let [first, second] = self.multiplier;
+        let first = _mm256_cmp_ps::<_CMP_LT_OQ>(magnitude(first), most);
+        let second = _mm256_cmp_ps::<_CMP_LT_OQ>(magnitude(second), most);
+        let small = _mm256_movemask_ps(_mm256_and_ps(first, second)) == 0xff;
+        small && self.residual.is_none_or(|r| r.multiplier.abs() < 1e6)
+    }
+
+    /// The scaled sums of a row, with the residual that begins at `start`.
+    ///
+    /// # Safety
+    /// As [`ToBytes::store`].
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn values(&self, sums: &[i32; NR], start: usize, width: usize) -> [__m256; 2] {
+        let mut values = [_mm256_setzero_ps(); 2];
+        for (i, value) in values.iter_mut().enumerate() {
+            // SAFETY: the array has 16 elements.
+            let sum = unsafe { _mm256_loadu_si256(sums.as_ptr().add(i * LANES).cast()) };
+            let sum = _mm256_cvtepi32_ps(_mm256_add_epi32(sum, self.add[i]));
+            *value = _mm256_mul_ps(sum, self.multiplier[i]);
+        }
+        if let Some(residual) = self.residual {
+            // SAFETY: the caller's promise.
+            let more = unsafe { residual.read(start, width) };
+            for (value, more) in values.iter_mut().zip(more) {
+                *value = _mm256_add_ps(*value, more);
+            }
+        }
+        values
+    }
+
+    /// As [`Loaded::values`], rounded: columns 0-3, 8-11, then 4-7, 12-15.
+    ///
+    /// # Safety
+    /// As [`ToBytes::store`].
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn words(&self, sums: &[i32; NR], start: usize, width: usize) -> __m256i {
+        // SAFETY: the caller's promise.
+        let [first, second] = unsafe { self.values(sums, start, width) };
+        _mm256_packs_epi32(_mm256_cvtps_epi32(first), _mm256_cvtps_epi32(second))
+    }
+}
+
+/// Stores the first `width` bytes.
+///
+/// # Safety
+/// The CPU has AVX2, and they are writable.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn store_bytes(bytes: __m128i, out: *mut u8, width: usize) {
+    // SAFETY: the caller's promise; `lanes` has 16 bytes.
+    unsafe {
+        match width {
+            NR => _mm_storeu_si128(out.cast(), bytes),
+            LANES => _mm_storel_epi64(out.cast(), bytes),
+            width => {
+                let mut lanes = [0u8; NR];
+                _mm_storeu_si128(lanes.as_mut_ptr().cast(), bytes);
+                out.copy_from_nonoverlapping(lanes.as_ptr(), width);
             }
         }
     }

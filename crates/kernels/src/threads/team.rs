@@ -1,8 +1,10 @@
 //! Threads that wait for loops, and take turns in them beside the caller.
 //!
-//! A loop is opened in one word; a worker joins it by one exchange, and then takes turn after turn
-//! from a counter. The caller takes turns too and never waits for a worker that has not joined.
-//! Idle workers look at the word for a moment, since the next layer follows soon, and sleep then.
+//! A loop is opened in one word; a worker joins it by one exchange. Caller and workers each begin
+//! with a share of their own, the same part of every loop: so what a thread wrote in one layer, it
+//! reads from its own cache in the next. Who is done goes on with the shares of the others. The
+//! caller never waits for a worker that has not joined. Idle workers look at the word for a moment,
+//! since the next layer follows soon, and sleep then.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
@@ -70,11 +72,19 @@ impl Phase {
     }
 }
 
-/// The body of a loop, and its number of turns.
+/// The body of a loop, and among how many its turns are shared.
 #[derive(Clone, Copy)]
 struct Work {
     body: *const (dyn Fn(usize) + Sync),
-    turns: usize,
+    shares: usize,
+}
+
+/// Turns that follow each other: the next one, and their end. On cache lines of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Share {
+    next: AtomicUsize,
+    end: AtomicUsize,
 }
 
 type Panic = Box<dyn Any + Send>;
@@ -84,7 +94,8 @@ struct Shared {
     phase: AtomicU64,
     /// Written by the caller that holds `busy`, while nobody may join.
     work: UnsafeCell<Option<Work>>,
-    next: AtomicUsize,
+    /// That of the caller, then one per worker.
+    shares: Vec<Share>,
     busy: AtomicBool,
     asleep: Vec<AtomicBool>,
     stop: AtomicBool,
@@ -117,7 +128,7 @@ impl Team {
         let shared = Arc::new(Shared {
             phase: AtomicU64::new(0),
             work: UnsafeCell::new(None),
-            next: AtomicUsize::new(0),
+            shares: (0..=count).map(|_| Share::default()).collect(),
             busy: AtomicBool::new(false),
             asleep: (0..count).map(|_| AtomicBool::new(false)).collect(),
             stop: AtomicBool::new(false),
@@ -149,9 +160,9 @@ impl Team {
         if seats == 0 || self.shared.busy.swap(true, Ordering::Acquire) {
             return (0..turns).for_each(body);
         }
-        self.shared.open(Work { body: erase(body), turns }, seats);
+        self.shared.open(erase(body), turns, seats);
         self.wake(seats);
-        let own = act(Role::AtWork, || catch_unwind(AssertUnwindSafe(|| self.shared.turns())));
+        let own = act(Role::AtWork, || catch_unwind(AssertUnwindSafe(|| self.shared.turns(0))));
         self.shared.close();
         let theirs = self.shared.panic().take();
         self.shared.busy.store(false, Ordering::Release);
@@ -206,10 +217,14 @@ impl Shared {
     }
 
     /// Lets workers in. The caller holds `busy`.
-    fn open(&self, work: Work, seats: usize) {
+    fn open(&self, body: *const (dyn Fn(usize) + Sync), turns: usize, seats: usize) {
+        let shares = seats + 1;
         // SAFETY: nobody can join, and the last who did has left; `busy` keeps other callers away.
-        unsafe { *self.work.get() = Some(work) };
-        self.next.store(0, Ordering::Relaxed);
+        unsafe { *self.work.get() = Some(Work { body, shares }) };
+        for (i, share) in self.shares.iter().enumerate().take(shares) {
+            share.next.store(i * turns / shares, Ordering::Relaxed);
+            share.end.store((i + 1) * turns / shares, Ordering::Relaxed);
+        }
         let number = self.phase().number().wrapping_add(1);
         // SeqCst, as a worker that falls asleep: either it sees this, or we see it asleep.
         self.phase.store(Phase::open(number, seats as u16).0, Ordering::SeqCst);
@@ -226,18 +241,22 @@ impl Shared {
         }
     }
 
-    /// Takes turns until none is left.
-    fn turns(&self) {
+    /// Takes turns until none is left, those of share `own` first.
+    fn turns(&self, own: usize) {
         // SAFETY: the caller wrote it before it opened the loop, which this thread saw or did.
         let Some(work) = (unsafe { *self.work.get() }) else { return };
         // SAFETY: the loop is under way, so its body is alive.
         let body = unsafe { &*work.body };
-        loop {
-            let turn = self.next.fetch_add(1, Ordering::Relaxed);
-            if turn >= work.turns {
-                return;
+        let (before, after) = self.shares[..work.shares].split_at(own);
+        for share in after.iter().chain(before) {
+            let end = share.end.load(Ordering::Relaxed);
+            loop {
+                let turn = share.next.fetch_add(1, Ordering::Relaxed);
+                if turn >= end {
+                    break;
+                }
+                body(turn);
             }
-            body(turn);
         }
     }
 
@@ -248,7 +267,7 @@ impl Shared {
         while !self.stop.load(Ordering::Relaxed) {
             match self.join(index, done) {
                 Some(number) => {
-                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.turns())) {
+                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.turns(index + 1))) {
                         self.panic().get_or_insert(panic);
                     }
                     self.phase.fetch_sub(1, Ordering::Release);

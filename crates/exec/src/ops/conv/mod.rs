@@ -100,14 +100,14 @@ fn floats(ctx: &EvalCtx) -> Result<(Tensor, Tensor, Option<Vec<f32>>)> {
     if !x.dtype().is_float() || !w.dtype().is_float() {
         return Err(Error::bad_input(format!("{} and {} are no floats", x.dtype(), w.dtype())));
     }
-    let input = to_last_in(&x.cast(DType::F32)?, ctx.arena)?;
+    let input = to_last_in(&x.cast(DType::F32)?, *ctx.kernels, ctx.arena)?;
     let bias = ctx.opt(2).map(Tensor::to_f32).transpose()?;
     Ok((input, w.cast(DType::F32)?, bias))
 }
 
 /// Back to `[N,C,...]` and to the element type of the input.
 fn finish(ctx: &EvalCtx, output: Tensor) -> Result<Vec<Tensor>> {
-    let ordered = to_default_in(&output, ctx.arena)?;
+    let ordered = to_default_in(&output, *ctx.kernels, ctx.arena)?;
     ctx.arena.recycle(output);
     Ok(vec![ordered.cast(ctx.input(0)?.dtype())?])
 }

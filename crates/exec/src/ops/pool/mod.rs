@@ -146,9 +146,9 @@ fn pooled<T: Element + Send + Sync, A: Accumulate<T, T>>(
 
 fn eval(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
     let pool = Pool::new(ctx.node)?;
-    let x = to_last_in(ctx.input(0)?, ctx.arena)?;
+    let x = to_last_in(ctx.input(0)?, *ctx.kernels, ctx.arena)?;
     let y = pool.run(ctx.kernels, ctx.arena, &x)?;
-    let ordered = to_default_in(&y, ctx.arena)?;
+    let ordered = to_default_in(&y, *ctx.kernels, ctx.arena)?;
     [x, y].into_iter().for_each(|t| ctx.arena.recycle(t));
     Ok(vec![ordered])
 }
@@ -164,13 +164,13 @@ fn eval_max(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
 /// Where each maximum stood in the whole input tensor.
 fn indices(ctx: &EvalCtx) -> Result<Tensor> {
     let input = ctx.input(0)?;
-    let slide = Pool::new(ctx.node)?.slide(to_last_in(input, ctx.arena)?.shape())?;
+    let slide = Pool::new(ctx.node)?.slide(to_last_in(input, *ctx.kernels, ctx.arena)?.shape())?;
     let x = Tensor::from_slice(input.shape().to_vec(), &input.to_f64()?)?;
-    let x = to_last_in(&x, ctx.arena)?;
+    let x = to_last_in(&x, *ctx.kernels, ctx.arena)?;
     let batch = input.shape()[0];
     let mut out = ctx.alloc(DType::I64, slide.output_shape(batch))?;
     slide.run(ctx.kernels, &ArgMax, &x.cow::<f64>()?, out.as_mut_slice::<i64>()?);
-    let mut out = to_default_in(&out, ctx.arena)?;
+    let mut out = to_default_in(&out, *ctx.kernels, ctx.arena)?;
     let spatial = &input.shape()[2..];
     let plane: usize = spatial.iter().product();
     let column_major = ctx.int("storage_order", 0)? != 0;
