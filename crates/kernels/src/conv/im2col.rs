@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::depthwise::interior;
 use super::shape::ConvShape;
 use crate::gemm::driver::Rows;
 use crate::gemm::kernel::NR;
@@ -37,56 +38,82 @@ impl<C: Convert> Rows<C::Dst> for PatchRows<'_, C> {
         let shape = *self.shape;
         let own = PatchRows { shape: &shape, ..*self };
         let (out_h, out_w) = (self.shape.out_h(), self.shape.out_w());
-        let mut x = range.start % out_w;
-        let mut y = range.start / out_w % out_h;
-        let mut image = range.start / out_w / out_h;
-        for i in 0..range.len() {
-            let out = &mut scratch[i * pitch..];
-            if !own.short_patch(image, y, x, out) {
-                own.patch(image, y, x, out);
+        let (mut i, mut x, mut line) = (0, range.start % out_w, range.start / out_w);
+        while i < range.len() {
+            let (image, y) = (line / out_h, line % out_h);
+            let end = out_w.min(x + range.len() - i);
+            let short = own.short_line(image, y);
+            for x in x..end {
+                // A patch may run over its end: into the next one, which follows.
+                let out = &mut scratch[i * pitch..];
+                match &short {
+                    Some(short) if short.xs.contains(&x) => own.short_patch(short, x, out),
+                    _ => own.patch(image, y, x, out),
+                }
+                i += 1;
             }
-            x += 1;
-            if x == out_w {
-                (x, y) = (0, y + 1);
-            }
-            if y == out_h {
-                (y, image) = (0, image + 1);
-            }
+            (x, line) = (0, line + 1);
         }
         (scratch, pitch)
     }
 }
 
+/// A row of output pixels of a convolution whose kernel has short rows, as those of images with
+/// three channels: they go by whole vectors, without checks for each.
+struct ShortLine {
+    /// The pixels all of whose inputs lie inside the image, and so do whole vectors of them.
+    xs: Range<usize>,
+    /// Where the inputs of pixel 0 begin; wraps below 0 where that lies in the padding.
+    first: usize,
+    /// From one row of the image to the next.
+    step: usize,
+}
+
 impl<C: Convert> PatchRows<'_, C> {
-    /// As [`PatchRows::patch`], where rows of the kernel are short, as those of images with three
-    /// channels, and all lie inside the image: then they go by whole vectors, without checks for
-    /// each. False where it is another case.
+    /// How to gather row `y` of an image by short rows of the kernel, where that is possible.
     #[inline(always)]
-    fn short_patch(&self, image: usize, y: usize, x: usize, out: &mut [C::Dst]) -> bool {
+    fn short_line(&self, image: usize, y: usize) -> Option<ShortLine> {
         let shape = self.shape;
         let line_len = shape.kernel[1] * shape.in_c;
-        let (top, left) = (y * shape.stride[0], x * shape.stride[1]);
-        let high = top >= shape.pads[0] && top + shape.kernel[0] <= shape.pads[0] + shape.in_h;
-        let wide = left >= shape.pads[1] && left + shape.kernel[1] <= shape.pads[1] + shape.in_w;
+        let top = (y * shape.stride[0]).checked_sub(shape.pads[0])?;
         let plain = shape.groups == 1 && shape.dilation == [1, 1];
-        if !(plain && high && wide && (1..=2 * NR).contains(&line_len)) {
-            return false;
+        // Vectors may run over the end of a patch, but not over that of a row of A.
+        let fits = (1..=2 * NR).contains(&line_len) && self.vectors() <= self.padded_k + NR;
+        if !plain || !fits || top + shape.kernel[0] > shape.in_h {
+            return None;
         }
-        let len = line_len.next_multiple_of(NR);
-        let row = (image * shape.in_h + top - shape.pads[0]) * shape.in_w + left - shape.pads[1];
-        let (first, step) = (row * shape.in_c, shape.in_w * shape.in_c);
-        if first + (shape.kernel[0] - 1) * step + len > self.input.len() {
-            return false;
+        let (pixel, step) = (shape.stride[1] * shape.in_c, shape.in_w * shape.in_c);
+        let row = (image * shape.in_h + top) * shape.in_w;
+        let first = (row * shape.in_c).wrapping_sub(shape.pads[1] * shape.in_c);
+        let mut xs = interior(shape);
+        let reach = (shape.kernel[0] - 1) * step + line_len.next_multiple_of(NR);
+        while !xs.is_empty() && first.wrapping_add((xs.end - 1) * pixel) + reach > self.input.len()
+        {
+            xs.end -= 1;
         }
+        Some(ShortLine { xs, first, step })
+    }
+
+    /// Elements that a short patch writes.
+    fn vectors(&self) -> usize {
+        let line_len = self.shape.kernel[1] * self.shape.in_c;
+        (self.shape.kernel[0] - 1) * line_len + line_len.next_multiple_of(NR)
+    }
+
+    /// As [`PatchRows::patch`], for a pixel of a short line.
+    #[inline(always)]
+    fn short_patch(&self, line: &ShortLine, x: usize, out: &mut [C::Dst]) {
+        let shape = self.shape;
+        let line_len = shape.kernel[1] * shape.in_c;
+        let from = &self.input[line.first.wrapping_add(x * shape.stride[1] * shape.in_c)..];
         for ky in 0..shape.kernel[0] {
-            let (from, to) = (&self.input[first + ky * step..], &mut out[ky * line_len..]);
+            let (from, to) = (&from[ky * line.step..], &mut out[ky * line_len..]);
             self.convert.convert(&from[..NR], &mut to[..NR]);
-            if len > NR {
+            if line_len > NR {
                 self.convert.convert(&from[NR..2 * NR], &mut to[NR..2 * NR]);
             }
         }
         out[shape.k()..self.padded_k].fill(self.convert.padding());
-        true
     }
 
     /// Gathers what output pixel (`y`, `x`) of an image depends on to the front of `out`. Up to
