@@ -16,6 +16,9 @@ static INTERRUPTIBLE: AtomicBool = AtomicBool::new(false);
 /// Whether it was asked to.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
+/// Whether the same command would go on where this process ends.
+static RESUMABLE: AtomicBool = AtomicBool::new(false);
+
 /// Starts the thread that waits for signals.
 pub fn install() -> io::Result<()> {
     // A write past the limit on file sizes then fails, and is told like any other.
@@ -42,8 +45,12 @@ pub fn install() -> io::Result<()> {
 fn leave(signal: i32) {
     fewbit::formats::atomic::remove_partials();
     let word = if signal == SIGINT { "interrupted" } else { "terminated" };
+    let advice = match RESUMABLE.load(Ordering::SeqCst) {
+        true => "; the same command goes on from here",
+        false => "",
+    };
     // The terminal may be gone; the exit code still tells.
-    let _ = writeln!(io::stderr(), "\n{word}; no output was written");
+    let _ = writeln!(io::stderr(), "\n{word}; no output was written{advice}");
     std::process::exit(128 + signal);
 }
 
@@ -54,5 +61,13 @@ pub fn interruptible<R>(body: impl FnOnce(&AtomicBool) -> R) -> R {
     INTERRUPTIBLE.store(true, Ordering::SeqCst);
     let result = body(&INTERRUPTED);
     INTERRUPTIBLE.store(false, Ordering::SeqCst);
+    result
+}
+
+/// Runs `body`, which keeps a journal: a signal then says that nothing is lost.
+pub fn resumable<R>(body: impl FnOnce() -> R) -> R {
+    RESUMABLE.store(true, Ordering::SeqCst);
+    let result = body();
+    RESUMABLE.store(false, Ordering::SeqCst);
     result
 }

@@ -80,7 +80,7 @@ impl<'m> Walk<'m> {
     /// # Errors
     /// When a tensor is missing or has another shape than the settings say.
     pub fn matrices(&self, layer: usize) -> Result<Vec<Vec<String>>> {
-        let (_, products) = self.layer_graph(layer, self.weights())?;
+        let (_, products) = self.layer_graph(layer, self.weights(), None)?;
         let mut found: Vec<(String, Vec<String>)> = Vec::new();
         for (matrix, input) in products {
             match found.iter_mut().find(|(known, _)| *known == input) {
@@ -122,7 +122,7 @@ impl<'m> Walk<'m> {
         weights: &dyn Weights,
         matrices: &[String],
     ) -> Result<LayerRun> {
-        let (graph, products) = self.layer_graph(index, weights)?;
+        let (graph, products) = self.layer_graph(index, weights, None)?;
         let mut watched: BTreeMap<String, String> = BTreeMap::new();
         for (matrix, input) in products {
             if matrices.contains(&matrix) {
@@ -134,13 +134,25 @@ impl<'m> Walk<'m> {
         Ok(LayerRun { index, session, watched })
     }
 
+    /// A layer up to the inputs of one of its matrices, which it gives instead of the states.
+    ///
+    /// # Errors
+    /// As [`layer`](Walk::layer).
+    pub fn inputs(&self, index: usize, weights: &dyn Weights, matrix: &str) -> Result<LayerRun> {
+        let (graph, _) = self.layer_graph(index, weights, Some(matrix))?;
+        let session = self.session(&graph, &self.options)?;
+        Ok(LayerRun { index, session, watched: BTreeMap::new() })
+    }
+
     fn layer_graph(
         &self,
         index: usize,
         weights: &dyn Weights,
+        until: Option<&str>,
     ) -> Result<(Model, Vec<(String, String)>)> {
         let checkpoint = self.model.checkpoint();
-        let graph = self.decoder.layer_graph(checkpoint.architecture.title, weights, index);
+        let name = checkpoint.architecture.title;
+        let graph = self.decoder.layer_graph(name, weights, index, until);
         graph.at(|| checkpoint.path.display().to_string())
     }
 

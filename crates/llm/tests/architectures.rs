@@ -101,6 +101,56 @@ fn a_cache_changes_no_bit() {
     }
 }
 
+/// The states behind the last layer, all layers in one graph.
+fn last_states(decoder: &Decoder, weights: &RandomWeights) -> Vec<f32> {
+    let mut options = SessionOptions::new(Mode::Float).threads(1);
+    let last = format!("blk.{}.ffn_residual", decoder.layers.len() - 1);
+    options.taps.insert(last.clone());
+    let session = Session::new(&decoder.body("test", weights).unwrap(), &options).unwrap();
+    let places: Vec<i64> = (0..TEXT.len() as i64).collect();
+    let inputs = [
+        (names::TOKENS, row(TEXT)),
+        (names::POSITIONS, row(places.clone())),
+        (names::ROWS, Tensor::vector(&places)),
+    ];
+    let mut states = Vec::new();
+    let mut tap = |event: &fewbit_exec::TapEvent| {
+        states = event.tensor.to_f32()?;
+        Ok(())
+    };
+    session.run_tapped(&inputs, &mut tap).unwrap();
+    states
+}
+
+#[test]
+fn layers_one_by_one_change_no_bit() {
+    for architecture in arch::ALL.iter().filter(|a| a.names != ["bert"]) {
+        let name = architecture.names[0];
+        let weights = RandomWeights::of(name);
+        let decoder = decoder(name, &weights);
+        let places = || (names::POSITIONS, row(0..TEXT.len() as i64));
+        let mut inputs = vec![(names::TOKENS, row(TEXT))];
+        inputs.extend(decoder.learned_positions.then(places));
+        let embedding = session(&decoder.embedding("test", &weights).unwrap());
+        let mut states = embedding.run_owned(inputs).unwrap().remove(0).1;
+        for layer in 0..decoder.layers.len() {
+            let graph = |until| decoder.layer_graph("test", &weights, layer, until).unwrap();
+            let inputs = || vec![(names::HIDDEN, states.clone()), places()];
+            let (whole, products) = graph(None);
+            assert!(products.len() >= 4, "{name}: {products:?}");
+            for (matrix, _) in &products {
+                let part = session(&graph(Some(matrix)).0);
+                let width = *part.run_owned(inputs()).unwrap()[0].1.shape().last().unwrap();
+                let weight = fewbit_llm::Weights::get(&weights, matrix).unwrap().unwrap();
+                let columns = weight.shape[usize::from(!weight.transposed)];
+                assert_eq!(width, columns, "{name} {matrix}");
+            }
+            states = session(&whole).run_owned(inputs()).unwrap().remove(0).1;
+        }
+        assert_eq!(states.to_f32().unwrap(), last_states(&decoder, &weights), "{name}");
+    }
+}
+
 #[test]
 fn blocks_compute_what_their_numbers_say() {
     for name in ["llama", "gemma2", "phi3"] {

@@ -1,12 +1,15 @@
 //! Rounding with second moments: the factor is one, the outputs change less, every grid and
 //! block type holds what was chosen, and threads change nothing.
 
+use fewbit_core::DType;
 use fewbit_core::codec::block::{BlockType, dequantize};
 use fewbit_kernels::{Ctx, Isa, Pool};
 use fewbit_quant::algo::blocks::RowEncoder;
 use fewbit_quant::algo::factor::Factor;
 use fewbit_quant::algo::gptq::{Levels, Steps, round};
+use fewbit_quant::algo::grouped::Grouped;
 use fewbit_quant::algo::hessian::Hessian;
+use fewbit_quant::algo::refine::refine;
 use fewbit_quant::algo::rounding::{CalibratedEncoder, encode_rows};
 
 const ROWS: usize = 37;
@@ -111,13 +114,30 @@ fn outputs_change_less_and_the_loss_says_how_much() {
 }
 
 #[test]
+fn refining_lessens_the_loss_and_says_how_much_is_left() {
+    let pool = Pool::new(2);
+    let ctx = Ctx { isa: Isa::best(), pool: &pool };
+    let factor = Factor::new(&hessian(&pool), 1e-4, &pool).unwrap();
+    let (levels, mut steps) = coarse();
+    let mut rounded = round(ctx, &weights(), &factor, levels, &steps);
+    let before = rounded.loss;
+    refine(ctx, &weights(), &factor, levels, &mut steps, &mut rounded, |scale| scale);
+    let left = change(&decoded(&rounded.codes, |c| levels.value(c), &steps));
+    assert!(rounded.loss.error < 0.9 * before.error, "{:?} {before:?}", rounded.loss);
+    assert!((rounded.loss.error / left - 1.0).abs() < 0.05, "{} {left}", rounded.loss.error);
+}
+
+#[test]
 fn threads_change_nothing() {
     let (levels, steps) = coarse();
     let run = |threads: usize| {
         let pool = Pool::new(threads);
         let ctx = Ctx { isa: Isa::best(), pool: &pool };
         let factor = Factor::new(&hessian(&pool), 0.01, &pool).unwrap();
-        round(ctx, &weights(), &factor, levels, &steps)
+        let mut steps = steps.clone();
+        let mut rounded = round(ctx, &weights(), &factor, levels, &steps);
+        refine(ctx, &weights(), &factor, levels, &mut steps, &mut rounded, |scale| scale);
+        (rounded, steps)
     };
     let one = run(1);
     for threads in [2, 3] {
@@ -155,6 +175,66 @@ fn asymmetric_groups_that_do_not_divide_the_row() {
         let value = f32::from(*code) * (0.2 / 255.0) - 0.1;
         assert!((value - weight).abs() < 0.02, "{value} for {weight}");
     }
+}
+
+#[test]
+fn grouped_grids_search_their_steps_first() {
+    let pool = Pool::new(2);
+    let ctx = Ctx { isa: Isa::best(), pool: &pool };
+    let hessian = hessian(&pool);
+    let factor = Factor::new(&hessian, 1e-3, &pool).unwrap();
+    for (bits, group, symmetric) in [(4, 32, true), (4, 128, false), (8, 64, true), (8, 0, false)] {
+        let grid = Grouped { bits, group, symmetric, scale: DType::F16 };
+        let importance = hessian.diagonal();
+        let found = grid.search(&pool, &weights(), COLUMNS, Some(&importance)).unwrap();
+        let group = if group == 0 { COLUMNS } else { group };
+        assert_eq!(found.steps.scales.len(), ROWS * COLUMNS.div_ceil(group));
+        assert_eq!(found.zeros.is_empty(), symmetric);
+        let Levels::Integers { low, .. } = grid.levels() else { panic!() };
+        // Rows are decoded as the checkpoints say: (code - zero) * scale.
+        let decode = |codes: &[u8]| -> Vec<f32> {
+            let value = |(i, &code): (usize, &u8)| {
+                let at = i / COLUMNS * COLUMNS.div_ceil(group) + i % COLUMNS / group;
+                let zero = found.zeros.get(at).map_or(-low, |&z| i32::from(z));
+                (i32::from(code) - zero) as f32 * found.steps.scales[at]
+            };
+            codes.iter().enumerate().map(value).collect()
+        };
+        let ours = round(ctx, &weights(), &factor, grid.levels(), &found.steps);
+        let identity = {
+            let mut none = Hessian::new(COLUMNS).unwrap();
+            none.add(ctx, &vec![0.0; COLUMNS]);
+            Factor::new(&none, 0.01, &pool).unwrap()
+        };
+        let nearest = round(ctx, &weights(), &identity, grid.levels(), &found.steps);
+        let (ours, nearest) = (change(&decode(&ours.codes)), change(&decode(&nearest.codes)));
+        assert!(ours < 0.6 * nearest, "{grid:?}: {ours} against {nearest}");
+        // The search is no worse than taking the ends of each group.
+        let plain = decode_ends(bits, group, symmetric);
+        assert!(nearest < 1.02 * change(&plain), "{grid:?}: {nearest}, {}", change(&plain));
+    }
+    let grid = Grouped { bits: 9, group: 32, symmetric: true, scale: DType::F16 };
+    let error = grid.search(&pool, &weights(), COLUMNS, None).unwrap_err();
+    assert_eq!(error.stable_code(), "FB-4721");
+}
+
+/// The weights rounded to nearest, the ends of each group being the ends of its grid.
+fn decode_ends(bits: u32, group: usize, symmetric: bool) -> Vec<f32> {
+    let last = ((1u32 << bits) - 1) as f32;
+    let mut out = weights();
+    for row in out.chunks_mut(COLUMNS) {
+        for part in row.chunks_mut(group) {
+            let low = part.iter().copied().fold(0.0, f32::min);
+            let high = part.iter().copied().fold(0.0, f32::max);
+            let (scale, zero) = match symmetric {
+                true => (high.max(-low) / (last / 2.0), (last + 1.0) / 2.0),
+                false => ((high - low) / last, (-low / ((high - low) / last)).round()),
+            };
+            let code = |x: f32| (x / scale + zero).round().clamp(0.0, last);
+            part.iter_mut().for_each(|x| *x = (code(*x) - zero) * scale);
+        }
+    }
+    out
 }
 
 #[test]

@@ -105,13 +105,21 @@ impl Journal {
         }
     }
 
-    /// Reserves bytes on the disk for a moment.
+    /// Reserves bytes on the disk for a moment, so that a job that cannot end does not begin.
     ///
     /// # Errors
-    /// When there is not so much space.
-    pub(super) fn check_space(&self, bytes: u64) -> Result<()> {
+    /// When there is not so much space; a journal without layers is then removed.
+    pub(super) fn with_space(self, bytes: u64) -> Result<Journal> {
         let options = OutputOptions { expected_bytes: bytes, ..Default::default() };
-        OutputFile::create(&self.folder.join("space"), &options).map(|_| ())
+        match OutputFile::create(&self.folder.join("space"), &options) {
+            Ok(_) => Ok(self),
+            Err(error) => {
+                if !self.path(0).exists() {
+                    self.remove()?;
+                }
+                Err(error)
+            }
+        }
     }
 
     pub(super) fn path(&self, layer: usize) -> PathBuf {

@@ -11,6 +11,7 @@
 mod calibration;
 mod chunk;
 mod journal;
+mod memory;
 mod rounding;
 mod source;
 mod stream;
@@ -56,6 +57,8 @@ pub struct GgufJob {
     pub fallback: bool,
     /// Threads; 0 takes all cores.
     pub threads: usize,
+    /// Most bytes of memory that calibration may need; `None` takes what the machine has left.
+    pub max_memory: Option<u64>,
 }
 
 /// What becomes of one tensor.
@@ -91,6 +94,8 @@ pub struct GgufReport {
     pub source_bytes: u64,
     /// Bytes of the whole file after.
     pub file_bytes: u64,
+    /// Layers that an interrupted run of the same job had finished.
+    pub resumed_layers: usize,
     /// Wall time in seconds.
     pub seconds: f64,
 }
@@ -107,7 +112,14 @@ impl GgufJob {
     pub fn new(model: &Path, file_type: FileType) -> GgufJob {
         let model = model.to_path_buf();
         let (importance, calibration) = (None, None);
-        GgufJob { model, file_type, importance, calibration, fallback: true, threads: 0 }
+        let (fallback, threads, max_memory) = (true, 0, None);
+        GgufJob { model, file_type, importance, calibration, fallback, threads, max_memory }
+    }
+
+    /// Whether [`run`](GgufJob::run) goes on where it was interrupted.
+    pub fn keeps_journal(&self) -> bool {
+        let calibrated = |text: &TextCalibration| text.rounding == Rounding::Calibrated;
+        self.importance.is_none() && self.calibration.as_ref().is_some_and(calibrated)
     }
 
     /// What [`run`](GgufJob::run) would write, with the loss of every tensor predicted from a
@@ -141,9 +153,7 @@ impl GgufJob {
     /// or may not be substituted, or writing fails.
     pub fn run(&self, out: &Path, force: bool, progress: &dyn Progress) -> Result<GgufReport> {
         let start = Instant::now();
-        if let (Some(text), None) = (&self.calibration, &self.importance)
-            && text.rounding == Rounding::Calibrated
-        {
+        if let (Some(text), true) = (&self.calibration, self.keeps_journal()) {
             return rounding::run(self, text, (out, force), progress);
         }
         let mut inputs = Source::open(&self.model)?.paths();
@@ -348,6 +358,7 @@ impl Plan {
             tensors: tensors.collect(),
             source_bytes: self.source.tensor_bytes(),
             file_bytes: self.file_bytes,
+            resumed_layers: 0,
             seconds: start.elapsed().as_secs_f64(),
         }
     }

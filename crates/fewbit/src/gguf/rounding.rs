@@ -7,12 +7,13 @@
 use super::calibration::{self, TextCalibration, columns, layer_weights, shared};
 use super::journal::{Done, Journal, remove_remains};
 use super::source::Source;
-use super::{GgufJob, GgufReport, Plan, isa, matrices, stream};
+use super::{GgufJob, GgufReport, Plan, isa, matrices, memory, stream};
 use fewbit_core::codec::block::BlockType;
 use fewbit_core::{DType, Error, Result, ResultExt, Tensor};
 use fewbit_formats::atomic::{OutputOptions, check_destination};
 use fewbit_formats::gguf::Writer;
 use fewbit_formats::imatrix::{Entry, Form};
+use fewbit_kernels::encode::Loss;
 use fewbit_kernels::{Ctx, Pool};
 use fewbit_llm::Weight;
 use fewbit_llm::walk::{Replaced, States, Walk};
@@ -60,9 +61,17 @@ pub(super) fn run(
     let windows = text.windows(&model)?;
     let walk = calibration::walk(&model, job.threads)?;
     let fingerprint = fingerprint(job, text, &plan.source, &windows)?;
+    if let Some(path) = &text.save_importance {
+        // The output stands for itself: it is no input yet.
+        let inputs = options.inputs.iter().cloned().chain([out.to_path_buf()]).collect();
+        check_destination(path, &OutputOptions { inputs, ..options.clone() })?;
+    }
+    memory::check(job, memory::needed(&plan.source, model.decoder()?, &windows))?;
     let journal = open(out, force, &fingerprint)?;
+    // The journal holds about as much as the output.
+    let journal = journal.with_space(plan.file_bytes.saturating_mul(2))?;
     let rounding = Rounding { plan: &plan, walk, windows, journal };
-    let layers = rounding.layers(progress)?;
+    let (layers, resumed_layers) = rounding.layers(progress)?;
     let Rounding { windows, journal, .. } = rounding;
     if let Some(path) = &text.save_importance {
         let importance = text.importance(importance(&layers), &windows);
@@ -75,7 +84,7 @@ pub(super) fn run(
         losses = write(job, &plan, (out, &options), &journal, progress)?;
     }
     journal.remove()?;
-    Ok(plan.report(&losses, start))
+    Ok(GgufReport { resumed_layers, ..plan.report(&losses, start) })
 }
 
 /// Opens the journal. An output that exists must be that of this very job, or be replaced.
@@ -149,17 +158,20 @@ fn importance(layers: &[Vec<Done>]) -> BTreeMap<String, Entry> {
 }
 
 impl Rounding<'_> {
-    /// All layers, from the journal or anew. Their bytes are in the journal.
-    fn layers(&self, progress: &dyn Progress) -> Result<Vec<Vec<Done>>> {
-        let need: u64 = self.plan.file_bytes.saturating_mul(2);
-        self.journal.check_space(need)?;
+    /// All layers, from the journal or anew, and how many were there. Their bytes are in the
+    /// journal.
+    fn layers(&self, progress: &dyn Progress) -> Result<(Vec<Vec<Done>>, usize)> {
+        let mut resumed = 0;
         progress.start("calibrate", self.walk.layers());
         let mut states = self.walk.start(&self.windows)?;
         let mut layers = Vec::new();
         for index in 0..self.walk.layers() {
             let mut weights = layer_weights(&self.walk, &self.plan.source, index)?;
             let mut done = match self.journal.read(index)? {
-                Some(done) => done,
+                Some(done) => {
+                    resumed += 1;
+                    done
+                }
                 None => {
                     let done = self.layer(index, &mut weights, &states)?;
                     self.journal.write(index, &done)?;
@@ -177,7 +189,7 @@ impl Rounding<'_> {
             progress.step();
         }
         progress.finish();
-        Ok(layers)
+        Ok((layers, resumed))
     }
 
     fn advance(&self, index: usize, weights: &Replaced<'_>, states: States) -> Result<States> {
@@ -215,12 +227,10 @@ impl Rounding<'_> {
         matrix: &str,
     ) -> Result<Hessian> {
         let mut hessian = Hessian::new(columns(&self.plan.source, matrix)?)?;
-        let run = self.walk.layer(index, weights, &[matrix.to_string()])?;
+        let run = self.walk.inputs(index, weights, matrix)?;
+        let ctx = Ctx { isa: isa(), pool: self.walk.pool() };
         for state in states {
-            run.run(state, &mut |_, ctx, x| {
-                hessian.add(ctx, x);
-                Ok(())
-            })?;
+            hessian.add(ctx, &run.run(state, &mut |_, _, _| Ok(()))?.cow::<f32>()?);
         }
         hessian.finish();
         Ok(hessian)
@@ -252,7 +262,7 @@ impl Rounding<'_> {
         ty: BlockType,
         squares: &[f32],
         factor: &Factor,
-    ) -> Result<(Vec<u8>, fewbit_kernels::encode::Loss)> {
+    ) -> Result<(Vec<u8>, Loss)> {
         let source = &self.plan.source;
         let info = &source.infos()[tensor];
         let (rows, columns) = (info.rows(), info.row_elements());
@@ -264,7 +274,7 @@ impl Rounding<'_> {
         let ctx = Ctx { isa: isa(), pool: self.walk.pool() };
         let step = (ELEMENTS / columns.max(1)).max(1);
         let mut bytes = vec![0; rows * encoder.row_bytes()];
-        let mut loss = fewbit_kernels::encode::Loss::default();
+        let mut loss = Loss::default();
         for (part, out) in bytes.chunks_mut(step * encoder.row_bytes()).enumerate() {
             let count = out.len() / encoder.row_bytes();
             let x = source.numbers(tensor, part * step, count)?;

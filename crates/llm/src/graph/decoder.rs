@@ -132,16 +132,17 @@ impl Decoder {
     }
 
     /// One layer alone, without a cache: from [`names::HIDDEN`], `f32[batch, sequence, hidden]`,
-    /// and [`names::POSITIONS`] to [`names::LAYER`], of the same shape; and for each weight
-    /// matrix in it the value that it is multiplied with, in order.
+    /// and [`names::POSITIONS`] to [`names::LAYER`], of the same shape, or what the matrix
+    /// `until` is multiplied with; and for each weight matrix in it that value, in order.
     ///
     /// # Errors
-    /// As [`graph`](Decoder::graph); an internal error when there is no such layer.
+    /// As [`graph`](Decoder::graph); an internal error when there is no such layer or matrix.
     pub fn layer_graph(
         &self,
         name: &str,
         weights: &dyn Weights,
         index: usize,
+        until: Option<&str>,
     ) -> Result<(Model, Vec<(String, String)>)> {
         let layer = self.layers.get(index).ok_or_else(|| Error::internal("no such layer"))?;
         let mut b = Builder::new(name, weights);
@@ -150,9 +151,14 @@ impl Decoder {
         let positions = text_input(&mut b, names::POSITIONS)?;
         let run = Run::new(&mut b, self, positions, State::None)?;
         let y = self.layer(&mut b, x, index, layer, &run).at(|| format!("layer {index}"))?;
-        let out = b.simple("Identity", names::LAYER.to_string(), &[y])?;
-        b.graph.add_output(out);
         let products = std::mem::take(&mut b.products);
+        let end = match until {
+            None => Some(y),
+            Some(name) => products.iter().find(|(matrix, _)| matrix == name).map(|(_, x)| *x),
+        };
+        let end = end.ok_or_else(|| Error::internal("no such matrix in the layer"))?;
+        let out = b.simple("Identity", names::LAYER.to_string(), &[end])?;
+        b.graph.add_output(out);
         let named = |(matrix, x): (String, ValueId)| (matrix, b.graph.name_of(x).to_string());
         let products = products.into_iter().map(named).collect();
         Ok((finished(b)?, products))

@@ -27,6 +27,8 @@ pub struct Factor {
     scales: Vec<f64>,
     /// The diagonal of the moments, in the order of the matrix.
     diagonal: Vec<f64>,
+    /// The damped moments, symmetric, in the order of the matrix.
+    moments: Vec<f32>,
 }
 
 impl Factor {
@@ -51,7 +53,10 @@ impl Factor {
             let mut matrix = reversed(hessian, &order, added);
             if cholesky(&mut matrix, order.len(), pool) {
                 let diagonal = diagonal.iter().map(|&d| f64::from(d)).collect();
-                return Ok(Factor::from_cholesky(&matrix, order, diagonal));
+                return Ok(Factor {
+                    moments: symmetric(hessian, added),
+                    ..Factor::from_cholesky(&matrix, order, diagonal)
+                });
             }
             share = share.max(1e-6) * 10.0;
         }
@@ -70,7 +75,7 @@ impl Factor {
             }
         }
         let scales = (0..n).map(|k| root(k).powi(2)).collect();
-        Factor { order, unit, scales, diagonal }
+        Factor { order, unit, scales, diagonal, moments: Vec::new() }
     }
 
     /// Number of columns.
@@ -80,12 +85,16 @@ impl Factor {
 
     /// Bytes that factoring so many columns takes.
     pub fn bytes(columns: usize) -> u64 {
-        (columns as u64).saturating_mul(columns as u64).saturating_mul(12)
+        (columns as u64).saturating_mul(columns as u64).saturating_mul(16)
     }
 
     /// The diagonal of the moments, without damping, in the order of the matrix.
     pub(super) fn diagonal(&self) -> &[f64] {
         &self.diagonal
+    }
+
+    pub(super) fn moments(&self) -> &[f32] {
+        &self.moments
     }
 
     pub(super) fn order(&self) -> &[usize] {
@@ -100,6 +109,19 @@ impl Factor {
     pub(super) fn scale(&self, k: usize) -> f64 {
         self.scales[k]
     }
+}
+
+/// Both halves of the moments, and what is added to the diagonal.
+fn symmetric(hessian: &Hessian, added: f64) -> Vec<f32> {
+    let n = hessian.columns();
+    let mut matrix = vec![0.0; n * n];
+    for (i, row) in matrix.chunks_exact_mut(n.max(1)).enumerate() {
+        for (j, value) in row.iter_mut().enumerate() {
+            *value = hessian.at(i, j);
+        }
+        row[i] += added as f32;
+    }
+    matrix
 }
 
 /// The lower half of the moments in reversed order.

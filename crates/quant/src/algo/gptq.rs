@@ -62,6 +62,17 @@ impl Levels {
     }
 }
 
+impl Levels {
+    /// The number of a code; of the last one where there is no such code.
+    #[inline]
+    pub fn value(self, code: u8) -> f32 {
+        match self {
+            Levels::Integers { low, high } => (low + i32::from(code)).min(high) as f32,
+            Levels::Table(values) => values[usize::from(code).min(values.len() - 1)],
+        }
+    }
+}
+
 /// Scales, and minima where there are some, of groups of neighbouring columns in each row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Steps {
@@ -78,8 +89,8 @@ pub struct Steps {
 pub struct Rounded {
     /// Codes, row-major.
     pub codes: Vec<u8>,
-    /// Squared change of the outputs over all inputs (damping counts as inputs too), and the
-    /// square of what each column alone contributes to them.
+    /// Squared change of the outputs over all inputs (damping counts as inputs too), and the sum
+    /// of squares of what each column alone contributes to them.
     pub loss: Loss,
 }
 

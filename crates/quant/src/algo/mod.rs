@@ -5,6 +5,8 @@
 pub mod blocks;
 pub mod factor;
 pub mod gptq;
+pub mod grouped;
 pub mod hessian;
 pub mod mix;
+pub mod refine;
 pub mod rounding;

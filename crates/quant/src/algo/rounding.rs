@@ -1,11 +1,12 @@
 //! Rows of numbers into block types, rounded by [`gptq`](super::gptq).
 //!
 //! The scales are those of [`RowEncoder`], found with the diagonal of the moments as importance;
-//! then the codes are chosen anew.
+//! then the codes are chosen anew, and both are refined.
 
 use super::blocks::RowEncoder;
 use super::factor::Factor;
 use super::gptq::{Levels, Steps, round};
+use super::refine::refine;
 use fewbit_core::codec::block::BlockType;
 use fewbit_core::{Error, Result};
 use fewbit_kernels::Ctx;
@@ -96,11 +97,16 @@ impl CalibratedEncoder {
     /// When a number is not finite, or lengths do not fit.
     pub fn encode(&self, ctx: Ctx<'_>, x: &[f32], factor: &Factor, out: &mut [u8]) -> Result<Loss> {
         encode_rows(ctx, &self.encoder, factor.columns(), x, out)?;
-        let steps = self.steps(out);
-        let rounded = round(ctx, x, factor, self.layout.levels, &steps);
+        let mut steps = self.steps(out);
+        let levels = self.layout.levels;
+        let mut rounded = round(ctx, x, factor, levels, &steps);
+        let stored = |scale: f32| f16::from_f32(scale).to_f32();
+        refine(ctx, x, factor, levels, &mut steps, &mut rounded, stored);
         let head = if self.layout.minimum { 4 } else { 2 };
         let blocks = out.chunks_exact_mut(self.encoder.block_type().bytes());
-        for (block, codes) in blocks.zip(rounded.codes.chunks_exact(BLOCK)) {
+        let new = rounded.codes.chunks_exact(BLOCK).zip(&steps.scales);
+        for (block, (codes, scale)) in blocks.zip(new) {
+            block[..2].copy_from_slice(&f16::from_f32(*scale).to_le_bytes());
             (self.layout.put)(codes, &mut block[head..]);
         }
         Ok(rounded.loss)

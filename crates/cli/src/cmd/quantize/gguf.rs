@@ -2,6 +2,7 @@
 
 use super::Args;
 use crate::exit::Outcome;
+use crate::signals::resumable;
 use crate::ui::{Paint, Table, Ui, bytes, count, printable, seconds};
 use fewbit::formats::detect::{Format, detect};
 use fewbit::quant::algo::mix::FileType;
@@ -102,9 +103,13 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
         calibration: calibration(args)?,
         fallback: !flags.no_fallback,
         threads: args.work.threads,
+        max_memory: args.work.max_memory,
     };
     let report = match &args.output {
-        Some(output) if !flags.dry_run => job.run(output, args.force, ui.progress())?,
+        Some(output) if !flags.dry_run => {
+            let run = || job.run(output, args.force, ui.progress());
+            if job.keeps_journal() { resumable(run) } else { run() }?
+        }
         _ => job.predict(ui.progress())?,
     };
     if ui.json {
@@ -170,6 +175,10 @@ pub fn show(report: &GgufReport, job: &GgufJob, every: bool, ui: &Ui) {
     let without = report.tensors.iter().filter(|t| t.loss.is_some() && !t.important).count();
     if (job.importance.is_some() || job.calibration.is_some()) && without > 0 {
         ui.line(&format!("note: {without} tensors are rounded without importance, as calibration knows nothing of them"));
+    }
+    if report.resumed_layers > 0 {
+        let layers = report.resumed_layers;
+        ui.line(&format!("note: {layers} layers were done by a run that was interrupted"));
     }
     ui.line(&format!(
         "{} of tensors become a file of {} in {}, peak memory {}",
