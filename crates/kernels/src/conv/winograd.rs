@@ -49,6 +49,16 @@ pub(super) fn applies(isa: Isa, shape: &ConvShape) -> bool {
     isa.level() == Level::Avx2 && plain && shape.groups == 1 && channels && shape.out_c >= NR
 }
 
+/// The nine weights from `at` on, less their zero point.
+fn square(weights: Int8<'_>, at: usize, zero: i32) -> [[i32; 3]; 3] {
+    let (bytes, flip) = (&weights.bytes()[at..at + 9], weights.flip());
+    let mut square = [[0; 3]; 3];
+    for (weight, byte) in square.as_flattened_mut().iter_mut().zip(bytes) {
+        *weight = i32::from(byte ^ flip) - i32::from(flip) - zero;
+    }
+    square
+}
+
 /// The transformed weights of one pair of channels.
 fn transform_weights(weights: &[[i32; 3]; 3]) -> [i16; TAPS] {
     let mut lines = [[0; 3]; 4];
@@ -72,30 +82,24 @@ impl Winograd {
         let groups = in_c / Avx2I16::GROUP;
         let mut panels = Panels::empty(out_c.div_ceil(NR) * TAPS * NR, groups);
         panels.reserve(out_c.div_ceil(NR) * TAPS * in_c * NR * size_of::<i16>());
-        let mut columns = vec![[0i16; TAPS]; NR * in_c];
+        // The panels of all taps for 16 out channels, filled side by side.
+        let mut all = vec![[0i16; Avx2I16::GROUP]; TAPS * groups * NR];
         for first in (0..out_c).step_by(NR) {
-            columns.fill([0; TAPS]);
-            for out in first..out_c.min(first + NR) {
-                let zero = zero.get(out);
-                for channel in 0..in_c {
+            all.fill([0; Avx2I16::GROUP]);
+            for channel in 0..in_c {
+                let (group, half) = (channel / Avx2I16::GROUP, channel % Avx2I16::GROUP);
+                for out in first..out_c.min(first + NR) {
                     let at = (out * in_c + channel) * 9;
-                    let mut square = [[0; 3]; 3];
-                    for (i, weight) in square.as_flattened_mut().iter_mut().enumerate() {
-                        *weight = weights.get(at + i) - zero;
+                    let taps = transform_weights(&square(weights, at, zero.get(out)));
+                    let pairs = all[group * NR + out - first..].iter_mut();
+                    for (pair, tap) in pairs.step_by(groups * NR).zip(taps) {
+                        pair[half] = tap;
                     }
-                    columns[channel * NR + out - first] = transform_weights(&square);
                 }
             }
-            let taps_of = |channel: usize, col: usize| &columns[channel * NR + col];
-            for tap in 0..TAPS {
-                let panel = panels.push(in_c * NR * size_of::<i16>());
-                let (pairs, _) = panel.as_chunks_mut::<{ Avx2I16::GROUP }>();
-                for (i, pair) in pairs.iter_mut().enumerate() {
-                    let (group, col) = (i / NR, i % NR);
-                    for (half, value) in pair.iter_mut().enumerate() {
-                        *value = taps_of(group * Avx2I16::GROUP + half, col)[tap];
-                    }
-                }
+            for pairs in all.chunks_exact((groups * NR).max(1)) {
+                let panel = panels.push(size_of_val(pairs));
+                panel.copy_from_slice(pairs.as_flattened());
             }
         }
         Winograd { in_c, out_c, panels }

@@ -4,6 +4,7 @@ use super::driver::{Rows, drive};
 use super::float::{Matrix, matrix_fits};
 use super::kernel::Microkernel;
 use super::output::{Output, Prepared};
+use super::pairs;
 use super::panels::Panels;
 use super::rows::{Convert, MatrixRows, Unsign, Widen};
 use super::scalar::ScalarI16;
@@ -121,10 +122,7 @@ impl PackedI8 {
         let bytes = if zero.is_zero() { quads(isa, &weights) } else { None };
         let layout = match bytes {
             Some(panels) => Layout::Quads(panels, weights.sums()),
-            None => Layout::Pairs(Panels::pack(k, n, 2, |row, col| {
-                let centred = weights.at(row, col) - zero.get(col);
-                i16::try_from(centred).expect("zero points are of the weights' type")
-            })),
+            None => Layout::Pairs(pairs::pack(isa, &weights, zero)),
         };
         PackedI8 { k, isa, layout }
     }

@@ -14,6 +14,7 @@ pub(crate) mod kernel;
 #[cfg(target_arch = "x86_64")]
 mod mixed;
 mod output;
+mod pairs;
 pub(crate) mod panels;
 pub(crate) mod rows;
 mod scalar;
