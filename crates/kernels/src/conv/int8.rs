@@ -44,7 +44,7 @@ impl PackedConvI8 {
         }
         #[cfg(target_arch = "x86_64")]
         if winograd::applies(isa, shape) {
-            return PackedConvI8(Form::Winograd(Winograd::new(shape, weights, zero)));
+            return PackedConvI8(Form::Winograd(Winograd::new(isa, shape, weights, zero)));
         }
         let (k, n) = (shape.k(), shape.group_out_c());
         let rows = by_column(shape, weights.bytes());

@@ -31,9 +31,6 @@ const MOST_CHANNELS: usize = 900;
 /// Bytes of transformed inputs that one task aims at: they stay in the second-level cache.
 const INPUT_BYTES: usize = 256 << 10;
 
-/// `2G`: from the three weights of a line to four.
-const WEIGHTS: [[i32; 3]; 4] = [[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]];
-
 /// Weights transformed for each of the 16 taps, in channels by out channels; the panels of all
 /// taps for the same out channels lie together, as they are read.
 pub(super) struct Winograd {
@@ -49,35 +46,91 @@ pub(super) fn applies(isa: Isa, shape: &ConvShape) -> bool {
     isa.level() == Level::Avx2 && plain && shape.groups == 1 && channels && shape.out_c >= NR
 }
 
-/// The nine weights from `at` on, less their zero point.
-fn square(weights: Int8<'_>, at: usize, zero: i32) -> [[i32; 3]; 3] {
-    let (bytes, flip) = (&weights.bytes()[at..at + 9], weights.flip());
-    let mut square = [[0; 3]; 3];
-    for (weight, byte) in square.as_flattened_mut().iter_mut().zip(bytes) {
-        *weight = i32::from(byte ^ flip) - i32::from(flip) - zero;
-    }
-    square
-}
+/// One weight of each of 16 out channels.
+type Lanes = [i16; NR];
 
-/// The transformed weights of one pair of channels.
-fn transform_weights(weights: &[[i32; 3]; 3]) -> [i16; TAPS] {
-    let mut lines = [[0; 3]; 4];
-    for (line, factors) in lines.iter_mut().zip(WEIGHTS) {
-        for (x, sum) in line.iter_mut().enumerate() {
-            *sum = (0..3).map(|y| factors[y] * weights[y][x]).sum();
-        }
+/// The transformed weights of one in channel: by tap and out channel.
+#[inline(always)]
+fn transform_weights(weights: &[[Lanes; 3]; 3]) -> [Lanes; TAPS] {
+    let mut columns = [[[0; NR]; 4]; 3];
+    for (x, column) in columns.iter_mut().enumerate() {
+        *column = line([weights[0][x], weights[1][x], weights[2][x]]);
     }
-    let mut taps = [0; TAPS];
-    for (i, tap) in taps.iter_mut().enumerate() {
-        let (line, factors) = (&lines[i / 4], WEIGHTS[i % 4]);
+    let mut taps = [[0; NR]; TAPS];
+    for (y, taps) in taps.chunks_exact_mut(4).enumerate() {
         // At most 9 * 255.
-        *tap = (0..3).map(|x| factors[x] * line[x]).sum::<i32>() as i16;
+        taps.copy_from_slice(&line([columns[0][y], columns[1][y], columns[2][y]]));
     }
     taps
 }
 
+/// `2G` times three weights, where G is the matrix of the filter.
+#[inline(always)]
+fn line(w: [Lanes; 3]) -> [Lanes; 4] {
+    let mut sums = [[0; NR]; 4];
+    for i in 0..NR {
+        sums[0][i] = 2 * w[0][i];
+        sums[1][i] = w[0][i] + w[1][i] + w[2][i];
+        sums[2][i] = w[0][i] - w[1][i] + w[2][i];
+        sums[3][i] = 2 * w[2][i];
+    }
+    sums
+}
+
+/// Transforms the weights of the out channels from `first` on.
+struct Transform<'a> {
+    bytes: &'a [u8],
+    flip: u8,
+    in_c: usize,
+    first: usize,
+    /// Zero points of the unsigned form of the weights, for as many out channels as there are.
+    zeros: &'a [i16],
+    /// Pairs of in channels by tap, pair and out channel.
+    pairs: &'a mut [[i16; Avx2I16::GROUP]],
+}
+
+impl Job for Transform<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let groups = self.in_c / Avx2I16::GROUP;
+        for group in 0..groups {
+            let even = transform_weights(&self.square(group * Avx2I16::GROUP));
+            let odd = transform_weights(&self.square(group * Avx2I16::GROUP + 1));
+            for (tap, (even, odd)) in even.iter().zip(&odd).enumerate() {
+                let pairs = &mut self.pairs[(tap * groups + group) * NR..][..NR];
+                for (col, pair) in pairs.iter_mut().enumerate() {
+                    *pair = [even[col], odd[col]];
+                }
+            }
+        }
+    }
+}
+
+impl Transform<'_> {
+    /// The weights of an in channel, less their zero points.
+    #[inline(always)]
+    fn square(&self, channel: usize) -> [[Lanes; 3]; 3] {
+        let mut square = [[[0; NR]; 3]; 3];
+        for (col, zero) in self.zeros.iter().enumerate() {
+            let at = ((self.first + col) * self.in_c + channel) * 9;
+            let weights = square.as_flattened_mut().iter_mut();
+            for (weight, byte) in weights.zip(&self.bytes[at..at + 9]) {
+                weight[col] = i16::from(byte ^ self.flip) - zero;
+            }
+        }
+        square
+    }
+}
+
 impl Winograd {
-    pub(super) fn new(shape: &ConvShape, weights: Int8<'_>, zero: WeightZero<'_>) -> Winograd {
+    pub(super) fn new(
+        isa: Isa,
+        shape: &ConvShape,
+        weights: Int8<'_>,
+        zero: WeightZero<'_>,
+    ) -> Winograd {
         let (in_c, out_c) = (shape.in_c, shape.out_c);
         let groups = in_c / Avx2I16::GROUP;
         let mut panels = Panels::empty(out_c.div_ceil(NR) * TAPS * NR, groups);
@@ -85,18 +138,14 @@ impl Winograd {
         // The panels of all taps for 16 out channels, filled side by side.
         let mut all = vec![[0i16; Avx2I16::GROUP]; TAPS * groups * NR];
         for first in (0..out_c).step_by(NR) {
-            all.fill([0; Avx2I16::GROUP]);
-            for channel in 0..in_c {
-                let (group, half) = (channel / Avx2I16::GROUP, channel % Avx2I16::GROUP);
-                for out in first..out_c.min(first + NR) {
-                    let at = (out * in_c + channel) * 9;
-                    let taps = transform_weights(&square(weights, at, zero.get(out)));
-                    let pairs = all[group * NR + out - first..].iter_mut();
-                    for (pair, tap) in pairs.step_by(groups * NR).zip(taps) {
-                        pair[half] = tap;
-                    }
-                }
-            }
+            let flip = weights.flip();
+            let zeros = (first..out_c.min(first + NR)).map(|out| {
+                let unsigned = u8::try_from(zero.get(out) + i32::from(flip));
+                i16::from(unsigned.expect("zero points are of the weights' type"))
+            });
+            let zeros: Vec<i16> = zeros.collect();
+            let (bytes, zeros, pairs) = (weights.bytes(), &zeros, &mut all);
+            isa.run(Transform { bytes, flip, in_c, first, zeros, pairs });
             for pairs in all.chunks_exact((groups * NR).max(1)) {
                 let panel = panels.push(size_of_val(pairs));
                 panel.copy_from_slice(pairs.as_flattened());
@@ -342,16 +391,19 @@ impl<F: Finish<Acc = i32>> Block<'_, F> {
 mod tests {
     use super::*;
 
+    /// `2G`: from the three weights of a line to four.
+    const WEIGHTS: [[i16; 3]; 4] = [[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]];
+
     #[test]
     fn weights_follow_the_definition() {
         let square = [[1, -2, 3], [-4, 5, -6], [7, -8, 9]];
-        let taps = transform_weights(&square);
+        let taps = transform_weights(&square.map(|line| line.map(|w| [w; NR])));
         let at = |i: usize, j: usize| {
             let each = |y: usize, x: usize| WEIGHTS[i][y] * square[y][x] * WEIGHTS[j][x];
-            (0..9).map(|k| each(k / 3, k % 3)).sum::<i32>()
+            (0..9).map(|k| each(k / 3, k % 3)).sum::<i16>()
         };
         for (tap, &got) in taps.iter().enumerate() {
-            assert_eq!(i32::from(got), at(tap / 4, tap % 4), "{tap}");
+            assert_eq!(got, [at(tap / 4, tap % 4); NR], "{tap}");
         }
     }
 }
