@@ -170,5 +170,14 @@ fn flags_that_contradict_are_refused() {
     let model = dir.join("model.gguf");
     run(&["--calibrate", &text, "--save-imatrix", model.to_str().unwrap(), "--force"])
         .fails(2, &["input"]);
+    let out = dir.join("out.gguf");
+    run(&["--calibrate", &text, "--save-imatrix", out.to_str().unwrap()]).fails(2, &["FB-2101"]);
+    fs::write(dir.join("x.gguf"), b"precious").unwrap();
+    let there = dir.join("x.gguf");
+    for rounding in ["calibrated", "nearest"] {
+        let save = ["--save-imatrix", there.to_str().unwrap(), "--rounding", rounding];
+        run(&[&["--calibrate", text.as_str()][..], &save].concat()).fails(2, &["exists"]);
+    }
+    fs::remove_file(there).unwrap();
     assert_eq!(names(dir), ["model.gguf"]);
 }

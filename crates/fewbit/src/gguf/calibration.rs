@@ -47,6 +47,12 @@ impl TextCalibration {
         TextCalibration { data, context: 0, rounding, save_importance: None }
     }
 
+    /// The file's name, with the range.
+    pub(super) fn name(&self) -> String {
+        let name = Path::new(&self.data).file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
     /// The tokens of each window.
     ///
     /// # Errors

@@ -61,11 +61,7 @@ pub(super) fn run(
     let windows = text.windows(&model)?;
     let walk = calibration::walk(&model, job.threads)?;
     let fingerprint = fingerprint(job, text, &plan.source, &windows)?;
-    if let Some(path) = &text.save_importance {
-        // The output stands for itself: it is no input yet.
-        let inputs = options.inputs.iter().cloned().chain([out.to_path_buf()]).collect();
-        check_destination(path, &OutputOptions { inputs, ..options.clone() })?;
-    }
+    check_importance(text, &options, (out, force))?;
     memory::check(job, memory::needed(&plan.source, model.decoder()?, &windows))?;
     let journal = open(out, force, &fingerprint)?;
     // The journal holds about as much as the output.
@@ -85,6 +81,24 @@ pub(super) fn run(
     }
     journal.remove()?;
     Ok(GgufReport { resumed_layers, ..plan.report(&losses, start) })
+}
+
+/// Checks where the importance matrix goes. One that a killed run of this job has written may be
+/// there.
+fn check_importance(
+    text: &TextCalibration,
+    options: &OutputOptions,
+    (out, force): (&Path, bool),
+) -> Result<()> {
+    let Some(path) = &text.save_importance else { return Ok(()) };
+    if path == out {
+        let error = Error::usage("the importance matrix would replace the output");
+        return Err(error.code("FB-2101").hint("choose another name for one of them"));
+    }
+    // The output is no input yet, but must not be both.
+    let inputs = options.inputs.iter().cloned().chain([out.to_path_buf()]).collect();
+    let keep_existing = !force && !super::journal::folder(out).exists();
+    check_destination(path, &OutputOptions { inputs, keep_existing, ..options.clone() })
 }
 
 /// Opens the journal. An output that exists must be that of this very job, or be replaced.
@@ -131,10 +145,10 @@ fn fingerprint(
         window.iter().for_each(|token| hash.update(token.to_le_bytes()));
     }
     let mut lines = format!(
-        "fewbit {} algorithm {ALGORITHM}\ntype {}\nrounding {:?}\n",
+        "fewbit {} algorithm {ALGORITHM}\ntype {}\ntext {:?}\n",
         env!("CARGO_PKG_VERSION"),
         job.file_type.name(),
-        text.rounding,
+        text.name(),
     );
     for path in source.paths() {
         let meta = std::fs::metadata(&path).map_err(|e| Error::resource(e.to_string()))?;

@@ -103,8 +103,7 @@ impl Source {
         metadata.set("general.file_type", job.file_type.id());
         metadata.set("general.quantization_version", QUANTIZATION_VERSION);
         if let Some(calibration) = &job.calibration {
-            let data = Path::new(&calibration.data).file_name().unwrap_or_default();
-            metadata.set("quantize.imatrix.dataset", data.to_string_lossy().as_ref());
+            metadata.set("quantize.imatrix.dataset", calibration.name().as_str());
         }
         if let Some(name) = job.importance.as_ref().and_then(|path| path.file_name()) {
             metadata.set("quantize.imatrix.file", name.to_string_lossy().as_ref());
