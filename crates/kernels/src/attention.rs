@@ -9,6 +9,9 @@ use crate::{Ctx, Job};
 /// Keys, or elements of a value, that one register block holds.
 const LANES: usize = 16;
 
+/// Queries whose sums run side by side.
+const ROWS: usize = 4;
+
 /// `scores[i][j] = sum over d of q[i][d] * keys[j][d]` for `rows` queries and `count` keys of
 /// `size` numbers each; `dims` is `(rows, size, count)`. `scores` has rows of `count`.
 ///
@@ -60,18 +63,53 @@ impl Job for Scores<'_> {
                 let key = &self.keys.data[(first + lane) * self.keys.stride..][..size];
                 block.iter_mut().zip(key).for_each(|(b, &k)| b[lane] = k);
             }
-            for row in 0..rows {
-                let q = &self.q.data[row * self.q.stride..][..size];
-                let mut sums = [0f32; LANES];
-                for (&q, keys) in q.iter().zip(&block) {
-                    for (sum, &key) in sums.iter_mut().zip(keys) {
-                        *sum = q.mul_add(key, *sum);
-                    }
+            let at = |row: usize| &self.q.data[row * self.q.stride..][..size];
+            let mut row = 0;
+            while row + ROWS <= rows {
+                let q: [&[f32]; ROWS] = std::array::from_fn(|r| at(row + r));
+                for (r, sums) in dot(&block, q).iter().enumerate() {
+                    self.scores[(row + r) * count + first..][..lanes]
+                        .copy_from_slice(&sums[..lanes]);
                 }
+                row += ROWS;
+            }
+            for row in row..rows {
+                let [sums] = dot(&block, [at(row)]);
                 self.scores[row * count + first..][..lanes].copy_from_slice(&sums[..lanes]);
             }
         }
     }
+}
+
+/// Products of `R` queries with a block of keys; their sums run side by side.
+#[inline(always)]
+fn dot<const R: usize>(keys: &[[f32; LANES]], q: [&[f32]; R]) -> [[f32; LANES]; R] {
+    let mut sums = [[0f32; LANES]; R];
+    for (d, keys) in keys.iter().enumerate() {
+        for (sums, q) in sums.iter_mut().zip(q) {
+            let q = q[d];
+            for (sum, &key) in sums.iter_mut().zip(keys) {
+                *sum = q.mul_add(key, *sum);
+            }
+        }
+    }
+    sums
+}
+
+/// Sums of the first `LANES` elements of values that lie `stride` apart, by `R` rows of weights.
+#[inline(always)]
+fn mix<const R: usize>(values: &[f32], stride: usize, weights: [&[f32]; R]) -> [[f32; LANES]; R] {
+    let mut sums = [[0f32; LANES]; R];
+    for (j, values) in values.chunks(stride).enumerate().take(weights[0].len()) {
+        let values = &values[..LANES];
+        for (sums, weights) in sums.iter_mut().zip(weights) {
+            let weight = weights[j];
+            for (sum, &value) in sums.iter_mut().zip(values) {
+                *sum = weight.mul_add(value, *sum);
+            }
+        }
+    }
+    sums
 }
 
 struct Weigh<'a> {
@@ -84,30 +122,50 @@ struct Weigh<'a> {
 impl Job for Weigh<'_> {
     type Output = ();
     #[inline(always)]
-    fn run(self) {
-        let (rows, count, size) = self.dims;
-        for row in 0..rows {
-            let weights = &self.weights[row * count..][..count];
-            let out = &mut self.out[row * size..][..size];
-            let mut first = 0;
-            while first + 2 * LANES <= size {
-                let mut sums = [0f32; 2 * LANES];
-                for (j, &w) in weights.iter().enumerate() {
-                    let values = &self.values.data[j * self.values.stride + first..][..2 * LANES];
-                    for (sum, &value) in sums.iter_mut().zip(values) {
-                        *sum = w.mul_add(value, *sum);
-                    }
-                }
-                out[first..first + 2 * LANES].copy_from_slice(&sums);
-                first += 2 * LANES;
+    fn run(mut self) {
+        let (rows, ..) = self.dims;
+        let mut row = 0;
+        while row + ROWS <= rows {
+            self.rows::<ROWS>(row);
+            row += ROWS;
+        }
+        for row in row..rows {
+            self.rows::<1>(row);
+        }
+    }
+}
+
+impl Weigh<'_> {
+    /// `R` rows of the output, from `row` on.
+    #[inline(always)]
+    fn rows<const R: usize>(&mut self, row: usize) {
+        let (_, count, size) = self.dims;
+        let weights: [&[f32]; R] =
+            std::array::from_fn(|r| &self.weights[(row + r) * count..][..count]);
+        let mut first = 0;
+        while first + LANES <= size {
+            let sums =
+                mix(self.values.data.get(first..).unwrap_or(&[]), self.values.stride, weights);
+            for (r, sums) in sums.iter().enumerate() {
+                self.out[(row + r) * size + first..][..LANES].copy_from_slice(sums);
             }
-            let rest = &mut out[first..];
-            rest.fill(0.0);
-            for (j, &w) in weights.iter().enumerate() {
-                let values = &self.values.data[j * self.values.stride + first..][..rest.len()];
-                for (sum, &value) in rest.iter_mut().zip(values) {
-                    *sum = w.mul_add(value, *sum);
-                }
+            first += LANES;
+        }
+        for r in row..row + R {
+            self.rest(r, first);
+        }
+    }
+
+    /// The elements of one row that fill no block.
+    #[inline(always)]
+    fn rest(&mut self, row: usize, first: usize) {
+        let (_, count, size) = self.dims;
+        let rest = &mut self.out[row * size..][first..size];
+        rest.fill(0.0);
+        for (j, &w) in self.weights[row * count..][..count].iter().enumerate() {
+            let values = &self.values.data[j * self.values.stride + first..][..rest.len()];
+            for (sum, &value) in rest.iter_mut().zip(values) {
+                *sum = w.mul_add(value, *sum);
             }
         }
     }
@@ -130,7 +188,7 @@ mod tests {
 
     #[test]
     fn few_queries_give_the_bits_of_the_matrix_product() {
-        for (rows, size, count) in [(1, 64, 100), (3, 20, 16), (2, 33, 5), (1, 1, 1)] {
+        for (rows, size, count) in [(1, 64, 100), (3, 20, 16), (2, 33, 5), (1, 1, 1), (9, 64, 50)] {
             let (q, q_stride) = spread(rows, size, 1);
             let (keys, k_stride) = spread(count, size, 2);
             let packed =
@@ -152,7 +210,7 @@ mod tests {
 
     #[test]
     fn weighed_values_give_the_bits_of_the_matrix_product() {
-        for (rows, count, size) in [(1, 100, 64), (3, 16, 20), (2, 5, 33), (1, 1, 1)] {
+        for (rows, count, size) in [(1, 100, 64), (3, 16, 20), (2, 5, 33), (1, 1, 1), (9, 50, 72)] {
             let weights = numbers(rows * count, 3, 1.0);
             let (values, stride) = spread(count, size, 4);
             let packed = PackedF32::new(count, size, &dense(&values, stride, count, size));

@@ -3,6 +3,7 @@
 use crate::eval::EvalCtx;
 use crate::ops::broadcast::{broadcast_shapes, broadcast_strides};
 use fewbit_core::{DType, Error, Result, Tensor};
+use std::ops::Range;
 
 /// The terms of one attention, combined row by row.
 pub(super) struct Bias {
@@ -43,6 +44,17 @@ impl Bias {
         }
     }
 
+    /// Keys beyond which every key is hidden from every query of a block; `None` where nothing is
+    /// known, or a row sees no key at all and becomes NaN.
+    pub fn reach_of(&self, batch: usize, rows: &Range<usize>) -> Option<usize> {
+        let causal = self.causal.map(|past| past.saturating_add(rows.end));
+        let mask = self.mask.as_ref().and_then(|mask| mask.reach_of(batch, rows));
+        match (causal, mask) {
+            (Some(causal), Some(mask)) => Some(causal.min(mask)),
+            (causal, mask) => causal.or(mask),
+        }
+    }
+
     /// Adds the terms to one row of scores.
     pub fn add_to(&self, scores: &mut [f32], [batch, head, row]: [usize; 3]) {
         if let Some(mask) = &self.mask {
@@ -80,6 +92,21 @@ impl Mask {
         }
         let strides = broadcast_strides(front, &shape[..3]);
         Ok(Mask { values, strides, len })
+    }
+
+    /// As [`Bias::reach_of`], for a mask that is the same for all heads.
+    fn reach_of(&self, batch: usize, rows: &Range<usize>) -> Option<usize> {
+        let [of_batch, of_head, of_row] = self.strides[..] else { return None };
+        if of_head != 0 {
+            return None;
+        }
+        let mut reach = 0;
+        for row in rows.clone() {
+            let values = &self.values[(batch * of_batch + row * of_row) * self.len..][..self.len];
+            let last = values.iter().rposition(|&v| v != f32::NEG_INFINITY)?;
+            reach = reach.max(last + 1);
+        }
+        Some(reach)
     }
 
     /// Keys behind the end of the mask are hidden.

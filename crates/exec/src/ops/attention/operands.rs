@@ -17,9 +17,14 @@ pub(super) enum Operands<'a> {
 }
 
 impl<'a> Operands<'a> {
-    /// For `queries` queries of all heads of the group together.
-    pub fn new(of: &'a Attention, batch: usize, group: usize, queries: usize) -> Operands<'a> {
-        let (reach, size) = (of.reach, [of.keys.heads.size, of.values.heads.size]);
+    /// The first `reach` keys, for `queries` queries of all heads of the group together.
+    pub fn new(
+        of: &'a Attention,
+        [batch, group]: [usize; 2],
+        queries: usize,
+        reach: usize,
+    ) -> Operands<'a> {
+        let size = [of.keys.heads.size, of.values.heads.size];
         if queries < WORTH_PACKING || size.contains(&0) || reach == 0 {
             let (keys, values) = (of.keys.head(batch, group), of.values.head(batch, group));
             return Operands::Plain { keys, values, size, reach };
@@ -29,6 +34,14 @@ impl<'a> Operands<'a> {
         Operands::Packed {
             keys: PackedF32::new_transposed(size[0], reach, &keys),
             values: PackedF32::new(reach, size[1], &values),
+        }
+    }
+
+    /// Keys that are looked at.
+    pub fn reach(&self) -> usize {
+        match self {
+            Operands::Plain { reach, .. } => *reach,
+            Operands::Packed { keys, .. } => keys.n(),
         }
     }
 

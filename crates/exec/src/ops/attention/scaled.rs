@@ -54,6 +54,9 @@ fn eval(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
     attend(ctx)
 }
 
+/// Queries that are looked at together: their scores fit the caches.
+const QUERIES: usize = 128;
+
 /// The stages that `qk_matmul_output_mode` can ask for.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Stage {
@@ -189,45 +192,97 @@ impl Attention<'_> {
         tasks.into_iter().try_for_each(|task| task.result)
     }
 
-    /// All queries of one group.
+    /// All queries of one group, block by block: with a causal mask a block of queries sees no
+    /// key behind its last row.
     fn group(&self, ctx: &Ctx, index: usize, task: &mut Task) {
         let (groups, rows) = (self.keys.heads.count, self.q.heads.rows);
         let (batch, group) = (index / groups, index % groups);
         let heads = self.q.heads.count / groups;
-        let operands = Operands::new(self, batch, group, rows * heads);
-        let (of_y, of_shown) = (task.out.len() / heads, task.shown.len() / heads);
-        let mut scores = vec![0.0; rows * self.reach];
-        let mut weights = vec![0.0; rows * self.reach];
-        for h in 0..heads {
-            let head = group * heads + h;
-            let mut seen = Seen(self.shown, &mut task.shown[h * of_shown..][..of_shown]);
-            if rows > 0 && self.reach > 0 {
-                operands.scores(ctx, self.q.head(batch, head), rows, &mut scores);
-                self.bias_rows([batch, head], &mut scores, &mut seen);
-                softmax_f32(*ctx, &scores, self.reach, &mut weights);
-                seen.keep(Stage::Softmax, &weights);
+        let step = if self.shown.is_some() { rows.max(1) } else { QUERIES };
+        let mut buffers = [Vec::new(), Vec::new()];
+        for first in (0..rows).step_by(step) {
+            let block = first..rows.min(first + step);
+            let reach = self.bias.reach_of(batch, &block).map_or(self.reach, |r| r.min(self.reach));
+            let operands = Operands::new(self, [batch, group], block.len() * heads, reach);
+            // Single queries of neighbouring heads lie as rows of one matrix.
+            let (blocks, count) = if rows == 1 { (1, heads) } else { (heads, block.len()) };
+            for h in 0..blocks {
+                let (first, across) = (block.start, rows == 1);
+                let head = group * heads + h;
+                let queries = Queries { batch, head, first, count, across };
+                self.answer(ctx, &operands, queries, (h, first), task, &mut buffers);
             }
-            let out = &mut task.out[h * of_y..][..of_y];
-            out.fill(0.0);
-            if !out.is_empty() && self.reach > 0 {
-                operands.weigh(ctx, &weights, rows, out);
-            }
+        }
+    }
+
+    /// Queries that are rows of one matrix.
+    fn answer(
+        &self,
+        ctx: &Ctx,
+        operands: &Operands,
+        queries: Queries,
+        (h, first): (usize, usize),
+        task: &mut Task,
+        [scores, weights]: &mut [Vec<f32>; 2],
+    ) {
+        let (rows, count, reach) = (self.q.heads.rows, queries.count, operands.reach());
+        let size = self.values.heads.size;
+        let of_shown = self.shown.map_or(0, |_| self.keys.heads.rows);
+        let at = h * rows + first;
+        let mut seen = Seen(self.shown, &mut task.shown[at * of_shown..][..count * of_shown]);
+        let out = &mut task.out[at * size..][..count * size];
+        out.fill(0.0);
+        if reach == 0 {
+            return;
+        }
+        scores.resize(count * reach, 0.0);
+        weights.resize(count * reach, 0.0);
+        let mut q = self.q.head(queries.batch, queries.head);
+        q.data = &q.data[first * q.stride..];
+        if queries.across {
+            q.stride = self.q.heads.size;
+        }
+        operands.scores(ctx, q, count, scores);
+        self.bias_rows(&queries, reach, scores, &mut seen);
+        softmax_f32(*ctx, scores, reach, weights);
+        seen.keep(Stage::Softmax, weights);
+        if !out.is_empty() {
+            operands.weigh(ctx, weights, count, out);
         }
     }
 
     /// Scale, cap and mask. A row that is hidden as a whole becomes NaN later, as in the
     /// specification's own expansion.
-    fn bias_rows(&self, [batch, head]: [usize; 2], scores: &mut [f32], seen: &mut Seen) {
+    fn bias_rows(&self, queries: &Queries, reach: usize, scores: &mut [f32], seen: &mut Seen) {
         scores.iter_mut().for_each(|s| *s *= self.scale);
         seen.keep(Stage::Product, scores);
         if self.softcap > 0.0 {
             scores.iter_mut().for_each(|s| *s = self.softcap * math::tanh(*s / self.softcap));
         }
         seen.keep(Stage::Capped, scores);
-        for (row, scores) in scores.chunks_exact_mut(self.reach).enumerate() {
-            self.bias.add_to(scores, [batch, head, row]);
+        for (row, scores) in scores.chunks_exact_mut(reach).enumerate() {
+            self.bias.add_to(scores, queries.at(row));
         }
         seen.keep(Stage::Biased, scores);
+    }
+}
+
+/// Queries of one head, or single queries of neighbouring heads.
+struct Queries {
+    batch: usize,
+    head: usize,
+    first: usize,
+    count: usize,
+    across: bool,
+}
+
+impl Queries {
+    /// Sample, head and position of a row.
+    fn at(&self, row: usize) -> [usize; 3] {
+        match self.across {
+            true => [self.batch, self.head + row, self.first],
+            false => [self.batch, self.head, self.first + row],
+        }
     }
 }
 
