@@ -13,6 +13,7 @@ use fewbit_kernels::gemm::Matrix;
 use fewbit_kernels::softmax::softmax_f32;
 use fewbit_kernels::{Ctx, math};
 use std::borrow::Cow;
+use std::ops::Range;
 
 pub(super) const DEF: OpDef = OpDef::new("Attention", infer, eval).since(23);
 
@@ -202,7 +203,7 @@ impl Attention<'_> {
         let mut buffers = [Vec::new(), Vec::new()];
         for first in (0..rows).step_by(step) {
             let block = first..rows.min(first + step);
-            let reach = self.bias.reach_of(batch, &block).map_or(self.reach, |r| r.min(self.reach));
+            let reach = self.reach_of(batch, &block);
             let operands = Operands::new(self, [batch, group], block.len() * heads, reach);
             // Single queries of neighbouring heads lie as rows of one matrix.
             let (blocks, count) = if rows == 1 { (1, heads) } else { (heads, block.len()) };
@@ -213,6 +214,15 @@ impl Attention<'_> {
                 self.answer(ctx, &operands, queries, (h, first), task, &mut buffers);
             }
         }
+    }
+
+    /// Keys that a block of queries looks at; all of them where their scores are shown.
+    fn reach_of(&self, batch: usize, block: &Range<usize>) -> usize {
+        let reach = match self.shown {
+            None => self.bias.reach_of(batch, block),
+            Some(_) => None,
+        };
+        reach.map_or(self.reach, |reach| reach.min(self.reach))
     }
 
     /// Queries that are rows of one matrix.
