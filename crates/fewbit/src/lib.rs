@@ -43,6 +43,7 @@ mod compare;
 mod data;
 mod estimate;
 mod evaluate;
+mod folder;
 mod gguf;
 mod inputs;
 mod inspect;
@@ -80,6 +81,7 @@ pub use fewbit_quant::{
     Calibration, Method, Plan, Progress, Recipe, Sample, Samples, Selector, Silent, Target, Task,
     report::{Latency, Report, Verdict},
 };
+pub use folder::{FolderJob, FolderType};
 pub use gguf::{GgufJob, GgufReport, Rounding, TensorLine, TextCalibration};
 pub use inputs::{named_inputs, read_input, read_inputs_npz};
 pub use inspect::{Inspection, inspect};

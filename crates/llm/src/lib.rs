@@ -32,5 +32,7 @@ pub use embed::Embedder;
 pub use generate::{Finish, Generation, Generator, GeneratorOptions, Speed};
 pub use model::LanguageModel;
 pub use sample::{Sampler, Sampling};
-pub use source::{Checkpoint, Pooling, Settings, TensorNames, Weight, Weights, is_language_model};
+pub use source::{
+    Checkpoint, Coded, Pooling, Settings, TensorNames, Weight, Weights, is_language_model,
+};
 pub use tokenizer::{TextStream, Tokenizer};

@@ -57,7 +57,7 @@ impl TextCalibration {
     ///
     /// # Errors
     /// When the data is no text, or too short.
-    pub(super) fn windows(&self, model: &LanguageModel) -> Result<Vec<Vec<u32>>> {
+    pub(crate) fn windows(&self, model: &LanguageModel) -> Result<Vec<Vec<u32>>> {
         let corpus = Corpus::open(&self.data)?;
         let mut windows = match &corpus.kind {
             CorpusKind::Text(text) => Windows::of_text(model, text, self.context)?,

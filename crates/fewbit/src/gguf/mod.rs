@@ -370,11 +370,11 @@ fn retyped(infos: &[TensorInfo], targets: &[Target]) -> Vec<TensorInfo> {
 }
 
 /// The instruction set for encoding.
-fn isa() -> Isa {
+pub(crate) fn isa() -> Isa {
     Isa::from_env().unwrap_or_else(|_| Isa::best())
 }
 
 /// Threads that a pool of `threads` has at most; 0 means all.
-fn lanes(pool: &Pool) -> usize {
+pub(crate) fn lanes(pool: &Pool) -> usize {
     pool.threads().clamp(1, cores().max(1) * 4)
 }

@@ -307,6 +307,6 @@ impl Rounding<'_> {
         let ty = self.plan.targets[index].ty;
         let (rows, row) = (info.rows(), ty.row_bytes(info.row_elements())?);
         let tensor = Tensor::from_bytes(DType::U8, vec![rows, row], shared(done.bytes.clone()))?;
-        Ok(Weight { tensor, block: Some(ty), shape: info.shape.clone(), transposed: false })
+        Ok(Weight { block: Some(ty), shape: info.shape.clone(), ..Weight::plain(tensor) })
     }
 }

@@ -118,6 +118,11 @@ impl Tensors<'_> {
     fn piece(&self, name: &str, weight: Weight) -> Result<Piece> {
         let gguf = self.checkpoint.architecture.gguf;
         let (_, heads) = shape(self.model.network());
+        if weight.coded.is_some() {
+            return Err(Error::unsupported("codes of another format have no type in GGUF")
+                .code("FB-4715")
+                .hint("take the float model"));
+        }
         let mut shape = weight.shape.clone();
         let mut order = match rotated_head(gguf, name, heads) {
             Some(head) if !head.is_multiple_of(2) || !shape[0].is_multiple_of(head) => {
@@ -187,14 +192,15 @@ impl Tensors<'_> {
     }
 }
 
-fn in_memory(info: TensorInfo, values: Vec<f32>) -> Piece {
+/// A small tensor that was computed.
+pub(super) fn in_memory(info: TensorInfo, values: Vec<f32>) -> Piece {
     let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
     let place = super::piece::Place::Memory(AlignedBytes::copy_of(&bytes).into());
     Piece { info, place, order: Order::Kept }
 }
 
 /// The type of GGUF for plain numbers.
-fn plain_type(dtype: DType) -> Result<BlockType> {
+pub(super) fn plain_type(dtype: DType) -> Result<BlockType> {
     match dtype {
         DType::F32 => Ok(BlockType::F32),
         DType::F16 => Ok(BlockType::F16),

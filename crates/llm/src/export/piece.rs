@@ -31,6 +31,8 @@ pub(super) enum Order {
     /// Heads of so many rows, first halves of rotated pairs before second ones (Hugging Face);
     /// wanted are pairs side by side (GGUF of Llama).
     Halves { head: usize },
+    /// The other way round.
+    Pairs { head: usize },
     /// As the columns of a matrix.
     Columns,
 }
@@ -43,6 +45,10 @@ impl Order {
             Order::Halves { head } => {
                 let (first, at) = (row - row % head, row % head);
                 first + (at % 2) * (head / 2) + at / 2
+            }
+            Order::Pairs { head } => {
+                let (first, at) = (row - row % head, row % head);
+                first + at % (head / 2) * 2 + at / (head / 2)
             }
         }
     }
@@ -149,9 +155,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn halves_become_pairs() {
-        let there = Order::Halves { head: 6 };
+    fn orders_undo_each_other() {
+        let (there, back) = (Order::Halves { head: 6 }, Order::Pairs { head: 6 });
         let stored: Vec<usize> = (0..12).map(|row| there.stored_row(row)).collect();
         assert_eq!(stored, [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]);
+        assert!((0..12).all(|row| there.stored_row(back.stored_row(row)) == row));
     }
 }

@@ -138,7 +138,9 @@ impl Vocabulary<'_> {
             let id = u32::try_from(id).map_err(|_| Error::internal("too many tokens"))?;
             let (text, kind) = match (self.tokenizer.spelling(id), added.get(&id)) {
                 (None, _) => (format!("[PAD{id}]"), kind::UNUSED),
-                (Some(text), _) if unknown == Some(id) => (text, kind::UNKNOWN),
+                (Some(text), _) if unknown == Some(id) && model != Model::ByteLevel => {
+                    (text, kind::UNKNOWN)
+                }
                 (Some(text), Some(true)) => (text, kind::CONTROL),
                 (Some(text), Some(false)) if looks_special(&text) => (text, kind::CONTROL),
                 (Some(text), Some(false)) => (text.replace(SPACE, " "), kind::USER),

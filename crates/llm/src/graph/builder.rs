@@ -1,6 +1,6 @@
 //! Building an ONNX-operator graph node by node.
 
-use crate::source::{Weight, Weights};
+use crate::source::{Coded, Weight, Weights};
 use fewbit_core::codec::block::BlockType;
 use fewbit_core::{
     Attr, DType, Dim, Error, Graph, Node, Result, ResultExt, Tensor, ValueId, ValueType,
@@ -102,7 +102,7 @@ impl<'w> Builder<'w> {
 
     /// Whether the checkpoint has a tensor.
     pub fn has(&self, name: &str) -> Result<bool> {
-        Ok(self.weights.get(name)?.is_some())
+        self.weights.has(name)
     }
 
     /// A tensor of the checkpoint.
@@ -142,7 +142,11 @@ impl<'w> Builder<'w> {
         let weight = self.weight(&format!("{name}.weight"))?;
         let (matrix, outputs) = self.matrix(&format!("{name}.weight"), &weight, inputs)?;
         self.products.push((format!("{name}.weight"), x));
-        let x = if weight.block.is_some() { self.in_blocks(x)? } else { x };
+        let x = match weight.coded.as_ref().and_then(|coded| coded.activations) {
+            Some(dtype) => self.in_codes(x, inputs, dtype)?,
+            None if weight.block.is_some() => self.in_blocks(x)?,
+            None => x,
+        };
         let mut y = self.simple("MatMul", name.to_string(), &[x, matrix])?;
         let bias = format!("{name}.bias");
         if self.has(&bias)? {
@@ -188,6 +192,45 @@ impl<'w> Builder<'w> {
         self.blocks("DequantizeBlocks", &numbers, blocks, BlockType::Q8_0)
     }
 
+    /// `x` as products take it whose inputs are quantized with a scale for each token: to codes of
+    /// 8 bits, and back.
+    fn in_codes(&mut self, x: ValueId, width: usize, dtype: DType) -> Result<ValueId> {
+        let name = self.graph.name_of(x).to_string();
+        let numbers = format!("{name}.from_codes");
+        if let Some(id) = self.graph.find_value(&numbers) {
+            return Ok(id);
+        }
+        // Half the range of the codes, as compressed-tensors counts it.
+        let half = if dtype == DType::I8 { 127.5 } else { 448.0 };
+        let part = |part: &str| format!("{name}.token_{part}");
+        let sizes = self.simple("Abs", part("sizes"), &[x])?;
+        let axes = self.integers("last_axis", &[-1])?;
+        let largest = self.op(Node::new("ReduceMax", part("largest"), &[sizes, axes], &[]))?;
+        let half = self.number(&format!("half_of_{dtype}"), half)?;
+        let scale = self.simple("Div", part("quotient"), &[largest, half])?;
+        let least = self.number("least_scale", f32::EPSILON)?;
+        let scale = self.simple("Max", part("scale"), &[scale, least])?;
+        let with = |node: Node| {
+            node.with("axis", Attr::Int(-1)).with("block_size", Attr::Int(width as i64))
+        };
+        let quantize = with(Node::new("QuantizeLinear", part("codes"), &[x, scale], &[]));
+        let dtype = Attr::Int(i64::from(dtype.to_onnx()));
+        let codes = self.op(quantize.with("output_dtype", dtype))?;
+        self.op(with(Node::new("DequantizeLinear", numbers, &[codes, scale], &[])))
+    }
+
+    /// Numbers of a matrix `[outputs, inputs]` in codes.
+    fn decoded(&mut self, name: &str, codes: ValueId, coded: &Coded) -> Result<ValueId> {
+        let mut inputs = vec![codes];
+        inputs.push(self.constant(&format!("{name}.scales"), || Ok(coded.scales.clone()))?);
+        if let Some(zeros) = &coded.zeros {
+            inputs.push(self.constant(&format!("{name}.zeros"), || Ok(zeros.clone()))?);
+        }
+        let node = Node::new("DequantizeLinear", name, &inputs, &[]);
+        let node = node.with("axis", Attr::Int(1));
+        self.op(node.with("block_size", Attr::Int(coded.group as i64)))
+    }
+
     fn blocks(&mut self, op: &str, name: &str, x: ValueId, block: BlockType) -> Result<ValueId> {
         let node = Node { domain: FEWBIT.to_string(), ..Node::new(op, name, &[x], &[]) };
         self.op(node.with("type", Attr::String(block.name().into())))
@@ -202,7 +245,8 @@ impl<'w> Builder<'w> {
     /// Rows of a table at integer positions, `[..., width]` in `f32`.
     pub fn rows(&mut self, name: &str, ids: ValueId, width: usize) -> Result<ValueId> {
         let weight = self.weight(name)?;
-        if weight.shape.len() != 2 || weight.shape[1] != width || weight.transposed {
+        let plain = weight.coded.is_none() && !weight.transposed;
+        if weight.shape.len() != 2 || weight.shape[1] != width || !plain {
             let what = format!("shape {:?} for rows of {width} numbers", weight.shape);
             return Err(Error::bad_input(what).code("FB-3702").at(format!("tensor `{name}`")));
         }
@@ -212,6 +256,9 @@ impl<'w> Builder<'w> {
     }
 
     fn as_numbers(&mut self, name: &str, stored: ValueId, weight: &Weight) -> Result<ValueId> {
+        if let Some(coded) = &weight.coded {
+            return self.decoded(name, stored, coded);
+        }
         match (weight.block, weight.tensor.dtype()) {
             (Some(block), _) => self.blocks("DequantizeBlocks", name, stored, block),
             (None, DType::F32) => Ok(stored),

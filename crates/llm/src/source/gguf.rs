@@ -219,5 +219,6 @@ fn weight(stored: &GgufTensor) -> Result<Weight> {
         block: Some(stored.ty),
         shape: stored.shape.clone(),
         transposed: false,
+        coded: None,
     })
 }

@@ -1,11 +1,12 @@
 //! Folders in the layout of Hugging Face: `config.json`, safetensors, `tokenizer.json`.
 
+use super::coded::Method;
 use super::{Checkpoint, Pooling, Settings, Weight, Weights};
 use crate::arch::{self, Architecture};
 use crate::tokenizer::Tokenizer;
-use fewbit_core::{Error, Result, ResultExt};
+use fewbit_core::{Error, Result, ResultExt, Tensor};
 use fewbit_formats::mmap::{InputFile, shown};
-use fewbit_formats::safetensors::{self, SafetensorsFile};
+use fewbit_formats::safetensors::{self, SafetensorsFile, StoredTensor};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -21,7 +22,8 @@ pub(super) fn open(folder: &Path) -> Result<Checkpoint> {
     let tensors = safetensors::read(folder)?;
     files.extend(tensors.files().iter().map(|file| file.path().to_path_buf()));
     let tokenizer = tokenizer(folder, &settings, &mut files)?;
-    let weights = Stored::new(tensors, architecture).at(|| shown(folder))?;
+    let method = Method::of(&settings).at(|| shown(&folder.join("config.json")))?;
+    let weights = Stored::new(tensors, architecture, method).at(|| shown(folder))?;
     Ok(Checkpoint {
         path: folder.to_path_buf(),
         architecture,
@@ -120,10 +122,15 @@ struct Stored {
     tensors: SafetensorsFile,
     architecture: &'static Architecture,
     root: &'static str,
+    method: Option<Method>,
 }
 
 impl Stored {
-    fn new(tensors: SafetensorsFile, architecture: &'static Architecture) -> Result<Stored> {
+    fn new(
+        tensors: SafetensorsFile,
+        architecture: &'static Architecture,
+        method: Option<Method>,
+    ) -> Result<Stored> {
         let names = architecture.tensors;
         let fits = |root: &&&str| {
             let table = names.stored(root, "token_embd.weight");
@@ -135,7 +142,15 @@ impl Stored {
                 .code("FB-3701")
                 .hint("check that config.json and the safetensors are of one model"));
         };
-        Ok(Stored { root, tensors, architecture })
+        Ok(Stored { root, tensors, architecture, method })
+    }
+}
+
+impl Stored {
+    /// Codes are stored as `[outputs, inputs]` whatever the plain matrices are.
+    fn oriented(&self, name: &str, weight: Weight) -> Weight {
+        let transposed = self.architecture.tensors.is_transposed(name) && weight.coded.is_none();
+        Weight { transposed, ..weight }
     }
 }
 
@@ -143,9 +158,23 @@ impl Weights for Stored {
     fn get(&self, name: &str) -> Result<Option<Weight>> {
         let names = self.architecture.tensors;
         let Some(stored) = names.stored(self.root, name) else { return Ok(None) };
+        if let (Some(method), Some(layer)) = (&self.method, stored.strip_suffix(".weight")) {
+            let weight = method.weight(&self.tensors, layer).at(|| format!("layer `{layer}`"))?;
+            return Ok(weight.map(|weight| self.oriented(name, weight)));
+        }
         let Some(tensor) = self.tensors.get(&stored) else { return Ok(None) };
         let weight = Weight::plain(tensor.to_tensor().at(|| format!("tensor `{stored}`"))?);
-        Ok(Some(Weight { transposed: names.is_transposed(name), ..weight }))
+        Ok(Some(self.oriented(name, weight)))
+    }
+
+    fn has(&self, name: &str) -> Result<bool> {
+        let stored = self.architecture.tensors.stored(self.root, name);
+        Ok(stored.is_some_and(|stored| {
+            let layer = stored.strip_suffix(".weight");
+            let coded = self.method.as_ref().zip(layer);
+            coded.is_some_and(|(method, layer)| method.has(&self.tensors, layer))
+                || self.tensors.get(&stored).is_some()
+        }))
     }
 
     fn stored_name(&self, name: &str) -> String {
@@ -155,6 +184,10 @@ impl Weights for Stored {
 
     fn stored_names(&self) -> Vec<String> {
         self.tensors.tensors().iter().map(|tensor| tensor.name.clone()).collect()
+    }
+
+    fn stored(&self, name: &str) -> Result<Option<Tensor>> {
+        self.tensors.get(name).map(StoredTensor::to_tensor).transpose()
     }
 
     fn files(&self) -> &[InputFile] {

@@ -3,11 +3,13 @@
 //! Tensors have the names of GGUF (`blk.0.attn_q.weight`) whatever the file calls them, settings
 //! the names of `config.json` (`hidden_size`).
 
+mod coded;
 mod gguf;
 pub(crate) mod hugging_face;
 pub(crate) mod names;
 mod settings;
 
+pub use coded::Coded;
 pub use names::TensorNames;
 pub use settings::Settings;
 
@@ -29,13 +31,15 @@ pub struct Weight {
     pub shape: Vec<usize>,
     /// Whether a matrix is `[inputs, outputs]` rather than `[outputs, inputs]`.
     pub transposed: bool,
+    /// What makes numbers of the tensor where it holds codes.
+    pub coded: Option<Box<Coded>>,
 }
 
 impl Weight {
     /// A plain tensor.
     pub fn plain(tensor: Tensor) -> Weight {
         let shape = tensor.shape().to_vec();
-        Weight { tensor, block: None, shape, transposed: false }
+        Weight { tensor, block: None, shape, transposed: false, coded: None }
     }
 }
 
@@ -47,12 +51,28 @@ pub trait Weights {
     /// When its bytes contradict its shape.
     fn get(&self, name: &str) -> Result<Option<Weight>>;
 
+    /// Whether there is a tensor of that name.
+    ///
+    /// # Errors
+    /// As [`get`](Weights::get).
+    fn has(&self, name: &str) -> Result<bool> {
+        Ok(self.get(name)?.is_some())
+    }
+
     /// What the file calls a tensor, for messages.
     fn stored_name(&self, name: &str) -> String;
 
     /// What the files call all their tensors; none where that is not known.
     fn stored_names(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// A plain tensor by the name that the files call it.
+    ///
+    /// # Errors
+    /// When its bytes contradict its shape.
+    fn stored(&self, _name: &str) -> Result<Option<Tensor>> {
+        Ok(None)
     }
 
     /// The files that tensors are views of; none where they lie in memory.

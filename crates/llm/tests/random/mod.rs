@@ -71,6 +71,7 @@ fn in_blocks(blocks: Blocks, [rows, columns]: [usize; 2], values: &[f32]) -> Res
         block: Some(BlockType::Q8_0),
         shape: vec![rows, columns],
         transposed: false,
+        coded: None,
     })
 }
 

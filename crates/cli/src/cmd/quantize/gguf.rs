@@ -1,12 +1,14 @@
 //! `fewbit quantize MODEL.gguf -o OUT.gguf --type Q4_K_M`
 
-use super::Args;
+use super::{Args, folder};
 use crate::exit::Outcome;
 use crate::signals::resumable;
 use crate::ui::{Paint, Table, Ui, bytes, count, printable, seconds};
 use fewbit::formats::detect::{Format, detect};
 use fewbit::quant::algo::mix::FileType;
-use fewbit::{Error, GgufJob, GgufReport, Result, Rounding, TensorLine, TextCalibration};
+use fewbit::{
+    Error, FolderType, GgufJob, GgufReport, Result, Rounding, TensorLine, TextCalibration,
+};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -15,24 +17,27 @@ use std::path::{Path, PathBuf};
 /// Flags for GGUF files.
 #[derive(clap::Args)]
 pub struct Flags {
-    /// GGUF files: what the file becomes, such as Q4_K_M, Q8_0, IQ4_NL or F16
-    #[arg(long = "type", value_name = "NAME", value_parser = file_type)]
-    file_type: Option<FileType>,
-    /// GGUF files: an importance matrix of llama.cpp, .gguf or .dat
+    /// Language models: what the model becomes; a GGUF file: Q4_K_M, Q8_0, IQ4_NL, F16, ...; a folder of Hugging Face: W4A16, W8A16, W8A8, FP8, GPTQ-4bit, GPTQ-8bit, AWQ-4bit
+    #[arg(long = "type", value_name = "NAME", value_parser = kind)]
+    kind: Option<Kind>,
+    /// Folders of Hugging Face: columns that share a scale, 0 for a whole row [default: 128]
+    #[arg(long, value_name = "N")]
+    pub(super) group: Option<usize>,
+    /// Language models: an importance matrix of llama.cpp, .gguf or .dat
     #[arg(long, value_name = "FILE")]
-    imatrix: Option<PathBuf>,
+    pub(super) imatrix: Option<PathBuf>,
     /// GGUF files, with --calibrate: how codes are chosen
     #[arg(long, value_enum, value_name = "HOW")]
     rounding: Option<RoundingFlag>,
     /// GGUF files, with --calibrate: write the importance matrix too, for llama.cpp
     #[arg(long, value_name = "FILE")]
     save_imatrix: Option<PathBuf>,
-    /// GGUF files: fail where a tensor cannot have the type that the file type gives it
+    /// Language models: fail where a tensor cannot have the type or the group that is asked for
     #[arg(long)]
-    no_fallback: bool,
-    /// GGUF files: show type, size and predicted loss of every tensor, and write nothing
+    pub(super) no_fallback: bool,
+    /// Language models: show type, size and predicted loss of every tensor, and write nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -52,9 +57,23 @@ impl From<RoundingFlag> for Rounding {
     }
 }
 
-fn file_type(text: &str) -> Result<FileType, String> {
-    FileType::from_name(text).map_err(|e| match e.advice() {
-        Some(advice) => format!("{e}; {advice}"),
+/// What a language model becomes.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    File(FileType),
+    Folder(FolderType),
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    if let Ok(ty) = FolderType::from_name(text)
+        && ty.quantizes()
+    {
+        return Ok(Kind::Folder(ty));
+    }
+    FileType::from_name(text).map(Kind::File).map_err(|e| match e.advice() {
+        Some(advice) => {
+            format!("{e}; {advice}; W4A16, W8A16, W8A8, FP8, GPTQ-4bit, GPTQ-8bit, AWQ-4bit")
+        }
         None => e.to_string(),
     })
 }
@@ -63,7 +82,8 @@ impl Flags {
     /// Refuses these flags for other models.
     pub fn refuse(&self) -> Result<()> {
         let given = [
-            (self.file_type.is_some(), "--type"),
+            (self.kind.is_some(), "--type"),
+            (self.group.is_some(), "--group"),
             (self.imatrix.is_some(), "--imatrix"),
             (self.rounding.is_some(), "--rounding"),
             (self.save_imatrix.is_some(), "--save-imatrix"),
@@ -71,7 +91,7 @@ impl Flags {
             (self.dry_run, "--dry-run"),
         ];
         match given.iter().find(|(given, _)| *given) {
-            Some((_, flag)) => Err(Error::usage(format!("{flag} is for GGUF files"))
+            Some((_, flag)) => Err(Error::usage(format!("{flag} is for language models"))
                 .hint("ONNX models take --recipe; `fewbit plan` shows what it would do")),
             None => Ok(()),
         }
@@ -93,9 +113,18 @@ fn is_gguf(path: &Path) -> bool {
 pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
     refuse_others(args)?;
     let flags = &args.gguf;
-    let file_type = flags.file_type.ok_or_else(|| {
-        Error::usage("a GGUF file needs --type").hint("for example --type Q4_K_M, Q8_0 or IQ4_NL")
+    let kind = flags.kind.ok_or_else(|| {
+        Error::usage("a language model needs --type")
+            .hint("for example --type Q4_K_M (a GGUF file) or --type W4A16 (a folder)")
     })?;
+    let file_type = match kind {
+        Kind::Folder(ty) => return folder::run(args, ty, ui),
+        Kind::File(file_type) => file_type,
+    };
+    if flags.group.is_some() {
+        return Err(Error::usage("--group has no effect on a GGUF file")
+            .hint("the blocks of its types have fixed sizes"));
+    }
     let job = GgufJob {
         model: args.model.clone(),
         file_type,
@@ -122,7 +151,10 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
 }
 
 /// What to calibrate on, from the flags.
-fn calibration(args: &Args) -> Result<Option<TextCalibration>> {
+///
+/// # Errors
+/// When flags need a text that is not there, or exclude each other.
+pub(super) fn calibration(args: &Args) -> Result<Option<TextCalibration>> {
     let flags = &args.gguf;
     let Some(data) = &args.calibrate else {
         let given = [
@@ -154,8 +186,8 @@ fn refuse_others(args: &Args) -> Result<()> {
         (args.report.is_some(), "--report"),
     ];
     match given.iter().find(|(given, _)| *given) {
-        Some((_, flag)) => Err(Error::usage(format!("{flag} has no effect on a GGUF file")).hint(
-            "GGUF files take --type, --imatrix and --calibrate; `fewbit eval` measures them",
+        Some((_, flag)) => Err(Error::usage(format!("{flag} has no effect on a language model")).hint(
+            "language models take --type, --imatrix and --calibrate; `fewbit eval` measures them",
         )),
         None => Ok(()),
     }
@@ -189,7 +221,7 @@ pub fn show(report: &GgufReport, job: &GgufJob, every: bool, ui: &Ui) {
     ));
 }
 
-fn lines(report: &GgufReport) -> Table {
+pub(super) fn lines(report: &GgufReport) -> Table {
     let mut table = Table::new(&["tensor", "shape", "from", "to", "size", "loss", "why"]);
     for t in &report.tensors {
         let shape: Vec<String> = t.shape.iter().map(usize::to_string).collect();
@@ -211,7 +243,7 @@ fn lines(report: &GgufReport) -> Table {
 }
 
 /// Tensors, size and loss of each type.
-fn totals(report: &GgufReport) -> Table {
+pub(super) fn totals(report: &GgufReport) -> Table {
     let mut by_type: BTreeMap<&str, Vec<&TensorLine>> = BTreeMap::new();
     for tensor in &report.tensors {
         by_type.entry(tensor.to).or_default().push(tensor);

@@ -1,6 +1,7 @@
 //! `fewbit quantize MODEL -o OUT`
 
 mod choice;
+pub mod folder;
 pub mod gguf;
 pub mod summary;
 
@@ -18,8 +19,8 @@ use std::path::{Path, PathBuf};
 pub struct Args {
     /// The float model
     model: PathBuf,
-    /// Where the quantized model goes
-    #[arg(short, long, value_name = "FILE", required_unless_present = "dry_run")]
+    /// Where the quantized model goes: a file, or a folder for types of Hugging Face
+    #[arg(short, long, value_name = "PATH", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
     #[command(flatten)]
     choice: Choice,

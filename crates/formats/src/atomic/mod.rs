@@ -6,8 +6,14 @@
 //! without a commit removes its partial file; a program that ends on a signal, and so drops
 //! nothing, calls [`remove_partials`] before it exits.
 //!
+//! [`OutputFolder`] does the same for a folder with all that is in it.
+//!
 //! Stable codes: FB-2101 the output is an input, FB-2102 it exists and must be kept, FB-2103 it is
-//! no file name, FB-5301 writing failed, FB-5302 the disk has too little space.
+//! no file name, FB-2105 it is a folder that holds something else, FB-5301 writing failed, FB-5302 the disk has too little space.
+
+mod folder;
+
+pub use folder::OutputFolder;
 
 use crate::mmap::shown;
 use fewbit_core::{Error, Result, ResultExt};
@@ -29,7 +35,7 @@ fn partials() -> MutexGuard<'static, Vec<PathBuf>> {
 /// Call it from the thread that handles signals, not from the signal handler itself.
 pub fn remove_partials() {
     for partial in partials().drain(..) {
-        let _ = fs::remove_file(partial);
+        remove(&partial);
     }
 }
 
@@ -165,8 +171,14 @@ impl Drop for OutputFile {
     }
 }
 
+/// Removes a partial file or folder.
+fn remove(partial: &Path) {
+    let is_folder = fs::symlink_metadata(partial).is_ok_and(|m| m.is_dir());
+    let _ = if is_folder { fs::remove_dir_all(partial) } else { fs::remove_file(partial) };
+}
+
 fn discard(partial: &Path) {
-    let _ = fs::remove_file(partial);
+    remove(partial);
     partials().retain(|other| other != partial);
 }
 

@@ -1,0 +1,203 @@
+//! Output folders that are there whole or not at all.
+
+use super::{
+    OutputOptions, discard, failed, parent, partial_path, partials, sync_directory, write_file,
+};
+use crate::mmap::shown;
+use fewbit_core::{Error, Result, ResultExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// The file by which a folder is known to hold a model, and may be replaced.
+const MARK: &str = "config.json";
+
+/// A folder under construction beside its destination.
+///
+/// [`commit`](OutputFolder::commit) renames it; a folder of that name is replaced in one step
+/// where the file system can do that. Dropping it leaves nothing.
+#[derive(Debug)]
+pub struct OutputFolder {
+    path: PathBuf,
+    partial: PathBuf,
+}
+
+impl OutputFolder {
+    /// Checks the destination and makes the folder under a name of its own.
+    ///
+    /// # Errors
+    /// When the destination is an input or holds one, must be kept, is no folder, or is one that
+    /// holds something else than a model.
+    pub fn create(path: &Path, options: &OutputOptions) -> Result<OutputFolder> {
+        let place = || format!("output {}", shown(path));
+        check(path, options).at(place)?;
+        fs::create_dir_all(parent(path)).map_err(|e| failed("cannot make the directory", &e))?;
+        for number in 0..1000 {
+            let partial = partial_path(path, number);
+            match fs::create_dir(&partial) {
+                Ok(()) => {
+                    partials().push(partial.clone());
+                    return Ok(OutputFolder { path: path.to_path_buf(), partial });
+                }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(failed("cannot make the folder", &e)).at(place),
+            }
+        }
+        Err(Error::internal("no name is left for the partial folder"))
+    }
+
+    /// Where files go until the folder is committed.
+    pub fn work_path(&self) -> &Path {
+        &self.partial
+    }
+
+    /// Writes a small file into the folder; `name` may lead through folders within it.
+    ///
+    /// # Errors
+    /// When writing fails, or the name leads out of the folder.
+    pub fn write(&self, name: &Path, bytes: &[u8]) -> Result<u64> {
+        let inside = name.components().all(|c| matches!(c, std::path::Component::Normal(_)));
+        if !inside {
+            return Err(Error::internal(format!("{name:?} leads out of the output folder")));
+        }
+        write_file(&self.partial.join(name), bytes, &OutputOptions::default())
+    }
+
+    /// Makes the folder appear under its final name.
+    ///
+    /// # Errors
+    /// When it cannot be renamed; the destination is then as before.
+    pub fn commit(self) -> Result<()> {
+        let renamed = match self.path.exists() {
+            true => exchange(&self.partial, &self.path),
+            false => fs::rename(&self.partial, &self.path),
+        };
+        renamed
+            .map_err(|e| failed("cannot rename the finished folder", &e))
+            .at(|| format!("output {}", shown(&self.path)))?;
+        sync_directory(&self.path);
+        // What was exchanged is removed on drop.
+        Ok(())
+    }
+}
+
+impl Drop for OutputFolder {
+    fn drop(&mut self) {
+        discard(&self.partial);
+    }
+}
+
+/// Both folders change names, at once where the file system can do that.
+fn exchange(new: &Path, old: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    if renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE).is_ok() {
+        return Ok(());
+    }
+    let aside = partial_path(old, 1000);
+    fs::rename(old, &aside)?;
+    match fs::rename(new, old) {
+        Ok(()) => fs::rename(&aside, new),
+        Err(e) => {
+            fs::rename(&aside, old)?;
+            Err(e)
+        }
+    }
+}
+
+/// Checks a destination before any work is done for it.
+fn check(path: &Path, options: &OutputOptions) -> Result<()> {
+    if path.file_name().is_none() {
+        return Err(Error::usage("the output has no folder name").code("FB-2103"));
+    }
+    let Ok(existing) = fs::symlink_metadata(path) else { return Ok(()) };
+    if !existing.is_dir() {
+        return Err(Error::usage("the output is no folder, and would be replaced by one")
+            .code("FB-2103")
+            .hint("choose another name for the output"));
+    }
+    let same = |folder: &Path| {
+        fs::metadata(folder).is_ok_and(|m| (m.dev(), m.ino()) == (existing.dev(), existing.ino()))
+    };
+    if let Some(input) = options.inputs.iter().find(|input| input.ancestors().any(same)) {
+        return Err(Error::usage(format!("the output holds the input {}", shown(input)))
+            .code("FB-2101")
+            .hint("choose another name for the output"));
+    }
+    let empty = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    match (empty, options.keep_existing) {
+        (true, _) => Ok(()),
+        (false, true) => Err(Error::usage("the output exists already")
+            .code("FB-2102")
+            .hint("choose another name, or allow overwriting with --force")),
+        (false, false) if !path.join(MARK).is_file() => {
+            Err(Error::usage(format!("the output is a folder without {MARK}, and is kept"))
+                .code("FB-2105")
+                .hint("only folders that hold a model are replaced: choose another name"))
+        }
+        (false, false) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_folder_appears_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/model");
+        let folder = OutputFolder::create(&path, &OutputOptions::default()).unwrap();
+        folder.write(Path::new("sub/a"), b"a").unwrap();
+        assert!(!path.exists());
+        drop(folder);
+        assert!(names(&dir.path().join("deep")).is_empty());
+        let folder = OutputFolder::create(&path, &OutputOptions::default()).unwrap();
+        folder.write(Path::new("config.json"), b"{}").unwrap();
+        assert!(folder.write(Path::new("../x"), b"").is_err());
+        folder.commit().unwrap();
+        assert_eq!(names(&path), ["config.json"]);
+        assert_eq!(names(&dir.path().join("deep")), ["model"]);
+    }
+
+    #[test]
+    fn only_models_are_replaced_and_never_inputs() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model");
+        let create = |inputs: Vec<PathBuf>, keep_existing: bool| {
+            let options = OutputOptions { inputs, keep_existing, expected_bytes: 0 };
+            OutputFolder::create(&path, &options).map_err(|e| e.stable_code())
+        };
+        fs::create_dir(&path).unwrap();
+        assert!(create(vec![], true).is_ok());
+        fs::write(path.join("precious"), b"x").unwrap();
+        assert_eq!(create(vec![], false).unwrap_err(), "FB-2105");
+        fs::write(path.join("config.json"), b"{}").unwrap();
+        assert_eq!(create(vec![], true).unwrap_err(), "FB-2102");
+        assert_eq!(create(vec![path.join("precious")], false).unwrap_err(), "FB-2101");
+        let folder = create(vec![], false).unwrap();
+        folder.write(Path::new("config.json"), b"new").unwrap();
+        folder.commit().unwrap();
+        assert_eq!(fs::read(path.join("config.json")).unwrap(), b"new");
+        assert_eq!(
+            (names(&path), names(dir.path())),
+            (vec!["config.json".into()], vec!["model".into()])
+        );
+    }
+
+    #[test]
+    fn files_are_no_folders() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("x"), b"x").unwrap();
+        let error = OutputFolder::create(&dir.path().join("x"), &OutputOptions::default());
+        assert_eq!(error.unwrap_err().stable_code(), "FB-2103");
+    }
+}
