@@ -342,7 +342,8 @@ fn failed(what: &str, error: &io::Error) -> Error {
 mod tests {
     use super::*;
 
-    fn names(dir: &Path) -> Vec<String> {
+    /// What lies in a folder, sorted.
+    pub(super) fn names(dir: &Path) -> Vec<String> {
         let entries = fs::read_dir(dir).unwrap();
         let mut names: Vec<String> =
             entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();

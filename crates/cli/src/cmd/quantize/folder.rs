@@ -1,9 +1,9 @@
 //! `fewbit quantize MODEL -o FOLDER --type W4A16`
 
 use super::Args;
-use super::gguf::{calibration, lines, totals};
+use super::gguf::{calibration, close, lines, totals};
 use crate::exit::Outcome;
-use crate::ui::{Ui, bytes, seconds};
+use crate::ui::Ui;
 use fewbit::{Error, FolderJob, FolderType, GgufReport, Result};
 
 /// Quantizes into a folder of Hugging Face.
@@ -36,12 +36,6 @@ pub fn print(report: &GgufReport, every: bool, ui: &Ui) -> Result<()> {
         return Ok(());
     }
     ui.print(&if every { lines(report) } else { totals(report) }.render());
-    ui.line(&format!(
-        "{} of tensors become a folder of {} in {}, peak memory {}",
-        bytes(report.source_bytes),
-        bytes(report.file_bytes),
-        seconds(report.seconds),
-        bytes(fewbit::peak_rss_bytes())
-    ));
+    close(report, "folder", ui);
     Ok(())
 }

@@ -212,8 +212,13 @@ pub fn show(report: &GgufReport, job: &GgufJob, every: bool, ui: &Ui) {
         let layers = report.resumed_layers;
         ui.line(&format!("note: {layers} layers were done by a run that was interrupted"));
     }
+    close(report, "file", ui);
+}
+
+/// What the work came to; `output` names what was written.
+pub(super) fn close(report: &GgufReport, output: &str, ui: &Ui) {
     ui.line(&format!(
-        "{} of tensors become a file of {} in {}, peak memory {}",
+        "{} of tensors become a {output} of {} in {}, peak memory {}",
         bytes(report.source_bytes),
         bytes(report.file_bytes),
         seconds(report.seconds),
