@@ -4,7 +4,7 @@
 //! the mean square of the differences to the mean (two passes). With `inverse = 1 / sqrt(variance
 //! + epsilon)` the result is `fma((x - mean) inverse, gamma, beta)`.
 
-use crate::reduce::{Fold, MeanFold, Plain, SumSquareFold, lanes};
+use crate::reduce::{Fold, MeanFold, SumSquareFold, lanes};
 use crate::{Ctx, Job};
 
 /// Elements that are worth a task of their own.
@@ -93,7 +93,7 @@ fn each_row(
 /// The mean of `x` and `1 / sqrt(variance + epsilon)`; leaves the differences in `y`.
 #[inline(always)]
 fn centre(x: &[f32], y: &mut [f32], epsilon: f32) -> f32 {
-    let mean = MeanFold::finish(lanes::<MeanFold, f32>(x, 0.0, Plain), x.len(), 0.0);
+    let mean = MeanFold::finish(lanes::<MeanFold>(x, 0.0), x.len(), 0.0);
     y.iter_mut().zip(x).for_each(|(y, &x)| *y = x - mean);
     inverse_root(y, epsilon)
 }
@@ -101,7 +101,7 @@ fn centre(x: &[f32], y: &mut [f32], epsilon: f32) -> f32 {
 /// `1 / sqrt(mean of x^2 + epsilon)`.
 #[inline(always)]
 fn inverse_root(x: &[f32], epsilon: f32) -> f32 {
-    let squares = lanes::<SumSquareFold, f32>(x, 0.0, Plain);
+    let squares = lanes::<SumSquareFold>(x, 0.0);
     1.0 / (squares / x.len() as f32 + epsilon).sqrt()
 }
 

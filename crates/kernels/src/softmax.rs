@@ -1,6 +1,6 @@
 //! Softmax and log-softmax over contiguous rows.
 
-use crate::reduce::{MaxFold, Plain, SumFold, lanes};
+use crate::reduce::{MaxFold, SumFold, lanes};
 use crate::{Ctx, Job, math};
 
 /// Elements that are worth a task of their own.
@@ -52,11 +52,11 @@ impl Job for Rows<'_> {
     fn run(self) {
         let rows = self.input.chunks_exact(self.row_len);
         for (x, y) in rows.zip(self.output.chunks_exact_mut(self.row_len)) {
-            let max = lanes::<MaxFold, f32>(x, 0.0, Plain);
+            let max = lanes::<MaxFold>(x, 0.0);
             for (y, &x) in y.iter_mut().zip(x) {
                 *y = math::exp(x - max);
             }
-            let sum = lanes::<SumFold, f32>(y, 0.0, Plain);
+            let sum = lanes::<SumFold>(y, 0.0);
             if self.log {
                 let offset = math::log(sum);
                 y.iter_mut().zip(x).for_each(|(y, &x)| *y = (x - max) - offset);

@@ -7,7 +7,7 @@ use fewbit_kernels::{Ctx, Isa, Pool};
 use fewbit_quant::algo::blocks::RowEncoder;
 use fewbit_quant::algo::factor::Factor;
 use fewbit_quant::algo::gptq::{Levels, Steps, round};
-use fewbit_quant::algo::grouped::Grouped;
+use fewbit_quant::algo::grid::{Codes, Grid};
 use fewbit_quant::algo::hessian::Hessian;
 use fewbit_quant::algo::refine::refine;
 use fewbit_quant::algo::rounding::{CalibratedEncoder, encode_rows};
@@ -178,61 +178,42 @@ fn asymmetric_groups_that_do_not_divide_the_row() {
 }
 
 #[test]
-fn grouped_grids_search_their_steps_first() {
+fn grids_search_their_scales_first() {
     let pool = Pool::new(2);
     let ctx = Ctx { isa: Isa::best(), pool: &pool };
     let hessian = hessian(&pool);
     let factor = Factor::new(&hessian, 1e-3, &pool).unwrap();
-    for (bits, group, symmetric) in [(4, 32, true), (4, 128, false), (8, 64, true), (8, 0, false)] {
-        let grid = Grouped { bits, group, symmetric, scale: DType::F16 };
+    for (bits, group) in [(4, 32), (8, COLUMNS / 2)] {
+        let grid = Grid { codes: Codes::Integers { bits }, group, scales: DType::F16 };
         let importance = hessian.diagonal();
-        let found = grid.search(&pool, &weights(), COLUMNS, Some(&importance)).unwrap();
-        let group = if group == 0 { COLUMNS } else { group };
-        assert_eq!(found.steps.scales.len(), ROWS * COLUMNS.div_ceil(group));
-        assert_eq!(found.zeros.is_empty(), symmetric);
-        let Levels::Integers { low, .. } = grid.levels() else { panic!() };
-        // Rows are decoded as the checkpoints say: (code - zero) * scale.
+        let nearest = grid.quantize(&weights(), COLUMNS, Some(&importance)).unwrap();
+        assert_eq!(nearest.scales.len(), ROWS * COLUMNS / group);
+        // Weights are decoded as the checkpoints say: code * scale.
         let decode = |codes: &[u8]| -> Vec<f32> {
-            let value = |(i, &code): (usize, &u8)| {
-                let at = i / COLUMNS * COLUMNS.div_ceil(group) + i % COLUMNS / group;
-                let zero = found.zeros.get(at).map_or(-low, |&z| i32::from(z));
-                (i32::from(code) - zero) as f32 * found.steps.scales[at]
-            };
+            let value = |(i, &code): (usize, &u8)| grid.number(code) * nearest.scales[i / group];
             codes.iter().enumerate().map(value).collect()
         };
-        let ours = round(ctx, &weights(), &factor, grid.levels(), &found.steps);
-        let identity = {
-            let mut none = Hessian::new(COLUMNS).unwrap();
-            none.add(ctx, &vec![0.0; COLUMNS]);
-            Factor::new(&none, 0.01, &pool).unwrap()
-        };
-        let nearest = round(ctx, &weights(), &identity, grid.levels(), &found.steps);
-        let (ours, nearest) = (change(&decode(&ours.codes)), change(&decode(&nearest.codes)));
+        let levels = grid.levels().unwrap();
+        let steps = Steps { group, scales: nearest.scales.clone(), minima: vec![] };
+        let rounded = round(ctx, &weights(), &factor, levels, &steps);
+        let ours: Vec<u8> = rounded.codes.iter().map(|&c| levels.value(c) as i8 as u8).collect();
+        let (ours, nearest) = (change(&decode(&ours)), change(&decode(&nearest.codes)));
         assert!(ours < 0.6 * nearest, "{grid:?}: {ours} against {nearest}");
         // The search is no worse than taking the ends of each group.
-        let plain = decode_ends(bits, group, symmetric);
-        assert!(nearest < 1.02 * change(&plain), "{grid:?}: {nearest}, {}", change(&plain));
+        let plain = change(&decode_ends(bits, group));
+        assert!(nearest < 1.02 * plain, "{grid:?}: {nearest}, {plain}");
     }
-    let grid = Grouped { bits: 9, group: 32, symmetric: true, scale: DType::F16 };
-    let error = grid.search(&pool, &weights(), COLUMNS, None).unwrap_err();
-    assert_eq!(error.stable_code(), "FB-4721");
+    assert!(Grid { codes: Codes::Float8, group: 32, scales: DType::F16 }.levels().is_none());
 }
 
 /// The weights rounded to nearest, the ends of each group being the ends of its grid.
-fn decode_ends(bits: u32, group: usize, symmetric: bool) -> Vec<f32> {
+fn decode_ends(bits: u32, group: usize) -> Vec<f32> {
     let last = ((1u32 << bits) - 1) as f32;
     let mut out = weights();
-    for row in out.chunks_mut(COLUMNS) {
-        for part in row.chunks_mut(group) {
-            let low = part.iter().copied().fold(0.0, f32::min);
-            let high = part.iter().copied().fold(0.0, f32::max);
-            let (scale, zero) = match symmetric {
-                true => (high.max(-low) / (last / 2.0), (last + 1.0) / 2.0),
-                false => ((high - low) / last, (-low / ((high - low) / last)).round()),
-            };
-            let code = |x: f32| (x / scale + zero).round().clamp(0.0, last);
-            part.iter_mut().for_each(|x| *x = (code(*x) - zero) * scale);
-        }
+    for part in out.chunks_mut(group) {
+        let scale = part.iter().fold(0.0f32, |m, x| m.max(x.abs())) / (last / 2.0);
+        let half = (last + 1.0) / 2.0;
+        part.iter_mut().for_each(|x| *x = (*x / scale).round().clamp(-half, half - 1.0) * scale);
     }
     out
 }

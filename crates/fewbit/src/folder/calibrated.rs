@@ -12,8 +12,8 @@ use fewbit_llm::walk::{Replaced, Walk};
 use fewbit_llm::{LanguageModel, Weight};
 use fewbit_quant::Progress;
 use fewbit_quant::algo::factor::Factor;
-use fewbit_quant::algo::gptq::{Levels, Steps, round};
-use fewbit_quant::algo::grid::{Codes, Quantized};
+use fewbit_quant::algo::gptq::{Steps, round};
+use fewbit_quant::algo::grid::Quantized;
 use fewbit_quant::algo::hessian::Hessian;
 use std::collections::{BTreeMap, HashMap};
 
@@ -129,16 +129,11 @@ impl Job<'_> {
             let numbers = stream::rows(&self.plan.form.pieces, index, first, rows)?;
             let pool = self.walk.pool();
             let mut part = nearest(matrix, &numbers, &importance, pool)?;
-            if let (Rounding::Calibrated, Codes::Integers { bits }) =
-                (self.rounding, matrix.grid.codes)
-            {
-                let half = 1i32 << (bits - 1);
-                let levels = Levels::Integers { low: -half, high: half - 1 };
+            if let (Rounding::Calibrated, Some(levels)) = (self.rounding, matrix.grid.levels()) {
                 let group = matrix.grid.group;
                 let steps = Steps { group, scales: part.scales.clone(), minima: Vec::new() };
                 let rounded = round(Ctx { isa: isa(), pool }, &numbers, factor, levels, &steps);
-                // From codes that count from 0 to two's complement.
-                let codes = rounded.codes.iter().map(|code| code.wrapping_sub(half as u8));
+                let codes = rounded.codes.iter().map(|&code| levels.value(code) as i8 as u8);
                 (part.codes, part.loss) = (codes.collect(), rounded.loss);
             }
             all.codes.extend(part.codes);

@@ -2,10 +2,9 @@
 
 use super::Reduce;
 use super::lanes::{
-    Fold, L1Fold, L2Fold, LANES, Load, LogSumExpFold, LogSumFold, MaxFold, MeanFold, MinFold,
-    Plain, ProdFold, Store, SumFold, SumSquareFold, lanes, tree,
+    Fold, L1Fold, L2Fold, LANES, LogSumExpFold, LogSumFold, MaxFold, MeanFold, MinFold, ProdFold,
+    SumFold, SumSquareFold, lanes, tree,
 };
-use crate::quantize::{Affine, Code, Quantizer};
 use crate::{Ctx, Job};
 
 /// Elements that are worth a task of their own.
@@ -21,7 +20,7 @@ const COLUMNS: usize = 16;
 /// # Panics
 /// When a length does not fit `dims`.
 pub fn reduce_f32(ctx: Ctx<'_>, op: Reduce, input: &[f32], dims: [usize; 3], output: &mut [f32]) {
-    let io = Io { input, dims, output, load: Plain, store: Plain };
+    let io = Io { input, dims, output };
     match op {
         Reduce::Sum => io.reduce(ctx, SumFold),
         Reduce::Mean => io.reduce(ctx, MeanFold),
@@ -36,33 +35,13 @@ pub fn reduce_f32(ctx: Ctx<'_>, op: Reduce, input: &[f32], dims: [usize; 3], out
     }
 }
 
-/// The mean of codes, quantized: bit for bit `dequantize`, [`Reduce::Mean`], `quantize`. For
-/// `ReduceMean` and global average pooling of `[n, pixels, channels]` (NHWC) or
-/// `[n channels, pixels, 1]` (NCHW).
-///
-/// # Panics
-/// When a length does not fit `dims`, or the quantizer yields codes that `T` has not.
-pub fn mean_codes<T: Code>(
-    ctx: Ctx<'_>,
-    (input, load): (&[T], Affine),
+struct Io<'a> {
+    input: &'a [f32],
     dims: [usize; 3],
-    (output, store): (&mut [T], Quantizer),
-) {
-    let (min, max) = store.range();
-    assert!(T::MIN <= min && max <= T::MAX, "codes {min}..={max} do not fit the storage type");
-    let io = Io { input, dims, output, load, store };
-    io.reduce(ctx, MeanFold);
+    output: &'a mut [f32],
 }
 
-struct Io<'a, X, Y, L, S> {
-    input: &'a [X],
-    dims: [usize; 3],
-    output: &'a mut [Y],
-    load: L,
-    store: S,
-}
-
-impl<X: Copy + Sync, Y: Send, L: Load<X>, S: Store<Y>> Io<'_, X, Y, L, S> {
+impl Io<'_> {
     fn reduce<F: Fold>(self, ctx: Ctx<'_>, fold: F) {
         let [outer, len, inner] = self.dims;
         assert_eq!(self.input.len(), outer * len * inner, "input does not fit {:?}", self.dims);
@@ -75,8 +54,6 @@ impl<X: Copy + Sync, Y: Send, L: Load<X>, S: Store<Y>> Io<'_, X, Y, L, S> {
                 inner,
                 start: i * grain,
                 output,
-                load: self.load,
-                store: self.store,
                 _fold: fold,
             });
         });
@@ -84,18 +61,16 @@ impl<X: Copy + Sync, Y: Send, L: Load<X>, S: Store<Y>> Io<'_, X, Y, L, S> {
 }
 
 /// The part of the output that begins at element `start`.
-struct Part<'a, X, Y, L, S, F> {
-    input: &'a [X],
+struct Part<'a, F> {
+    input: &'a [f32],
     len: usize,
     inner: usize,
     start: usize,
-    output: &'a mut [Y],
-    load: L,
-    store: S,
+    output: &'a mut [f32],
     _fold: F,
 }
 
-impl<X: Copy, Y, L: Load<X>, S: Store<Y>, F: Fold> Job for Part<'_, X, Y, L, S, F> {
+impl<F: Fold> Job for Part<'_, F> {
     type Output = ();
     #[inline(always)]
     fn run(mut self) {
@@ -107,14 +82,14 @@ impl<X: Copy, Y, L: Load<X>, S: Store<Y>, F: Fold> Job for Part<'_, X, Y, L, S, 
     }
 }
 
-impl<X: Copy, Y, L: Load<X>, S: Store<Y>, F: Fold> Part<'_, X, Y, L, S, F> {
+impl<F: Fold> Part<'_, F> {
     #[inline(always)]
     fn rows(&mut self) {
         for (i, y) in self.output.iter_mut().enumerate() {
             let row = &self.input[(self.start + i) * self.len..][..self.len];
-            let shift = if F::SHIFTED { lanes::<MaxFold, X>(row, 0.0, self.load) } else { 0.0 };
-            let total = lanes::<F, X>(row, shift, self.load);
-            *y = self.store.store(F::finish(total, self.len, shift));
+            let shift = if F::SHIFTED { lanes::<MaxFold>(row, 0.0) } else { 0.0 };
+            let total = lanes::<F>(row, shift);
+            *y = F::finish(total, self.len, shift);
         }
     }
 
@@ -140,8 +115,7 @@ impl<X: Copy, Y, L: Load<X>, S: Store<Y>, F: Fold> Part<'_, X, Y, L, S, F> {
         let shift = if F::SHIFTED { self.totals::<MaxFold, W>(base, &[0.0; W]) } else { [0.0; W] };
         let totals = self.totals::<F, W>(base, &shift);
         for c in 0..W {
-            let y = F::finish(totals[c], self.len, shift[c]);
-            self.output[done + c] = self.store.store(y);
+            self.output[done + c] = F::finish(totals[c], self.len, shift[c]);
         }
         W
     }
@@ -154,7 +128,7 @@ impl<X: Copy, Y, L: Load<X>, S: Store<Y>, F: Fold> Part<'_, X, Y, L, S, F> {
             let row = &self.input[at..at + W];
             let lane = &mut acc[i % LANES];
             for c in 0..W {
-                lane[c] = G::step(lane[c], self.load.load(row[c]), shift[c]);
+                lane[c] = G::step(lane[c], row[c], shift[c]);
             }
         }
         std::array::from_fn(|c| tree(acc.map(|lane| lane[c]), G::join))
@@ -164,8 +138,7 @@ impl<X: Copy, Y, L: Load<X>, S: Store<Y>, F: Fold> Part<'_, X, Y, L, S, F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::elementwise::sweep::{LENGTHS, bits, codes, everywhere, numbers, wild};
-    use crate::quantize::{dequantize, quantize};
+    use crate::elementwise::sweep::{LENGTHS, bits, everywhere, numbers, wild};
 
     const ALL: [Reduce; 10] = [
         Reduce::Sum,
@@ -243,28 +216,5 @@ mod tests {
         assert_eq!(value(Reduce::Max), f32::NEG_INFINITY);
         assert_eq!(value(Reduce::LogSumExp), f32::NEG_INFINITY);
         assert!(value(Reduce::Mean).is_nan());
-    }
-
-    #[test]
-    fn mean_of_codes_is_the_way_through_floats() {
-        let load = Affine { scale: 0.031, zero_point: 77 };
-        let store = Quantizer::of::<u8>(Affine { scale: 0.019, zero_point: 3 });
-        for dims @ [outer, len, inner] in [[2, 49, 40], [33, 49, 1], [1, 4, 17]] {
-            let x = codes(outer * len * inner, 14);
-            let expected = everywhere(|ctx| {
-                let mut floats = vec![0.0; x.len()];
-                dequantize(ctx, load, &x, &mut floats);
-                let means = reduce(ctx, Reduce::Mean, &floats, dims);
-                let mut y = vec![0_u8; means.len()];
-                quantize(ctx, store, &means, &mut y);
-                y
-            });
-            let got = everywhere(|ctx| {
-                let mut y = vec![0_u8; outer * inner];
-                mean_codes(ctx, (&x, load), dims, (&mut y, store));
-                y
-            });
-            assert_eq!(got, expected);
-        }
     }
 }

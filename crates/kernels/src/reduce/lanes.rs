@@ -103,64 +103,20 @@ pub(crate) fn tree(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f
     lanes[0]
 }
 
-/// The joined lanes of `load(x)` over a contiguous row.
+/// The joined lanes of a contiguous row.
 #[inline(always)]
-pub(crate) fn lanes<F: Fold, T: Copy>(x: &[T], shift: f32, load: impl Load<T>) -> f32 {
+pub(crate) fn lanes<F: Fold>(x: &[f32], shift: f32) -> f32 {
     let mut acc = [F::START; LANES];
     let (rows, rest) = x.as_chunks::<LANES>();
     for row in rows {
         for (lane, &x) in acc.iter_mut().zip(row) {
-            *lane = F::step(*lane, load.load(x), shift);
+            *lane = F::step(*lane, x, shift);
         }
     }
     for (lane, &x) in acc.iter_mut().zip(rest) {
-        *lane = F::step(*lane, load.load(x), shift);
+        *lane = F::step(*lane, x, shift);
     }
     tree(acc, F::join)
-}
-
-/// What number an element stands for.
-pub(crate) trait Load<T>: Copy + Send + Sync {
-    /// The number. Mark it `#[inline(always)]`.
-    fn load(self, x: T) -> f32;
-}
-
-/// The number itself.
-#[derive(Clone, Copy)]
-pub(crate) struct Plain;
-
-impl Load<f32> for Plain {
-    #[inline(always)]
-    fn load(self, x: f32) -> f32 {
-        x
-    }
-}
-
-impl<T: crate::quantize::Integer> Load<T> for crate::quantize::Affine {
-    #[inline(always)]
-    fn load(self, x: T) -> f32 {
-        self.dequantize(x.widen())
-    }
-}
-
-/// What becomes of a result.
-pub(crate) trait Store<T>: Copy + Send + Sync {
-    /// The element to store. Mark it `#[inline(always)]`.
-    fn store(self, y: f32) -> T;
-}
-
-impl Store<f32> for Plain {
-    #[inline(always)]
-    fn store(self, y: f32) -> f32 {
-        y
-    }
-}
-
-impl<T: crate::quantize::Code> Store<T> for crate::quantize::Quantizer {
-    #[inline(always)]
-    fn store(self, y: f32) -> T {
-        T::narrow(self.code(y))
-    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@
 mod axis;
 mod lanes;
 
-pub use axis::{mean_codes, reduce_f32};
-pub(crate) use lanes::{Fold, MaxFold, MeanFold, Plain, SumFold, SumSquareFold, lanes};
+pub use axis::reduce_f32;
+pub(crate) use lanes::{Fold, MaxFold, MeanFold, SumFold, SumSquareFold, lanes};
 
 /// What to compute along an axis, as the ONNX operator `Reduce*` of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

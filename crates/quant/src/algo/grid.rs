@@ -6,6 +6,7 @@
 //! counted by its importance. They are rounded to the type they are stored in before codes are
 //! chosen.
 
+use super::gptq::Levels;
 use fewbit_core::codec::MiniFloat;
 use fewbit_core::{DType, Error, Result};
 use fewbit_kernels::encode::Loss;
@@ -67,6 +68,18 @@ impl Grid {
                 "rows of {columns} columns are no whole number of groups of {group}"
             ))
             .code("FB-4714")),
+        }
+    }
+
+    /// The levels that [`gptq::round`](super::gptq::round) chooses from; none of floats. Its codes
+    /// count from 0, these are in two's complement.
+    pub fn levels(&self) -> Option<Levels> {
+        match self.codes {
+            Codes::Integers { bits } => {
+                let half = 1i32 << (bits - 1);
+                Some(Levels::Integers { low: -half, high: half - 1 })
+            }
+            Codes::Float8 => None,
         }
     }
 

@@ -6,7 +6,6 @@ pub mod blocks;
 pub mod factor;
 pub mod gptq;
 pub mod grid;
-pub mod grouped;
 pub mod hessian;
 pub mod mix;
 pub mod refine;
