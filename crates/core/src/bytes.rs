@@ -92,7 +92,16 @@ impl AsMut<[u8]> for AlignedBytes {
 }
 
 /// Memory that a tensor may view: a mapped file, a decoded message.
-pub type Owner = Arc<dyn AsRef<[u8]> + Send + Sync>;
+pub trait Backing: AsRef<[u8]> + Send + Sync {
+    /// Says that the bytes of `range` will not be read soon. What is backed by a file may leave
+    /// the memory of this process; it comes back when it is read again.
+    fn release(&self, _range: Range<usize>) {}
+}
+
+impl Backing for Vec<u8> {}
+
+/// Shared memory that a tensor may view.
+pub type Owner = Arc<dyn Backing>;
 
 /// Cheaply cloned, immutable bytes.
 #[derive(Clone)]
@@ -128,6 +137,13 @@ impl SharedBytes {
         match self.0 {
             Storage::Owned(bytes) => Arc::try_unwrap(bytes).ok(),
             Storage::View { .. } => None,
+        }
+    }
+
+    /// Says that the bytes will not be read soon; see [`Backing::release`].
+    pub fn release(&self) {
+        if let Storage::View { owner, range } = &self.0 {
+            owner.release(range.clone());
         }
     }
 

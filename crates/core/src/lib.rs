@@ -17,7 +17,9 @@ mod graph;
 mod scheme;
 mod tensor;
 
-pub use bytes::{AlignedBytes, Owner, SharedBytes, max_tensor_bytes, set_max_tensor_bytes};
+pub use bytes::{
+    AlignedBytes, Backing, Owner, SharedBytes, max_tensor_bytes, set_max_tensor_bytes,
+};
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Result, ResultExt};
 pub use graph::{Attr, Dim, Graph, Model, Node, NodeId, Patch, Uses, Value, ValueId, ValueType};

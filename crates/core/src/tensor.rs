@@ -192,6 +192,14 @@ impl Tensor {
         }
     }
 
+    /// Says that the elements will not be read soon: those of a mapped file may leave the memory of
+    /// this process, and come back when they are read again.
+    pub fn release(&self) {
+        if let Data::Bytes(bytes) = &self.data {
+            bytes.release();
+        }
+    }
+
     /// Takes the allocation back for reuse, if nobody else holds it.
     pub fn into_unique_bytes(self) -> Option<AlignedBytes> {
         match self.data {

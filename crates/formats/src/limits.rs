@@ -33,7 +33,7 @@ pub const MAX_PROTOBUF_BYTES: u64 = i32::MAX as u64;
 pub const MIN_EXTERNAL_BYTES: usize = 1024;
 
 /// Files up to this size are read instead of mapped.
-pub const MAX_READ_BYTES: u64 = 32 << 20;
+pub const MAX_READ_BYTES: u64 = 4 << 20;
 
 /// Largest header of a safetensors file that its reference implementation takes.
 pub const MAX_HEADER_BYTES: usize = 100_000_000;

@@ -14,16 +14,18 @@
 //! Replacing a file by renaming another one over it is always safe: the map keeps the old file.
 //!
 //! Pages of a map that were touched count towards the memory of the process. A job that has
-//! copied what it needs gives them back with [`InputFile::release_pages`].
+//! copied what it needs gives them back with [`InputFile::release_pages`]; tensors that view a
+//! file can do so for their own part.
 
 #![allow(unsafe_code)]
 
 use crate::limits::{MAX_READ_BYTES, MAX_TEXT_BYTES};
 use bytes::Bytes;
-use fewbit_core::{Error, Result};
+use fewbit_core::{Backing, Error, Owner, Result};
 use memmap2::{Mmap, UncheckedAdvice};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,6 +46,50 @@ struct MapOwner(Arc<Mmap>);
 impl AsRef<[u8]> for MapOwner {
     fn as_ref(&self) -> &[u8] {
         &self.0
+    }
+}
+
+/// A part of a file as memory of tensors.
+struct Part {
+    bytes: Bytes,
+    map: Option<Arc<Mmap>>,
+}
+
+impl AsRef<[u8]> for Part {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Backing for Part {
+    fn release(&self, range: Range<usize>) {
+        if let (Some(map), Some(part)) = (&self.map, self.bytes.get(range)) {
+            release(map, part);
+        }
+    }
+}
+
+/// Bytes as memory of tensors. Where they are a part of `file`, and it is mapped, they can be
+/// released.
+pub(crate) fn owner(bytes: Bytes, file: Option<&InputFile>) -> Owner {
+    Arc::new(Part { bytes, map: file.and_then(|file| file.map.clone()) })
+}
+
+/// Pages are released in units of this size, a multiple of that of every system's pages.
+const RELEASED: usize = 64 << 10;
+
+/// Takes the pages of a part of a map out of memory, and those beside it that share its units;
+/// does nothing for bytes that lie elsewhere.
+fn release(map: &Mmap, part: &[u8]) {
+    let Some(start) = (part.as_ptr() as usize).checked_sub(map.as_ptr() as usize) else { return };
+    let Some(end) = start.checked_add(part.len()).filter(|&end| end <= map.len()) else { return };
+    let (start, end) = (start - start % RELEASED, map.len().min(end.next_multiple_of(RELEASED)));
+    if start < end {
+        // SAFETY: as in `InputFile::release_pages`; the range lies within the map.
+        let released =
+            unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
+        // It is advice: where the system refuses it, the pages stay.
+        drop(released);
     }
 }
 
@@ -289,6 +335,26 @@ mod tests {
         assert!(resident_kilobytes(file.bytes()) >= MAX_READ_BYTES / 1024);
         file.release_pages();
         assert_eq!(resident_kilobytes(file.bytes()), 0);
+        assert!(file.bytes()[..] == content[..]);
+    }
+
+    #[test]
+    fn a_part_is_released_by_the_tensor_that_views_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let content: Vec<u8> = (0..=MAX_READ_BYTES as usize).map(|i| (i / 5) as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        let file = InputFile::open(&path).unwrap();
+        assert!(file.bytes()[..] == content[..]);
+        let before = resident_kilobytes(file.bytes());
+        let (first, last) = (100_000, 1_100_000);
+        let part = owner(file.bytes().slice(first..last), Some(&file));
+        let view = fewbit_core::SharedBytes::view(part, 0..last - first).unwrap();
+        view.release();
+        assert!(resident_kilobytes(file.bytes()) <= before - 900);
+        assert!(view.as_ref() == &content[first..last]);
+        // Bytes of somewhere else are left alone.
+        owner(Bytes::from(vec![7; 200_000]), Some(&file)).release(0..200_000);
         assert!(file.bytes()[..] == content[..]);
     }
 

@@ -1,7 +1,7 @@
 //! Which values lie channels-last, and the conversions between the two orders.
 
 use super::kernel::Reorder;
-use super::lower::Lowered;
+use super::lower::Made;
 use super::permute::{axis_in_last, to_last};
 use super::program::{Program, Slot, Step, Watched};
 use fewbit_core::{Attr, Graph, Node, Result, Tensor, ValueId, ValueType};
@@ -63,7 +63,7 @@ pub(crate) fn move_axis(node: &mut Node, rank: usize) {
 pub(crate) fn assign_layouts(
     graph: &Graph,
     types: &[ValueType],
-    steps: Vec<Lowered>,
+    steps: Vec<Made>,
     outputs: usize,
     taps: &HashSet<String>,
 ) -> Result<Program> {
@@ -122,7 +122,7 @@ impl<'a> Assigner<'a> {
         self.constants.get(&value).or_else(|| self.graph.constant(value))
     }
 
-    fn place(&mut self, mut step: Lowered) -> Result<()> {
+    fn place(&mut self, mut step: Made) -> Result<()> {
         if let (Some(tensor), [Some(value)]) = (&step.known, step.outputs.as_slice()) {
             self.constants.insert(*value, tensor.clone());
             return Ok(());
@@ -148,7 +148,7 @@ impl<'a> Assigner<'a> {
     }
 
     /// Rank of the data and order of the outputs, when a step reads channels-last.
-    fn order(&self, step: &Lowered) -> Option<(usize, bool)> {
+    fn order(&self, step: &Made) -> Option<(usize, bool)> {
         let first = step.inputs.first().copied().flatten()?;
         let rank = |value: ValueId| self.types[value.index()].rank();
         match step.rule {
@@ -228,7 +228,7 @@ impl<'a> Assigner<'a> {
         slot
     }
 
-    fn push(&mut self, step: Lowered, inputs: Vec<Option<Slot>>, outputs: Vec<Option<Slot>>) {
+    fn push(&mut self, step: Made, inputs: Vec<Option<Slot>>, outputs: Vec<Option<Slot>>) {
         let names: Vec<&str> =
             step.nodes.iter().map(|&id| self.graph.node(id).op.as_str()).collect();
         let anchor = step.nodes.first().copied();

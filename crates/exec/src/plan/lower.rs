@@ -9,15 +9,36 @@ use super::scope::Scope;
 use super::weights::deferred;
 use crate::ops;
 use crate::session::{Mode, NodePlan};
-use fewbit_core::{Graph, Node, NodeId, Result, ResultExt, Tensor, Uses, ValueId, ValueType};
+use fewbit_core::{
+    Error, Graph, Node, NodeId, Result, ResultExt, Tensor, Uses, ValueId, ValueType,
+};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
+/// A kernel, or how to make it.
+pub(crate) enum Prepared {
+    Ready(Box<dyn Kernel>),
+    /// Weights are packed when all steps are known: side by side, and none that nothing needs.
+    Later(Packing),
+}
+
+/// Packs the weights of a step.
+type Packing = Box<dyn FnOnce() -> Result<Box<dyn Kernel>> + Send>;
+
+impl Prepared {
+    fn finish(self) -> Result<Box<dyn Kernel>> {
+        match self {
+            Prepared::Ready(kernel) => Ok(kernel),
+            Prepared::Later(pack) => pack(),
+        }
+    }
+}
+
 /// A step before layouts and slots are chosen.
-pub(crate) struct Lowered {
+pub(crate) struct Lowered<K = Prepared> {
     /// The nodes it computes, in order; the last one says where the step stands.
     pub nodes: Vec<NodeId>,
-    pub kernel: Box<dyn Kernel>,
+    pub kernel: K,
     pub inputs: Vec<Option<ValueId>>,
     pub outputs: Vec<Option<ValueId>>,
     pub rule: Rule,
@@ -28,6 +49,9 @@ pub(crate) struct Lowered {
     pub known: Option<Tensor>,
 }
 
+/// A step with its kernel.
+pub(crate) type Made = Lowered<Box<dyn Kernel>>;
+
 impl Lowered {
     /// A float step.
     pub fn new(
@@ -37,8 +61,53 @@ impl Lowered {
         output: ValueId,
         rule: Rule,
     ) -> Self {
+        Self::prepared(nodes, Prepared::Ready(kernel), inputs, output, rule)
+    }
+
+    /// A float step with weights, which `pack` prepares.
+    pub fn packed<K: Kernel + 'static>(
+        nodes: Vec<NodeId>,
+        pack: impl FnOnce() -> Result<K> + Send + 'static,
+        inputs: Vec<Option<ValueId>>,
+        output: ValueId,
+        rule: Rule,
+    ) -> Self {
+        let pack = || pack().map(|kernel| Box::new(kernel) as Box<dyn Kernel>);
+        Self::prepared(nodes, Prepared::Later(Box::new(pack)), inputs, output, rule)
+    }
+
+    fn prepared(
+        nodes: Vec<NodeId>,
+        kernel: Prepared,
+        inputs: Vec<Option<ValueId>>,
+        output: ValueId,
+        rule: Rule,
+    ) -> Self {
         let outputs = vec![Some(output)];
         Lowered { nodes, kernel, inputs, outputs, rule, integer: false, reason: None, known: None }
+    }
+
+    fn finish(self) -> Result<Made> {
+        let Lowered { nodes, kernel, inputs, outputs, rule, integer, reason, known } = self;
+        let kernel = kernel.finish()?;
+        Ok(Lowered { nodes, kernel, inputs, outputs, rule, integer, reason, known })
+    }
+}
+
+/// A step on its way to a kernel.
+enum Making {
+    Planned(Lowered),
+    Made(Result<Made>),
+    /// Only while it is being made.
+    Between,
+}
+
+impl Making {
+    fn make(&mut self) {
+        *self = match std::mem::replace(self, Making::Between) {
+            Making::Planned(step) => Making::Made(step.finish()),
+            other => other,
+        };
     }
 }
 
@@ -90,17 +159,33 @@ impl<'a> Lowering<'a> {
     /// Steps that an output depends on, in order, and the plan of all nodes.
     ///
     /// # Errors
-    /// When weights cannot be dequantized.
-    pub fn finish(mut self) -> Result<(Vec<Lowered>, Vec<NodePlan>)> {
+    /// When a weight contradicts its node.
+    pub fn finish(mut self) -> Result<(Vec<Made>, Vec<NodePlan>)> {
         let place = |step: &Lowered| step.nodes.last().map(|id| self.position[id]);
         let mut steps = std::mem::take(&mut self.steps);
         steps.sort_by_key(place);
         self.keep_live(&mut steps);
+        let mut steps = self.pack(steps)?;
         let plan = self.plan(&steps);
         for step in &mut steps {
             self.settle(step);
         }
         Ok((steps, plan))
+    }
+
+    /// Packs the weights of all steps, on all threads.
+    fn pack(&self, steps: Vec<Lowered>) -> Result<Vec<Made>> {
+        let anchors: Vec<Option<NodeId>> = steps.iter().map(|s| s.nodes.first().copied()).collect();
+        let mut steps: Vec<Making> = steps.into_iter().map(Making::Planned).collect();
+        let pool = self.scope.kernels.pool;
+        pool.for_each_chunk(&mut steps, 1, |_, step| step.iter_mut().for_each(Making::make));
+        let made = steps.into_iter().zip(anchors).map(|(step, anchor)| match step {
+            Making::Made(step) => {
+                step.at(|| anchor.map_or_else(String::new, |id| self.graph.label(id)))
+            }
+            Making::Planned(_) | Making::Between => Err(Error::internal("a step was not prepared")),
+        });
+        made.collect()
     }
 
     fn lower(&self, id: NodeId, node: &Node) -> Result<Lowered> {
@@ -137,7 +222,7 @@ impl<'a> Lowering<'a> {
         inputs.extend(captures.into_iter().map(Some));
         Ok(Lowered {
             nodes: vec![id],
-            kernel: Box::new(kernel),
+            kernel: Prepared::Ready(Box::new(kernel)),
             inputs,
             outputs: node.outputs.clone(),
             rule: rule_of(node, self.types),
@@ -260,7 +345,7 @@ impl<'a> Lowering<'a> {
 
     /// Weights that no kernel took are computed now rather than on each run, unless they are
     /// larger than what may be folded.
-    fn settle(&self, step: &mut Lowered) {
+    fn settle(&self, step: &mut Made) {
         if let ([id], [Some(output)]) = (step.nodes.as_slice(), step.outputs.as_slice())
             && self.deferred.contains(id)
         {
@@ -273,7 +358,7 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn plan(&self, steps: &[Lowered]) -> Vec<NodePlan> {
+    fn plan(&self, steps: &[Made]) -> Vec<NodePlan> {
         let mut plan: Vec<(usize, NodePlan)> = Vec::new();
         for step in steps {
             for (index, id) in step.nodes.iter().enumerate() {

@@ -41,13 +41,12 @@ mod value;
 mod write;
 
 use crate::detect;
-use crate::mmap::{InputFile, shown};
+use crate::mmap::{self, InputFile, shown};
 use bytes::Bytes;
 use fewbit_core::codec::block::BlockType;
-use fewbit_core::{DType, Error, Owner, Result, ResultExt, SharedBytes, Tensor};
+use fewbit_core::{DType, Error, Result, ResultExt, SharedBytes, Tensor};
 use std::ops::Deref;
 use std::path::Path;
-use std::sync::Arc;
 
 pub(crate) use cursor::Cursor;
 pub use metadata::{FromValue, Metadata};
@@ -218,11 +217,11 @@ impl GgufFile {
         self.files.iter().try_for_each(InputFile::check_unchanged)
     }
 
-    fn decode(bytes: &Bytes) -> Result<GgufFile> {
+    fn decode(bytes: &Bytes, file: Option<&InputFile>) -> Result<GgufFile> {
         require_magic(bytes)?;
         let header = header::read(bytes)?;
         let ranges = layout::ranges(&header, bytes.len())?;
-        let owner: Owner = Arc::new(bytes.clone());
+        let owner = mmap::owner(bytes.clone(), file);
         let view = |(info, range)| {
             let bytes = SharedBytes::view(owner.clone(), range)
                 .ok_or_else(|| Error::internal("a checked tensor leaves its file"))?;
@@ -282,12 +281,12 @@ pub fn read(path: &Path) -> Result<GgufFile> {
 /// # Errors
 /// See [`read`].
 pub fn read_bytes(bytes: &Bytes) -> Result<GgufFile> {
-    GgufFile::decode(bytes)
+    GgufFile::decode(bytes, None)
 }
 
 fn read_file(path: &Path) -> Result<GgufFile> {
     let file = InputFile::open(path)?;
-    let mut found = GgufFile::decode(file.bytes()).at(|| shown(path))?;
+    let mut found = GgufFile::decode(file.bytes(), Some(&file)).at(|| shown(path))?;
     file.check_unchanged()?;
     found.files.push(file);
     Ok(found)

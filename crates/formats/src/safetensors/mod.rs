@@ -38,12 +38,11 @@ mod shards;
 mod write;
 
 use crate::detect::{self, Format};
-use crate::mmap::{InputFile, shown};
+use crate::mmap::{self, InputFile, shown};
 use bytes::Bytes;
-use fewbit_core::{AlignedBytes, DType, Error, Owner, Result, ResultExt, SharedBytes, Tensor};
+use fewbit_core::{AlignedBytes, DType, Error, Result, ResultExt, SharedBytes, Tensor};
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::Arc;
 
 pub use folder::{INDEX_NAME, read_config};
 pub use shards::{DEFAULT_SHARD_BYTES, FolderWriter};
@@ -138,14 +137,14 @@ impl SafetensorsFile {
     }
 
     /// Adds the tensors of one more file.
-    fn add(&mut self, bytes: &Bytes) -> Result<()> {
+    fn add(&mut self, bytes: &Bytes, from: Option<&InputFile>) -> Result<()> {
         let (mut header, data) = header::read(bytes).map_err(|e| other_format(bytes, e))?;
         layout::check(&mut header.tensors, data.len())?;
         if self.tensors.is_empty() {
             self.metadata = header.metadata;
         }
         let file = self.files.len();
-        let owner: Owner = Arc::new(data);
+        let owner = mmap::owner(data, from);
         for entry in header.tensors {
             let bytes = SharedBytes::view(owner.clone(), entry.range.clone())
                 .ok_or_else(|| Error::internal("a checked tensor leaves its file"))?;
@@ -205,7 +204,7 @@ pub fn read(path: &Path) -> Result<SafetensorsFile> {
 /// See [`read`].
 pub fn read_bytes(bytes: &Bytes) -> Result<SafetensorsFile> {
     let mut found = SafetensorsFile::default();
-    found.add(bytes)?;
+    found.add(bytes, None)?;
     found.index()?;
     Ok(found)
 }
@@ -221,7 +220,7 @@ fn read_files(paths: impl IntoIterator<Item = std::path::PathBuf>) -> Result<Saf
                 .code("FB-3511")
                 .at(shown(&path)));
         }
-        found.add(file.bytes()).at(|| shown(&path))?;
+        found.add(file.bytes(), Some(&file)).at(|| shown(&path))?;
         found.files.push(file);
     }
     found.index().map_err(|e| match &found.files[..] {

@@ -21,7 +21,7 @@ pub(crate) fn lower_integer(
     node: &Node,
 ) -> Result<Result<Lowered, String>> {
     match matched(lowering, node)? {
-        Ok((form, found)) => step(lowering.scope.kernels.isa, id, form, found).map(Ok),
+        Ok((form, found)) => Ok(Ok(step(lowering.scope.kernels.isa, id, form, found))),
         Err(why) => Ok(Err(why)),
     }
 }
@@ -104,24 +104,18 @@ impl Form {
     }
 }
 
-fn step(isa: Isa, id: NodeId, form: Form, found: Product) -> Result<Lowered> {
+fn step(isa: Isa, id: NodeId, form: Form, found: Product) -> Lowered {
     let Product { input, weight, finish, tail, output, residual } = found;
-    let kernel = IntegerConv::new(
-        isa,
-        form,
-        weight.codes,
-        &weight.zeros,
-        Input { dtype: input.dtype, zero_point: input.affine.zero_point },
-        finish,
-    )?;
+    let codes = Input { dtype: input.dtype, zero_point: input.affine.zero_point };
+    let pack = move || IntegerConv::new(isa, form, weight.codes, &weight.zeros, codes, finish);
     let mut nodes = vec![id];
     nodes.extend(tail);
     let mut inputs = vec![Some(input.value)];
     inputs.extend(residual.map(Some));
     let rule = Rule::Last { output: true };
-    let mut step = Lowered::new(nodes, Box::new(kernel), inputs, output, rule);
+    let mut step = Lowered::packed(nodes, pack, inputs, output, rule);
     step.integer = true;
-    Ok(step)
+    step
 }
 
 /// What the input's codes are.
@@ -152,12 +146,14 @@ impl IntegerConv {
         input: Input,
         finish: Finish,
     ) -> Result<IntegerConv> {
+        let stored = codes.clone();
         let codes = form.weights(codes)?;
         let (shape, zeros) = (form.geometry().packing(), weight_zero(zeros));
         if codes.len() != shape.weights_len() {
             return Err(Error::bad_input("the weight has another size than its shape says"));
         }
         let weights = PackedConvI8::new(isa, &shape, int8(&codes, codes.dtype())?, zeros);
+        stored.release();
         Ok(IntegerConv { form, weights, input, finish })
     }
 

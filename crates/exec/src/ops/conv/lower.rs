@@ -3,11 +3,12 @@
 use super::float::{FloatConv, FloatConvKernel};
 use super::geometry::Geometry;
 use super::transposed::Transposed;
-use crate::plan::fuse::{Tail, batch_norm, tail};
+use crate::plan::fuse::{batch_norm, tail};
 use crate::plan::kernel::{Inputs, Kernel, RunCtx, required};
 use crate::plan::layout::Rule;
 use crate::plan::lower::{Lowered, Lowering};
 use fewbit_core::{DType, Node, NodeId, Result, Tensor};
+use fewbit_kernels::gemm::Clamp;
 
 /// The step for a convolution with constant weights; `None` leaves it to the plain evaluation.
 ///
@@ -46,11 +47,19 @@ pub(crate) fn lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Opti
     output = tail.output.unwrap_or(output);
     let mut inputs = vec![Some(x)];
     inputs.extend(tail.residual.map(Some));
-    let kernel: Box<dyn Kernel> = match transposed {
-        true => Box::new(parts.transposed(node, &tail)?),
-        false => Box::new(FloatConvKernel(parts.conv(node, &tail)?)),
-    };
-    Ok(Some(Lowered::new(nodes, kernel, inputs, output, Rule::Last { output: true })))
+    let (shape, clamp, rule) = (parts.weight.shape(), tail.clamp, Rule::Last { output: true });
+    Ok(Some(match transposed {
+        true => {
+            let shape = Transposed::new(node, shape)?;
+            let pack = move || parts.transposed(shape, clamp);
+            Lowered::packed(nodes, pack, inputs, output, rule)
+        }
+        false => {
+            let geometry = Geometry::of_conv(node, shape)?;
+            let pack = move || Ok(FloatConvKernel(parts.conv(geometry, clamp)?));
+            Lowered::packed(nodes, pack, inputs, output, rule)
+        }
+    }))
 }
 
 /// Weights of a convolution, with a batch normalization folded in.
@@ -68,20 +77,20 @@ impl Parts {
         self.scale = Some(scale);
     }
 
-    fn conv(self, node: &Node, tail: &Tail) -> Result<FloatConv> {
-        let geometry = Geometry::of_conv(node, self.weight.shape())?;
+    fn conv(self, geometry: Geometry, clamp: Option<Clamp>) -> Result<FloatConv> {
         let weights = self.weight.cow::<f32>()?;
         let mut conv = FloatConv::new(geometry, &weights, self.scale.as_deref(), self.bias)?;
-        conv.clamp = tail.clamp;
+        conv.clamp = clamp;
+        self.weight.release();
         Ok(conv)
     }
 
-    fn transposed(self, node: &Node, tail: &Tail) -> Result<TransposedKernel> {
-        let shape = Transposed::new(node, self.weight.shape())?;
+    fn transposed(self, shape: Transposed, clamp: Option<Clamp>) -> Result<TransposedKernel> {
         let weights = shape.weights(&self.weight.cow::<f32>()?);
         let scale = self.scale.as_deref();
         let mut conv = FloatConv::new(shape.conv.clone(), &weights, scale, self.bias)?;
-        conv.clamp = tail.clamp;
+        conv.clamp = clamp;
+        self.weight.release();
         Ok(TransposedKernel { shape, conv })
     }
 }

@@ -101,12 +101,16 @@ pub(super) fn lower_float(lowering: &Lowering, id: NodeId, node: &Node) -> Optio
 impl Weight {
     fn packed(&self, lowering: &Lowering, format: Format) -> PackedBlocks {
         let pool = lowering.scope.kernels.pool;
-        PackedBlocks::new(pool, format, self.n, self.k, self.bytes.bytes())
+        let packed = PackedBlocks::new(pool, format, self.n, self.k, self.bytes.bytes());
+        self.bytes.release();
+        packed
     }
 
     fn halves(&self, lowering: &Lowering, half: Half) -> PackedHalves {
         let pool = lowering.scope.kernels.pool;
-        PackedHalves::new(pool, half, self.n, self.k, self.bytes.bytes())
+        let packed = PackedHalves::new(pool, half, self.n, self.k, self.bytes.bytes());
+        self.bytes.release();
+        packed
     }
 }
 

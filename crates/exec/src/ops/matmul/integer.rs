@@ -117,24 +117,23 @@ fn step(
     found: Product,
 ) -> Lowered {
     let Product { input, weight, finish, tail, output, residual } = found;
-    let zeros = weight_zero(&weight.zeros);
-    let weights = match int8(&weight.codes, weight.codes.dtype()) {
-        Ok(codes) if transposed => PackedI8::new_transposed(isa, k, n, codes, zeros),
-        Ok(codes) => PackedI8::new(isa, k, n, codes, zeros),
-        Err(_) => unreachable!("`product` took 8-bit weights only"),
-    };
-    let kernel = IntegerMatMul {
-        weights,
-        dtype: input.dtype,
-        zero_point: input.affine.zero_point,
-        finish,
-        matrix_only: node.is("Gemm"),
+    let matrix_only = node.is("Gemm");
+    let pack = move || {
+        let zeros = weight_zero(&weight.zeros);
+        let codes = int8(&weight.codes, weight.codes.dtype())?;
+        let weights = match transposed {
+            true => PackedI8::new_transposed(isa, k, n, codes, zeros),
+            false => PackedI8::new(isa, k, n, codes, zeros),
+        };
+        weight.codes.release();
+        let (dtype, zero_point) = (input.dtype, input.affine.zero_point);
+        Ok(IntegerMatMul { weights, dtype, zero_point, finish, matrix_only })
     };
     let mut nodes = vec![id];
     nodes.extend(tail);
     let mut inputs = vec![Some(input.value)];
     inputs.extend(residual.map(Some));
-    let mut step = Lowered::new(nodes, Box::new(kernel), inputs, output, Rule::Default);
+    let mut step = Lowered::packed(nodes, pack, inputs, output, Rule::Default);
     step.integer = true;
     step
 }

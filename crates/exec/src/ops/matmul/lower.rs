@@ -21,13 +21,11 @@ pub(crate) fn lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Opti
     if lowering.ty(a).dtype != Some(DType::F32) || lowering.ty(a).rank().is_none_or(|r| r < 1) {
         return Ok(None);
     }
-    let operand = lowering.operand(b);
-    let Some(weights) = operand.and_then(|(w, turned)| packed(node, &w, turned)) else {
-        return Ok(None);
-    };
+    let operand = lowering.operand(b).and_then(|(w, turned)| Operand::new(node, w, turned));
+    let Some(operand) = operand else { return Ok(None) };
     let mut nodes = vec![id];
     let mut output = y;
-    let bias = match bias(lowering, node, weights.n()) {
+    let bias = match bias(lowering, node, operand.n) {
         Bias::None => None,
         Bias::Own(bias) => Some(bias),
         Bias::Added(add, bias, value) => {
@@ -43,33 +41,54 @@ pub(crate) fn lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Opti
     output = tail.output.unwrap_or(output);
     let mut inputs = vec![Some(a)];
     inputs.extend(tail.residual.map(Some));
-    let kernel =
-        FloatMatMulKernel { weights, bias, clamp: tail.clamp, matrix_only: node.is("Gemm") };
-    Ok(Some(Lowered::new(nodes, Box::new(kernel), inputs, output, Rule::Default)))
+    let (clamp, matrix_only) = (tail.clamp, node.is("Gemm"));
+    let kernel = move |weights| FloatMatMulKernel { weights, bias, clamp, matrix_only };
+    // What was computed for this product alone is packed at once: one such weight at a time.
+    if lowering.graph.constant(b).is_none() {
+        let kernel = kernel(operand.packed()?);
+        return Ok(Some(Lowered::new(nodes, Box::new(kernel), inputs, output, Rule::Default)));
+    }
+    let pack = move || Ok(kernel(operand.packed()?));
+    Ok(Some(Lowered::packed(nodes, pack, inputs, output, Rule::Default)))
 }
 
-/// The right operand as one matrix, which may lie `turned`; `None` for batches and other types.
-fn packed(node: &Node, weight: &Tensor, turned: bool) -> Option<PackedF32> {
-    let [rows, cols] = *weight.shape() else { return None };
-    if weight.dtype() != DType::F32 || rows == 0 || cols == 0 {
-        return None;
+/// The right operand as one matrix of `k` rows and `n` columns.
+struct Operand {
+    weight: Tensor,
+    k: usize,
+    n: usize,
+    /// Whether it lies transposed.
+    turned: bool,
+}
+
+impl Operand {
+    /// `None` for batches and other types.
+    fn new(node: &Node, weight: Tensor, turned: bool) -> Option<Operand> {
+        let [rows, cols] = *weight.shape() else { return None };
+        if weight.dtype() != DType::F32 || rows == 0 || cols == 0 {
+            return None;
+        }
+        let mut turned = turned;
+        if node.is("Gemm") {
+            let alpha = node.float("alpha").ok()?.unwrap_or(1.0);
+            if alpha != 1.0 || node.int("transA").ok()?.unwrap_or(0) != 0 {
+                return None;
+            }
+            turned = node.int("transB").ok()?.unwrap_or(0) != 0;
+        }
+        let (k, n) = if turned { (cols, rows) } else { (rows, cols) };
+        Some(Operand { weight, k, n, turned })
     }
-    let values = weight.cow::<f32>().ok()?;
-    if !node.is("Gemm") {
-        return Some(match turned {
-            true => PackedF32::new_transposed(cols, rows, &values),
-            false => PackedF32::new(rows, cols, &values),
-        });
+
+    fn packed(&self) -> Result<PackedF32> {
+        let values = self.weight.cow::<f32>()?;
+        let packed = match self.turned {
+            true => PackedF32::new_transposed(self.k, self.n, &values),
+            false => PackedF32::new(self.k, self.n, &values),
+        };
+        self.weight.release();
+        Ok(packed)
     }
-    let alpha = node.float("alpha").ok()?.unwrap_or(1.0);
-    let transposed = node.int("transB").ok()?.unwrap_or(0) != 0;
-    if alpha != 1.0 || node.int("transA").ok()?.unwrap_or(0) != 0 {
-        return None;
-    }
-    Some(match transposed {
-        true => PackedF32::new_transposed(cols, rows, &values),
-        false => PackedF32::new(rows, cols, &values),
-    })
 }
 
 /// Where the bias of a product comes from.

@@ -15,6 +15,7 @@ use std::path::{Component, Path, PathBuf};
 /// The folder that external data may lie in, and the files opened so far.
 #[derive(Default)]
 pub(super) struct External {
+    model: Option<InputFile>,
     base: Option<PathBuf>,
     open: RefCell<BTreeMap<String, InputFile>>,
 }
@@ -29,14 +30,29 @@ struct Place<'a> {
 impl External {
     /// External data below `base`; none is allowed without a base.
     pub(super) fn new(base: Option<&Path>) -> Self {
-        External { base: base.map(Path::to_path_buf), open: RefCell::default() }
+        External { model: None, base: base.map(Path::to_path_buf), open: RefCell::default() }
     }
 
-    /// The bytes of one tensor that needs `need` of them.
-    pub(super) fn bytes(&self, entries: &[StringStringEntryProto], need: usize) -> Result<Bytes> {
+    /// That of the model in `file`, which lies at `path`.
+    pub(super) fn beside(file: &InputFile, path: &Path) -> Self {
+        let base = path.parent().unwrap_or(Path::new(""));
+        External { model: Some(file.clone()), ..Self::new(Some(base)) }
+    }
+
+    /// The file that the model itself stands in, unless it was read from memory.
+    pub(super) fn model(&self) -> Option<&InputFile> {
+        self.model.as_ref()
+    }
+
+    /// The bytes of one tensor that needs `need` of them, and the file that they are in.
+    pub(super) fn bytes(
+        &self,
+        entries: &[StringStringEntryProto],
+        need: usize,
+    ) -> Result<(Bytes, InputFile)> {
         let place = parse(entries)?;
         let file = self.file(place.location).at(|| format!("location {:?}", place.location))?;
-        let available = file.len();
+        let available = file.bytes().len();
         let length = place.length.unwrap_or(need as u64);
         if length != need as u64 {
             let what = format!("`length` is {length}, the shape needs {need} bytes");
@@ -53,7 +69,7 @@ impl External {
             .at(format!("location {:?}", place.location))
             .hint("the file is cut off or belongs to another model")
         })?;
-        Ok(file.slice(range))
+        Ok((file.bytes().slice(range), file))
     }
 
     /// The files opened so far.
@@ -61,10 +77,9 @@ impl External {
         self.open.into_inner().into_values()
     }
 
-    /// The content of a file.
-    fn file(&self, location: &str) -> Result<Bytes> {
+    fn file(&self, location: &str) -> Result<InputFile> {
         if let Some(file) = self.open.borrow().get(location) {
-            return Ok(file.bytes().clone());
+            return Ok(file.clone());
         }
         let base = self.base.as_deref().ok_or_else(|| {
             Error::unsupported("the model keeps weights in another file, but has no folder")
@@ -72,9 +87,8 @@ impl External {
                 .hint("read the model by its path")
         })?;
         let file = InputFile::open(&resolve(base, location)?)?;
-        let bytes = file.bytes().clone();
-        self.open.borrow_mut().insert(location.to_string(), file);
-        Ok(bytes)
+        self.open.borrow_mut().insert(location.to_string(), file.clone());
+        Ok(file)
     }
 }
 

@@ -46,7 +46,7 @@ pub fn read(path: &Path) -> Result<Model> {
 /// See [`read`].
 pub fn read_with_files(path: &Path) -> Result<(Model, Vec<InputFile>)> {
     let file = InputFile::open(path)?;
-    let context = Context { external: External::new(Some(path.parent().unwrap_or(Path::new("")))) };
+    let context = Context { external: External::beside(&file, path) };
     let model = decode_model(file.bytes(), &context).at(|| shown(path))?;
     let mut files = vec![file];
     files.extend(context.external.into_files());
@@ -70,8 +70,7 @@ pub fn read_bytes(bytes: Bytes, base: Option<&Path>) -> Result<Model> {
 pub fn read_tensor(path: &Path) -> Result<Tensor> {
     let file = InputFile::open(path)?;
     let proto = decode_tensor(file.bytes()).at(|| shown(path))?;
-    let base = path.parent().unwrap_or(Path::new(""));
-    tensor::decode(&proto, &External::new(Some(base))).at(|| shown(path))
+    tensor::decode(&proto, &External::beside(&file, path)).at(|| shown(path))
 }
 
 /// Decodes an encoded `TensorProto`, without external data.

@@ -2,12 +2,12 @@
 
 use super::external::External;
 use crate::limits::MAX_RANK;
+use crate::mmap::{self, InputFile};
 use crate::onnx::schema::TensorProto;
 use bytes::Bytes;
 use fewbit_core::{
     AlignedBytes, DType, Error, Result, ResultExt, SharedBytes, Tensor, element_count,
 };
-use std::sync::Arc;
 
 /// `TensorProto.DataLocation.EXTERNAL`.
 const EXTERNAL: i32 = 1;
@@ -31,7 +31,9 @@ pub(super) fn decode(proto: &TensorProto, external: &External) -> Result<Tensor>
     }
     let typed = typed_field(proto)?;
     match (&proto.raw_data, typed) {
-        (Some(raw), None) if dtype != DType::String => from_raw(dtype, shape, raw.clone()),
+        (Some(raw), None) if dtype != DType::String => {
+            from_raw(dtype, shape, raw.clone(), external.model())
+        }
         (Some(raw), Some(field)) if !raw.is_empty() => {
             Err(damaged(format!("both `raw_data` and `{field}` are set")))
         }
@@ -96,14 +98,19 @@ fn typed_field(proto: &TensorProto) -> Result<Option<&'static str>> {
     }
 }
 
-fn from_raw(dtype: DType, shape: Vec<usize>, raw: Bytes) -> Result<Tensor> {
+fn from_raw(
+    dtype: DType,
+    shape: Vec<usize>,
+    raw: Bytes,
+    file: Option<&InputFile>,
+) -> Result<Tensor> {
     // Stored booleans other than 0 and 1 mean true; everything that runs relies on 0 and 1.
     if dtype == DType::Bool && raw.iter().any(|&b| b > 1) {
         let clean: Vec<u8> = raw.iter().map(|&b| (b != 0) as u8).collect();
         return sized(Tensor::from_bytes(dtype, shape, AlignedBytes::copy_of(&clean).into()));
     }
     let len = raw.len();
-    let view = SharedBytes::view(Arc::new(raw), 0..len)
+    let view = SharedBytes::view(mmap::owner(raw, file), 0..len)
         .ok_or_else(|| Error::internal("a view of all bytes left its owner"))?;
     sized(Tensor::from_bytes(dtype, shape, view))
 }
@@ -125,8 +132,8 @@ fn from_external(
     let Some(need) = dtype.bytes_for(count) else {
         return Err(damaged(format!("{dtype} elements cannot be stored externally")));
     };
-    let bytes = external.bytes(&proto.external_data, need).at(|| "external_data")?;
-    from_raw(dtype, shape, bytes)
+    let (bytes, file) = external.bytes(&proto.external_data, need).at(|| "external_data")?;
+    from_raw(dtype, shape, bytes, Some(&file))
 }
 
 fn from_typed(
