@@ -77,4 +77,14 @@ fn texts_are_scored_by_window_and_by_document() {
     assert_eq!(metrics["perplexity"], metrics["reference_perplexity"]);
     run(["eval", &model, "--data", &format!("{}@0..9", card.display()), "--context", "512"])
         .fails(2, &["leaves the data"]);
+    let kept = dir.path().join("x.logits").display().to_string();
+    let line = ["eval", &model, "--data", &data, "--context", "128", "--save-logits"];
+    run(line.iter().chain(&[kept.as_str()])).succeeds();
+    // Two windows with 63 predictions of 512 tokens each.
+    assert_eq!(fs::metadata(&kept).unwrap().len(), 20 + 4 * 2 * 128 + 2 * 63 * (8 + 2 * 512));
+    run(line.iter().chain(&[kept.as_str()])).fails(2, &["FB-2102", "--force"]);
+    run(line.iter().chain(&[kept.as_str(), "--force"])).succeeds();
+    let text = dir.path().join("x.txt").display().to_string();
+    run(line.iter().chain(&[text.as_str(), "--force"])).fails(2, &["FB-2101"]);
+    run(line.iter().chain(&[kept.as_str(), "--against", &model])).fails(2, &["--against"]);
 }

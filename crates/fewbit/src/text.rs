@@ -1,14 +1,17 @@
 //! Scoring language models.
 
 use crate::evaluate::{Evaluation, mode_name};
-use fewbit_core::Result;
+use fewbit_core::{Error, Result};
 use fewbit_exec::SessionOptions;
+use fewbit_formats::atomic::OutputOptions;
 use fewbit_formats::data::{Corpus, CorpusKind, SampleRange, SentencePair};
+use fewbit_formats::predictions;
 use fewbit_llm::embed::{cosine, spearman};
-use fewbit_llm::perplexity::{Distance, Score, Windows, compare, score};
+use fewbit_llm::perplexity::{Distance, Score, Windows, compare, score, score_and_look};
 use fewbit_llm::{Embedder, LanguageModel};
 use fewbit_quant::Progress;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// How a language model is scored.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +20,9 @@ pub struct TextOptions {
     pub session: SessionOptions,
     /// Tokens of a window; 0 takes 512.
     pub context: usize,
+    /// Where the predictions go, as llama-perplexity keeps them ([`predictions`]); of texts that
+    /// are scored by themselves.
+    pub save: Option<(PathBuf, OutputOptions)>,
 }
 
 /// Scores a language model: perplexity of texts (and, `against` another model, the distance of
@@ -38,6 +44,9 @@ pub fn evaluate_text(
 ) -> Result<Evaluation> {
     let (samples, metrics) = match &corpus.kind {
         CorpusKind::Pairs(pairs) => {
+            if options.save.is_some() {
+                return Err(no_predictions("turned into vectors"));
+            }
             let range = corpus.range.resolve(pairs.len())?;
             similarity(model, &pairs[range], &options.session, progress)?
         }
@@ -72,14 +81,31 @@ fn prediction(
     windows.keep(range.resolve(windows.len())?);
     progress.start("score", windows.len());
     let mut listener = |_: usize, _: usize| progress.step();
-    let metrics = match against {
-        None => of_score(&score(model, &windows, &options.session, &mut listener)?),
-        Some(reference) => {
-            of_distance(&compare(model, reference, &windows, &options.session, &mut listener)?)
+    let session = &options.session;
+    let metrics = match (against, &options.save) {
+        (Some(_), Some(_)) => return Err(no_predictions("scored against another model")),
+        (None, None) => of_score(&score(model, &windows, session, &mut listener)?),
+        (Some(reference), None) => {
+            of_distance(&compare(model, reference, &windows, session, &mut listener)?)
+        }
+        (None, Some((path, output))) => {
+            let tokens: Vec<&[u32]> = windows.tokens().collect();
+            let vocabulary = model.decoder()?.vocabulary;
+            let mut writer = predictions::Writer::create(path, &tokens, vocabulary, output)?;
+            let mut look = |row: &[f32]| writer.add(row);
+            let score = score_and_look(model, &windows, session, &mut listener, &mut look)?;
+            writer.finish()?;
+            of_score(&score)
         }
     };
     progress.finish();
     Ok((windows.len(), metrics))
+}
+
+fn no_predictions(what: &str) -> Error {
+    Error::usage(format!("no predictions are kept of what is {what}"))
+        .code("FB-2608")
+        .hint("score a text by itself")
 }
 
 fn of_score(score: &Score) -> Metrics {

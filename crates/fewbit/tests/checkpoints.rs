@@ -1,90 +1,16 @@
 //! Quantized folders of a small random model, against the dequantizers of the libraries that read
 //! them: compressed-tensors, GPTQModel and AutoAWQ, written here once more from their definitions.
 
-use fewbit::formats::atomic::OutputOptions;
-use fewbit::formats::safetensors::{self, SafetensorsFile, TensorSpec};
+mod random;
+
+use fewbit::formats::safetensors::{self, SafetensorsFile};
+use fewbit::llm::LanguageModel;
 use fewbit::llm::graph::decoder::State;
 use fewbit::llm::graph::names;
-use fewbit::llm::{LanguageModel, TensorNames, arch};
 use fewbit::{DType, FolderJob, FolderType, Mode, Session, SessionOptions, Silent, Tensor};
-use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use random::{folder, random};
+use sha2::{Digest, Sha256};
 use std::path::Path;
-
-const HIDDEN: usize = 64;
-const INNER: usize = 128;
-const TOKENS: usize = 16;
-
-fn config() -> Value {
-    json!({
-        "model_type": "llama", "hidden_size": HIDDEN, "intermediate_size": INNER,
-        "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2,
-        "vocab_size": TOKENS, "max_position_embeddings": 32, "tie_word_embeddings": false,
-    })
-}
-
-fn tokenizer() -> Value {
-    let vocab: Map<String, Value> =
-        (0..TOKENS).map(|id| (char::from(b'a' + id as u8).to_string(), json!(id))).collect();
-    json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
-        "normalizer": null, "pre_tokenizer": null, "post_processor": null, "decoder": null,
-        "model": {
-            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": true,
-            "ignore_merges": false, "vocab": vocab, "merges": [],
-        },
-    })
-}
-
-type Matrices = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
-
-fn random() -> Matrices {
-    let table: &TensorNames = arch::find("llama").unwrap().tensors;
-    let shapes: &[(&str, &[usize])] = &[
-        ("token_embd", &[TOKENS, HIDDEN]),
-        ("output_norm", &[HIDDEN]),
-        ("output", &[TOKENS, HIDDEN]),
-        ("blk.0.attn_norm", &[HIDDEN]),
-        ("blk.0.attn_q", &[HIDDEN, HIDDEN]),
-        ("blk.0.attn_k", &[HIDDEN / 2, HIDDEN]),
-        ("blk.0.attn_v", &[HIDDEN / 2, HIDDEN]),
-        ("blk.0.attn_output", &[HIDDEN, HIDDEN]),
-        ("blk.0.ffn_norm", &[HIDDEN]),
-        ("blk.0.ffn_gate", &[INNER, HIDDEN]),
-        ("blk.0.ffn_up", &[INNER, HIDDEN]),
-        ("blk.0.ffn_down", &[HIDDEN, INNER]),
-    ];
-    let mut state = 7u32;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 24) as f32 - 0.5
-    };
-    let tensor = |(name, shape): &(&str, &[usize])| {
-        let values = (0..shape.iter().product()).map(|_| next()).collect();
-        (table.stored("model.", &format!("{name}.weight")).unwrap(), (shape.to_vec(), values))
-    };
-    shapes.iter().map(tensor).collect()
-}
-
-fn folder(path: &Path, tensors: &Matrices) {
-    std::fs::create_dir_all(path).unwrap();
-    std::fs::write(path.join("config.json"), config().to_string()).unwrap();
-    std::fs::write(path.join("tokenizer.json"), tokenizer().to_string()).unwrap();
-    let spec = |(name, (shape, _)): (&String, &(Vec<usize>, Vec<f32>))| TensorSpec {
-        name: name.clone(),
-        dtype: DType::F32,
-        shape: shape.clone(),
-    };
-    let specs: Vec<TensorSpec> = tensors.iter().map(spec).collect();
-    let (file, options) = (path.join("model.safetensors"), OutputOptions::default());
-    let mut writer = safetensors::Writer::create(&file, &[], &specs, &options).unwrap();
-    for (name, (_, values)) in tensors {
-        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        writer.write(name, &bytes).unwrap();
-    }
-    writer.finish().unwrap();
-}
 
 fn logits(path: &Path, mode: Mode) -> Vec<f32> {
     let model = LanguageModel::open(path).unwrap();
@@ -231,6 +157,38 @@ fn folders_mean_what_the_libraries_read() {
         }
     }
 }
+
+/// The bytes of every layout. The libraries were asked about these very files (`dequantizers.rs`,
+/// `transformers.rs`); where a digest changes on purpose, ask them again.
+#[test]
+fn layouts_have_not_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let float = dir.path().join("float");
+    folder(&float, &random());
+    for (ty, golden) in GOLDEN {
+        let out = dir.path().join(ty.name());
+        let mut job = FolderJob::new(&float, *ty);
+        job.group = 32;
+        job.run(&out, false, &Silent).unwrap();
+        let bytes = std::fs::read(out.join("model.safetensors")).unwrap();
+        let digest: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(digest[..16], **golden, "{}", ty.name());
+    }
+}
+
+/// Beginnings of SHA-256 of `model.safetensors`.
+const GOLDEN: &[(FolderType, &str)] = &[
+    (FolderType::Float(DType::F32), "5c742fdd3bf720d0"),
+    (FolderType::Float(DType::F16), "dc8232309d39b86a"),
+    (FolderType::Float(DType::BF16), "3e73dc9dc79388e3"),
+    (FolderType::W4A16, "9681db4406c3098f"),
+    (FolderType::W8A16, "ae18683b1baba61a"),
+    (FolderType::W8A8, "0728eb43809f142f"),
+    (FolderType::Fp8, "cf6619cf9bfe82f2"),
+    (FolderType::Gptq4, "57b93e1520be0a37"),
+    (FolderType::Gptq8, "92bf19d3998b1d30"),
+    (FolderType::Awq, "3624d4432696a937"),
+];
 
 #[test]
 fn predictions_are_those_of_the_run() {

@@ -16,6 +16,9 @@ use std::sync::Arc;
 /// Called with the number of windows done and of all.
 pub type Listener<'l> = dyn FnMut(usize, usize) + 'l;
 
+/// Called with the logarithms of the probabilities of all tokens, for each predicted token.
+pub type Look<'l> = dyn FnMut(&[f32]) -> Result<()> + 'l;
+
 /// Tokens of a window unless another number is asked for.
 const WINDOW: usize = 512;
 /// Positions whose logits are held at once.
@@ -149,6 +152,20 @@ pub fn score(
     options: &SessionOptions,
     listener: &mut Listener,
 ) -> Result<Score> {
+    score_and_look(model, windows, options, listener, &mut |_| Ok(()))
+}
+
+/// Scores a model; `look` sees its predictions, in the order of the text.
+///
+/// # Errors
+/// When a run or `look` fails.
+pub fn score_and_look(
+    model: &LanguageModel,
+    windows: &Windows,
+    options: &SessionOptions,
+    listener: &mut Listener,
+    look: &mut Look,
+) -> Result<Score> {
     let predictor = Predictor::new(model, options)?;
     let mut sums = Sums::default();
     for (index, (tokens, scored)) in windows.windows.iter().enumerate() {
@@ -157,6 +174,7 @@ pub fn score(
             let rows = predictor.log_probabilities(&hidden, &part, scored.start)?;
             for (row, at) in rows.chunks_exact(predictor.vocabulary).zip(part) {
                 sums.add(f64::from(row[tokens[at + 1] as usize]));
+                look(row)?;
             }
         }
         listener(index + 1, windows.len());

@@ -3,6 +3,7 @@
 use crate::exit::Outcome;
 use crate::flags::{ModeFlag, Work};
 use crate::ui::{Table, Ui, count, percent, seconds};
+use fewbit::formats::atomic::OutputOptions;
 use fewbit::formats::data::Corpus;
 use fewbit::llm::{LanguageModel, is_language_model};
 use fewbit::{Data, Error, Evaluation, Result, SessionOptions, TextOptions};
@@ -28,6 +29,13 @@ pub struct Args {
     /// For language models: tokens of a window, of which the second half is predicted
     #[arg(long, default_value_t = 0, value_name = "N", hide_default_value = true)]
     context: usize,
+    /// For language models: write the predictions, as llama-perplexity keeps them
+    /// (--kl-divergence-base)
+    #[arg(long, value_name = "FILE", conflicts_with = "against")]
+    save_logits: Option<PathBuf>,
+    /// Replace an existing file of --save-logits
+    #[arg(long, requires = "save_logits")]
+    force: bool,
     #[command(flatten)]
     pub work: Work,
 }
@@ -50,8 +58,9 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
 }
 
 fn network(args: &Args, ui: &Ui) -> Result<Evaluation> {
-    if args.against.is_some() || args.context != 0 {
-        return Err(Error::usage("--against and --context are for language models")
+    if args.against.is_some() || args.context != 0 || args.save_logits.is_some() {
+        let what = "--against, --context and --save-logits are for language models";
+        return Err(Error::usage(what)
             .code("FB-2607")
             .hint("`fewbit compare` holds two networks against each other"));
     }
@@ -66,7 +75,12 @@ fn text(args: &Args, ui: &Ui) -> Result<Evaluation> {
     let model = LanguageModel::open(&args.model)?;
     let reference = args.against.as_deref().map(LanguageModel::open).transpose()?;
     let session = SessionOptions::new(args.mode.into()).threads(args.work.threads);
-    let options = TextOptions { session, context: args.context };
+    let save = args.save_logits.clone().map(|path| {
+        let mut inputs = model.checkpoint().files.clone();
+        inputs.extend(corpus.files.clone());
+        (path, OutputOptions { inputs, keep_existing: !args.force, expected_bytes: 0 })
+    });
+    let options = TextOptions { session, context: args.context, save };
     fewbit::evaluate_text(&model, reference.as_ref(), &corpus, &options, ui.progress())
 }
 

@@ -5,7 +5,7 @@ use super::file::show;
 use super::spec::{DataSpec, SampleRange};
 use super::text::{read_text, utf8};
 use fewbit_core::{Error, Result, ResultExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Two sentences and how alike they are to people.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +34,8 @@ pub struct Corpus {
     pub kind: CorpusKind,
     /// Which windows, documents or pairs are meant.
     pub range: SampleRange,
+    /// The files it came from.
+    pub files: Vec<PathBuf>,
 }
 
 impl Corpus {
@@ -55,8 +57,10 @@ impl Corpus {
         let card = Card::read(&spec.path)?;
         let path = spec.path.parent().unwrap_or(Path::new("")).join(&card.path);
         let task = card.task.unwrap_or(Task::Perplexity);
-        read(&path, task, card.separator.as_deref(), spec.range)
-            .at(|| format!("card {}", show(&spec.path)))
+        let mut corpus = read(&path, task, card.separator.as_deref(), spec.range)
+            .at(|| format!("card {}", show(&spec.path)))?;
+        corpus.files.push(spec.path);
+        Ok(corpus)
     }
 
     /// What is scored.
@@ -82,7 +86,7 @@ fn read(path: &Path, task: Task, separator: Option<&str>, range: SampleRange) ->
             return Err(error.code("FB-2303").hint("theirs are: perplexity, similarity"));
         }
     };
-    Ok(Corpus { kind, range })
+    Ok(Corpus { kind, range, files: vec![path.to_path_buf()] })
 }
 
 fn text(path: &Path, separator: Option<&str>) -> Result<CorpusKind> {
