@@ -154,10 +154,6 @@ fn compare(python: &Path, model: &Path, text: &str) {
         let found = distance(&ours, &theirs);
         let what = format!("{} {}", model.display(), ty.name());
         println!("{what}: logits differ by {found:.1e} at most");
-        let vocabulary = ours.len() / ids.len();
-        for (a, b) in ours.chunks(vocabulary).zip(theirs.chunks(vocabulary)) {
-            println!("  row {:.2e}", distance(a, b));
-        }
         let codes = matches!(ty, FolderType::W8A8 | FolderType::Fp8);
         if codes {
             compare_products(python, &out, &ids, &what);
