@@ -4,7 +4,7 @@ use super::calibrated::Calibrated;
 use super::matrix::Matrix;
 use super::{Fate, Plan};
 use crate::gguf::{isa, lanes};
-use fewbit_core::codec::block::{BlockType, dequantize};
+use fewbit_core::codec::block::BlockType;
 use fewbit_core::{Error, Result, ResultExt};
 use fewbit_formats::gguf::TensorInfo;
 use fewbit_formats::safetensors::{FolderWriter, TensorSpec};
@@ -12,7 +12,7 @@ use fewbit_kernels::Pool;
 use fewbit_kernels::encode::Loss;
 use fewbit_llm::export::Pieces;
 use fewbit_quant::Progress;
-use fewbit_quant::algo::blocks::{RowEncoder, f16_to_f32};
+use fewbit_quant::algo::blocks::{RowEncoder, decode};
 use fewbit_quant::algo::grid::Quantized;
 
 /// Elements that one task reads and quantizes.
@@ -191,9 +191,6 @@ pub(super) fn rows(pieces: &Pieces, index: usize, first: usize, count: usize) ->
     let mut raw = vec![0; count * info.ty.row_bytes(info.row_elements())?];
     pieces.read(index, first, &mut raw)?;
     let mut numbers = vec![0.0; count * info.row_elements()];
-    match info.ty {
-        BlockType::F16 => f16_to_f32(&raw, &mut Vec::new(), &mut numbers),
-        ty => dequantize(ty, &raw, &mut numbers)?,
-    }
+    decode(isa(), info.ty, &raw, &mut numbers)?;
     Ok(numbers)
 }

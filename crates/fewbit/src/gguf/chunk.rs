@@ -2,12 +2,10 @@
 
 use super::source::Source;
 use super::{Target, isa};
-use fewbit_core::codec::block::{BlockType, dequantize};
 use fewbit_core::{Error, Result};
 use fewbit_formats::gguf::TensorInfo;
 use fewbit_kernels::encode::Loss;
-use fewbit_quant::algo::blocks::f16_to_f32;
-use half::f16;
+use fewbit_quant::algo::blocks::decode;
 
 /// Elements of a chunk, few enough for a core's own cache; a longer row is a chunk of its own.
 const ELEMENTS: usize = 1 << 16;
@@ -39,7 +37,6 @@ pub(super) fn chunks(tensor: usize, info: &TensorInfo, matrices: usize) -> Vec<C
 #[derive(Default)]
 pub(super) struct Slot {
     raw: Vec<u8>,
-    halves: Vec<f16>,
     numbers: Vec<f32>,
     /// The bytes to write.
     pub(super) out: Vec<u8>,
@@ -80,10 +77,7 @@ impl Slot {
         self.raw.resize(chunk.rows * row, 0);
         source.read(chunk.tensor, chunk.first, &mut self.raw)?;
         self.numbers.resize(chunk.rows * columns, 0.0);
-        match info.ty {
-            BlockType::F16 => f16_to_f32(&self.raw, &mut self.halves, &mut self.numbers),
-            ty => dequantize(ty, &self.raw, &mut self.numbers)?,
-        }
+        decode(isa(), info.ty, &self.raw, &mut self.numbers)?;
         let matrix = chunk.first / (info.rows() / target.encoders.len()).max(1);
         let encoder = &target.encoders[matrix.min(target.encoders.len() - 1)];
         self.out.resize(chunk.rows * encoder.row_bytes(), 0);

@@ -1,13 +1,12 @@
 //! The model that is read: its tensors by pieces, so that mapped pages do not pile up.
 
-use super::GgufJob;
-use fewbit_core::codec::block::{BlockType, dequantize};
+use super::{GgufJob, isa};
 use fewbit_core::{Error, Result};
 use fewbit_formats::gguf::{self, Metadata, TensorInfo};
 use fewbit_formats::mmap::InputFile;
 use fewbit_llm::LanguageModel;
 use fewbit_llm::export::{self, Pieces};
-use fewbit_quant::algo::blocks::f16_to_f32;
+use fewbit_quant::algo::blocks::decode;
 use fewbit_quant::algo::mix::ModelShape;
 use std::path::{Path, PathBuf};
 
@@ -90,10 +89,7 @@ impl Source {
         let mut raw = vec![0; rows * row];
         self.read(tensor, first, &mut raw)?;
         let mut numbers = vec![0.0; rows * info.row_elements()];
-        match info.ty {
-            BlockType::F16 => f16_to_f32(&raw, &mut Vec::new(), &mut numbers),
-            ty => dequantize(ty, &raw, &mut numbers)?,
-        }
+        decode(isa(), info.ty, &raw, &mut numbers)?;
         Ok(numbers)
     }
 

@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use crate::cpu::{Ctx, Job};
+use crate::cpu::{Ctx, Isa, Level};
 
 /// Elements of a block of activations.
 pub const ACTIVATION_BLOCK: usize = 32;
@@ -24,44 +24,31 @@ pub fn quantize_activations(ctx: Ctx<'_>, values: &[f32], out: &mut [u8]) {
     let grain = ctx.pool.grain(values.len() / ACTIVATION_BLOCK, 512);
     ctx.pool.for_each_chunk(out, grain * ACTIVATION_BYTES, |chunk, out| {
         let values = &values[chunk * grain * ACTIVATION_BLOCK..];
-        ctx.isa.run(Quantize { values, out });
+        let (values, _) = values.as_chunks::<ACTIVATION_BLOCK>();
+        quantize_blocks(ctx.isa, values, out.as_chunks_mut::<ACTIVATION_BYTES>().0);
     });
 }
 
-struct Quantize<'a> {
-    values: &'a [f32],
-    out: &'a mut [u8],
-}
-
-impl Job for Quantize<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let (blocks, _) = self.out.as_chunks_mut::<ACTIVATION_BYTES>();
-        let (values, _) = self.values.as_chunks::<ACTIVATION_BLOCK>();
-        for (block, values) in blocks.iter_mut().zip(values) {
-            *block = quantize_block(values);
-        }
+fn quantize_blocks(
+    isa: Isa,
+    values: &[[f32; ACTIVATION_BLOCK]],
+    blocks: &mut [[u8; ACTIVATION_BYTES]],
+) {
+    match isa.level() {
+        // SAFETY: the CPU has the level, and every wider one includes AVX2.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 | Level::Avx512 => unsafe { super::x86_inputs::quantize(values, blocks) },
+        _ => blocks.iter_mut().zip(values).for_each(|(out, x)| *out = quantize_block(x)),
     }
 }
 
 /// The scale of a block, as stored.
-#[inline(always)]
 fn scale_of(values: &[f32; ACTIVATION_BLOCK]) -> f16 {
-    // Lanes, so that the compiler may use vectors: a maximum does not depend on the order.
-    let mut lanes = [0f32; 8];
-    for chunk in values.as_chunks::<8>().0 {
-        for (lane, value) in lanes.iter_mut().zip(chunk) {
-            let size = value.abs();
-            *lane = if size > *lane { size } else { *lane };
-        }
-    }
-    let largest = lanes.iter().fold(0f32, |a, &b| if b > a { b } else { a });
+    let larger = |a: f32, x: &f32| if x.abs() > a { x.abs() } else { a };
+    let largest = values.iter().fold(0f32, larger);
     f16::from_f32((largest / 127.0).min(f16::MAX.to_f32()))
 }
 
-#[inline(always)]
 fn quantize_block(values: &[f32; ACTIVATION_BLOCK]) -> [u8; ACTIVATION_BYTES] {
     let scale = scale_of(values);
     let divisor = scale.to_f32();
@@ -79,7 +66,6 @@ fn quantize_block(values: &[f32; ACTIVATION_BLOCK]) -> [u8; ACTIVATION_BYTES] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::Isa;
     use crate::threads::Pool;
 
     fn quantized(isa: Isa, threads: usize, values: &[f32]) -> Vec<u8> {

@@ -6,7 +6,7 @@ use bytemuck::Zeroable;
 
 use super::float::{Source, multiply};
 use super::unit::{Convert, Plain, ROWS};
-use crate::cpu::{Ctx, Job, Level};
+use crate::cpu::{Ctx, Isa, Job, Level};
 use crate::scratch::Line;
 use crate::threads::{Pool, SharedMut};
 
@@ -33,6 +33,54 @@ impl Half {
                 out
             }
         }
+    }
+}
+
+/// Little-endian 16-bit floats as numbers, exactly.
+///
+/// # Panics
+/// When `out` is not as long as the bytes have numbers.
+pub fn decode_halves(isa: Isa, half: Half, bytes: &[u8], out: &mut [f32]) {
+    assert_eq!(bytes.len(), 2 * out.len(), "two bytes for each number");
+    let decode = Decode { half, bytes, out };
+    match isa.level() {
+        // SAFETY: the CPU has the level, and every wider one includes AVX2.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 | Level::Avx512 => unsafe { crate::cpu::run_avx2(DecodeAvx2(decode)) },
+        _ => decode.run::<Plain>(),
+    }
+}
+
+struct Decode<'a> {
+    half: Half,
+    bytes: &'a [u8],
+    out: &'a mut [f32],
+}
+
+impl Decode<'_> {
+    #[inline(always)]
+    fn run<C: Convert>(self) {
+        let (lines, rest) = self.bytes.as_chunks::<{ 2 * ROWS }>();
+        let (out, out_rest) = self.out.as_chunks_mut::<ROWS>();
+        for (out, line) in out.iter_mut().zip(lines) {
+            *out = self.half.numbers::<C>(line);
+        }
+        let mut line = [0; 2 * ROWS];
+        line[..rest.len()].copy_from_slice(rest);
+        out_rest.copy_from_slice(&self.half.numbers::<C>(&line)[..out_rest.len()]);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+struct DecodeAvx2<'a>(Decode<'a>);
+
+#[cfg(target_arch = "x86_64")]
+impl Job for DecodeAvx2<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.0.run::<super::x86_avx2::Avx2>();
     }
 }
 
@@ -186,5 +234,32 @@ impl Job for InAvx2<'_> {
     #[inline(always)]
     fn run(self) {
         self.0.run::<super::x86_avx2::Avx2>();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::{bf16, f16};
+
+    #[test]
+    fn all_numbers_are_decoded_by_every_instruction_set() {
+        let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+        for isa in Isa::available() {
+            for (half, value) in [
+                (Half::F16, (|b| f16::from_bits(b).to_f32()) as fn(u16) -> f32),
+                (Half::BF16, |b| bf16::from_bits(b).to_f32()),
+            ] {
+                let mut out = vec![0.0; 1 << 16];
+                decode_halves(isa, half, &bytes, &mut out);
+                for (bits, found) in (0..=u16::MAX).zip(&out) {
+                    let same = found.to_bits() == value(bits).to_bits() || value(bits).is_nan();
+                    assert!(same, "{isa} {half:?} {bits:04x}: {found}");
+                }
+                // The rest of a line.
+                decode_halves(isa, half, &bytes[..2 * 21], &mut out[..21]);
+                assert_eq!(out[20].to_bits(), value(20).to_bits(), "{isa}");
+            }
+        }
     }
 }

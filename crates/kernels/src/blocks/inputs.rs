@@ -5,7 +5,7 @@ use std::ops::Range;
 use half::f16;
 
 use super::activations::{ACTIVATION_BLOCK as SPAN, ACTIVATION_BYTES};
-use crate::cpu::Ctx;
+use crate::cpu::{Ctx, Isa, Level};
 use crate::threads::SharedMut;
 
 /// The most tokens that a microkernel computes at once.
@@ -20,6 +20,16 @@ pub(super) enum Form {
     Halves,
     /// i16 codes in twos; no sums.
     Pairs,
+}
+
+impl Form {
+    /// 32-bit words of codes per block and token.
+    pub(super) fn words(self) -> usize {
+        match self {
+            Form::Quads | Form::Halves => SPAN / 4,
+            Form::Pairs => SPAN / 2,
+        }
+    }
 }
 
 /// The tiles of `tokens` tokens: fours, then a two and a one where that many are left.
@@ -61,7 +71,7 @@ impl Inputs {
     pub(super) fn new(ctx: Ctx<'_>, form: Form, blocks: usize, bytes: &[u8]) -> Inputs {
         let row = blocks * ACTIVATION_BYTES;
         let tokens = bytes.len().checked_div(row).unwrap_or(0);
-        let words = if form == Form::Pairs { SPAN / 2 } else { SPAN / 4 };
+        let words = form.words();
         let mut inputs = Inputs {
             tokens,
             blocks,
@@ -84,7 +94,7 @@ impl Inputs {
                 (codes.range(words), scales.range(part.clone()), sums.range(part))
             };
             let bytes = &bytes[first * row..last * row];
-            ctx.isa.run(Fill { form, blocks, bytes, codes, scales, sums });
+            Fill { form, blocks, bytes, codes, scales, sums }.dispatch(ctx.isa);
         });
         inputs
     }
@@ -106,20 +116,26 @@ impl Inputs {
 }
 
 /// Fills a few tiles.
-struct Fill<'a> {
-    form: Form,
-    blocks: usize,
-    bytes: &'a [u8],
-    codes: &'a mut [u32],
-    scales: &'a mut [f32],
-    sums: &'a mut [u32],
+pub(super) struct Fill<'a> {
+    pub(super) form: Form,
+    pub(super) blocks: usize,
+    pub(super) bytes: &'a [u8],
+    pub(super) codes: &'a mut [u32],
+    pub(super) scales: &'a mut [f32],
+    pub(super) sums: &'a mut [u32],
 }
 
-impl crate::cpu::Job for Fill<'_> {
-    type Output = ();
+impl Fill<'_> {
+    fn dispatch(self, isa: Isa) {
+        match isa.level() {
+            // SAFETY: the CPU has the level, and every wider one includes AVX2.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 | Level::Avx512 => unsafe { super::x86_inputs::fill(self) },
+            _ => self.plain(),
+        }
+    }
 
-    #[inline(always)]
-    fn run(self) {
+    fn plain(self) {
         match self.form {
             Form::Quads => self.fill::<8>(quads, |codes, scale| {
                 let sum: i32 = codes.iter().map(|&c| i32::from(c)).sum();
@@ -135,24 +151,20 @@ impl crate::cpu::Job for Fill<'_> {
 }
 
 /// Two i16, the first in the lower half.
-#[inline(always)]
 fn word(low: i16, high: i16) -> u32 {
     u32::from(low.cast_unsigned()) | u32::from(high.cast_unsigned()) << 16
 }
 
-#[inline(always)]
 fn quads(codes: &[i8; SPAN]) -> [u32; 8] {
     let (words, _) = bytemuck::cast_slice::<i8, u8>(codes).as_chunks::<4>();
     std::array::from_fn(|i| u32::from_le_bytes(words[i]))
 }
 
-#[inline(always)]
 fn pairs(codes: &[i8; SPAN]) -> [u32; 16] {
     std::array::from_fn(|i| word(i16::from(codes[2 * i]), i16::from(codes[2 * i + 1])))
 }
 
 impl Fill<'_> {
-    #[inline(always)]
     fn fill<const W: usize>(
         self,
         words: impl Fn(&[i8; SPAN]) -> [u32; W],
@@ -174,6 +186,37 @@ impl Fill<'_> {
                     let codes = &mut codes[b * W * tokens..][..W * tokens];
                     let slots = codes[t..].iter_mut().step_by(tokens);
                     slots.zip(words(&block)).for_each(|(slot, word)| *slot = word);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blocks::quantize_activations;
+    use crate::threads::Pool;
+
+    #[test]
+    fn every_instruction_set_lays_out_the_same() {
+        let blocks = 5;
+        for tokens in [1, 2, 3, 4, 7] {
+            let x: Vec<f32> = (0..tokens * blocks * SPAN)
+                .map(|i| (i as u32).wrapping_mul(2_654_435_761) as f32 - 2e9)
+                .collect();
+            for form in [Form::Quads, Form::Halves, Form::Pairs] {
+                let laid = |isa| {
+                    let pool = Pool::single();
+                    let ctx = Ctx { isa, pool: &pool };
+                    let mut bytes = vec![0; tokens * blocks * ACTIVATION_BYTES];
+                    quantize_activations(ctx, &x, &mut bytes);
+                    let inputs = Inputs::new(ctx, form, blocks, &bytes);
+                    (inputs.codes, inputs.scales, inputs.sums)
+                };
+                let plain = laid(Isa::scalar());
+                for isa in Isa::available() {
+                    assert_eq!(laid(isa), plain, "{isa} {form:?} {tokens} tokens");
                 }
             }
         }

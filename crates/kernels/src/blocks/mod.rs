@@ -21,10 +21,12 @@ mod unit;
 mod weights;
 #[cfg(target_arch = "x86_64")]
 mod x86_avx2;
+#[cfg(target_arch = "x86_64")]
+mod x86_inputs;
 
 pub use activations::{ACTIVATION_BLOCK, ACTIVATION_BYTES, quantize_activations};
 pub use float::matmul_blocks_f32;
 pub use format::Format;
-pub use halves::{Half, PackedHalves, matmul_halves};
+pub use halves::{Half, PackedHalves, decode_halves, matmul_halves};
 pub use packed::PackedBlocks;
 pub use product::matmul_blocks;

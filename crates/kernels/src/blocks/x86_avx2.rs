@@ -54,6 +54,17 @@ impl Convert for Avx2 {
     }
 }
 
+/// `n`, of which the compiler knows nothing: a loop that often stays a loop. Taken apart, the
+/// loops below are scheduled across groups, and half of their sums go through memory.
+#[inline(always)]
+fn opaque(mut n: usize) -> usize {
+    // SAFETY: no instruction at all.
+    unsafe {
+        std::arch::asm!("/* {0} */", inout(reg) n, options(pure, nomem, nostack, preserves_flags));
+    }
+    n
+}
+
 /// Sums in registers: token, half of the rows.
 type Floats<const T: usize> = [[__m256; 2]; T];
 
@@ -93,6 +104,9 @@ pub(super) trait Units {
     /// What is beside the codes.
     type Head;
 
+    /// Whether loops over groups may be taken apart.
+    const UNROLL: bool;
+
     /// The heads, in order.
     fn heads(&self) -> impl Iterator<Item = &Self::Head>;
 
@@ -108,6 +122,7 @@ pub(super) trait Units {
 
 impl Units for &[Quads] {
     type Head = Minima;
+    const UNROLL: bool = false;
 
     #[inline(always)]
     fn heads(&self) -> impl Iterator<Item = &Minima> {
@@ -123,6 +138,7 @@ impl Units for &[Quads] {
 
 impl Units for &[Halves] {
     type Head = Steps;
+    const UNROLL: bool = false;
 
     #[inline(always)]
     fn heads(&self) -> impl Iterator<Item = &Steps> {
@@ -144,6 +160,8 @@ pub(super) struct Packed<'a, H, const BITS: usize> {
 
 impl<H, const BITS: usize> Units for Packed<'_, H, BITS> {
     type Head = H;
+    // Where a group's bits lie is then known.
+    const UNROLL: bool = true;
 
     #[inline(always)]
     fn heads(&self) -> impl Iterator<Item = &H> {
@@ -215,7 +233,8 @@ pub(super) unsafe fn quads<U: Units<Head = Minima>, const CHAIN: usize, const T:
         let mut dots = [[_mm256_setzero_si256(); 2]; T];
         for start in (0..GROUPS).step_by(CHAIN) {
             let mut chain = [[_mm256_setzero_si256(); 2]; T];
-            for g in start..start + CHAIN {
+            let count = if U::UNROLL { CHAIN } else { opaque(CHAIN) };
+            for g in start..start + count {
                 // SAFETY: `b` is a unit, `g` a group.
                 let w = unsafe { [units.codes(b, g, 0), units.codes(b, g, 1)] };
                 for (t, chain) in chain.iter_mut().enumerate() {
@@ -223,12 +242,7 @@ pub(super) unsafe fn quads<U: Units<Head = Minima>, const CHAIN: usize, const T:
                     let x = unsafe { *tile.codes.add((b * GROUPS + g) * T + t) };
                     let x = _mm256_set1_epi32(x.cast_signed());
                     for h in 0..2 {
-                        let products = _mm256_maddubs_epi16(w[h], x);
-                        chain[h] = if g == start {
-                            products
-                        } else {
-                            _mm256_add_epi16(chain[h], products)
-                        };
+                        chain[h] = _mm256_add_epi16(chain[h], _mm256_maddubs_epi16(w[h], x));
                     }
                 }
             }
@@ -287,7 +301,8 @@ pub(super) unsafe fn halves<
             let steps = &head.steps[start / 4];
             let steps = [half_pairs(steps, 0), half_pairs(steps, 1)];
             let mut chain = [[_mm256_setzero_si256(); 2]; T];
-            for g in start..start + CHAIN {
+            let count = if U::UNROLL { CHAIN } else { opaque(CHAIN) };
+            for g in start..start + count {
                 // SAFETY: `b` is a unit, `g` a group.
                 let w = unsafe { [units.codes(b, g, 0), units.codes(b, g, 1)] };
                 for (t, chain) in chain.iter_mut().enumerate() {
@@ -295,12 +310,7 @@ pub(super) unsafe fn halves<
                     let x = unsafe { *tile.codes.add((b * GROUPS + g) * T + t) };
                     let x = _mm256_set1_epi32(x.cast_signed());
                     for h in 0..2 {
-                        let products = _mm256_maddubs_epi16(w[h], x);
-                        chain[h] = if g == start {
-                            products
-                        } else {
-                            _mm256_add_epi16(chain[h], products)
-                        };
+                        chain[h] = _mm256_add_epi16(chain[h], _mm256_maddubs_epi16(w[h], x));
                     }
                 }
             }
@@ -381,7 +391,7 @@ pub(super) unsafe fn pairs<U: Signed, const T: usize>(units: &[U], tile: Tile, s
     let mut acc = load_sums(sums);
     for (b, unit) in units.iter().enumerate() {
         let mut dots = [[_mm256_setzero_si256(); 2]; T];
-        for p in 0..2 * GROUPS {
+        for p in 0..opaque(2 * GROUPS) {
             // SAFETY: 16 pairs of 32 bytes of codes; the tile has `T` tokens in each.
             unsafe {
                 let w = [unit.codes(p, 0), unit.codes(p, 1)];

@@ -152,21 +152,44 @@ impl Rows<'_> {
         }
     }
 
-    /// The group that begins at element `start`, as far as there are elements, and its weights.
+    /// The group that begins at element `start`; zeros follow the last element. It is copied
+    /// into the buffers where it does not lie there as a whole.
     #[inline(always)]
-    fn group(&self, start: usize, x: &mut [f32; GROUP], weight: &mut [f32; GROUP]) {
+    fn group<'a>(
+        &'a self,
+        start: usize,
+        x: &'a mut [f32; GROUP],
+        weight: &'a mut [f32; GROUP],
+    ) -> Group<'a> {
         let rest = &self.x[start..];
-        let len = rest.len().min(GROUP);
-        x[..len].copy_from_slice(&rest[..len]);
-        x[len..].fill(0.0);
-        let Some(importance) = self.importance else { return };
-        let mut column = start % importance.len();
-        let mut filled = 0;
-        while filled < GROUP {
-            let part = (importance.len() - column).min(GROUP - filled);
-            weight[filled..filled + part].copy_from_slice(&importance[column..column + part]);
-            (filled, column) = (filled + part, 0);
-        }
+        let x = match rest.first_chunk() {
+            Some(whole) => whole,
+            None => {
+                x[..rest.len()].copy_from_slice(rest);
+                x[rest.len()..].fill(0.0);
+                x
+            }
+        };
+        let Some(importance) = self.importance else { return Group { x, weight: None } };
+        let column = start % importance.len();
+        let weight = match importance[column..].first_chunk() {
+            Some(whole) => whole,
+            None => {
+                repeat(importance, column, weight);
+                weight
+            }
+        };
+        Group { x, weight: Some(weight) }
+    }
+}
+
+/// The importance of columns from `column` on, row after row.
+fn repeat(importance: &[f32], mut column: usize, weight: &mut [f32; GROUP]) {
+    let mut filled = 0;
+    while filled < GROUP {
+        let part = (importance.len() - column).min(GROUP - filled);
+        weight[filled..filled + part].copy_from_slice(&importance[column..column + part]);
+        (filled, column) = (filled + part, 0);
     }
 }
 
@@ -183,12 +206,10 @@ impl<E: Encoder, V: Lanes> Job for Encode<'_, E, V> {
     #[inline(always)]
     fn run(self) -> Loss {
         let (mut x, mut weight) = ([0.0; GROUP], [1.0; GROUP]);
-        let weighted = self.rows.importance.is_some();
         let mut last = [0; 8 * 34];
         let mut loss = Loss::default();
         for (i, out) in self.out.chunks_mut(self.group_bytes).enumerate() {
-            self.rows.group(i * GROUP, &mut x, &mut weight);
-            let group = Group { x: &x, weight: weighted.then_some(&weight) };
+            let group = self.rows.group(i * GROUP, &mut x, &mut weight);
             let whole = out.len() == self.group_bytes;
             let to = if whole { &mut *out } else { &mut last[..self.group_bytes] };
             loss = loss.merge(self.encoder.group::<V>(group, to));

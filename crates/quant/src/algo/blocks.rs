@@ -1,10 +1,10 @@
 //! Rows of numbers into the block types of ggml, with searched scales.
 
-use fewbit_core::codec::block::BlockType;
+use fewbit_core::codec::block::{BlockType, dequantize};
 use fewbit_core::{Error, Result};
 use fewbit_kernels::Isa;
+use fewbit_kernels::blocks::{Half, decode_halves};
 use fewbit_kernels::encode::{Encoding, Loss, encode};
-use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 /// Importance below this share of the mean is taken for as much: no column is worth nothing.
@@ -72,8 +72,16 @@ impl RowEncoder {
         {
             return Err(Error::internal("rows and their bytes do not fit each other"));
         }
-        check_finite(x, self.columns)?;
-        Ok(match self.target {
+        let loss = self.write(isa, x, out);
+        // What is not finite has no finite square; squares that overflow are looked at again.
+        if !loss.signal.is_finite() {
+            check_finite(x, self.columns)?;
+        }
+        Ok(loss)
+    }
+
+    fn write(&self, isa: Isa, x: &[f32], out: &mut [u8]) -> Loss {
+        match self.target {
             Target::F32 => {
                 let words = out.as_chunks_mut().0;
                 words.iter_mut().zip(x).for_each(|(out, x)| *out = x.to_le_bytes());
@@ -97,7 +105,7 @@ impl RowEncoder {
             Target::Blocks(encoding) => {
                 encode(isa, encoding, x, self.columns, self.importance.as_deref(), out)
             }
-        })
+        }
     }
 
     /// The loss of rounding each element by itself.
@@ -164,18 +172,7 @@ fn normalized(importance: &[f32], columns: usize) -> Result<Vec<f32>> {
 /// # Errors
 /// When a number is NaN or infinite, with its place.
 fn check_finite(x: &[f32], columns: usize) -> Result<()> {
-    // 0 times a finite number is 0, times any other NaN; in lanes, without a branch per element.
-    let mut sums = [0.0_f32; 16];
-    let (rows, rest) = x.as_chunks::<16>();
-    for row in rows {
-        for (sum, x) in sums.iter_mut().zip(row) {
-            *sum += x * 0.0;
-        }
-    }
-    if sums.iter().all(|sum| *sum == 0.0) && rest.iter().all(|x| x.is_finite()) {
-        return Ok(());
-    }
-    let bad = x.iter().position(|x| !x.is_finite()).unwrap_or(0);
+    let Some(bad) = x.iter().position(|x| !x.is_finite()) else { return Ok(()) };
     Err(Error::bad_input(format!("{} cannot be quantized", x[bad])).code("FB-3713").at(format!(
         "row {}, column {}",
         bad / columns,
@@ -183,11 +180,21 @@ fn check_finite(x: &[f32], columns: usize) -> Result<()> {
     )))
 }
 
-/// Half floats to numbers, exactly.
-pub fn f16_to_f32(bytes: &[u8], words: &mut Vec<f16>, out: &mut [f32]) {
-    words.clear();
-    words.extend(bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b)));
-    words.convert_to_f32_slice(out);
+/// The numbers that the elements of a type stand for, exactly.
+///
+/// # Errors
+/// When the bytes are not those of as many elements as `out` has.
+pub fn decode(isa: Isa, ty: BlockType, bytes: &[u8], out: &mut [f32]) -> Result<()> {
+    let half = match ty {
+        BlockType::F16 => Half::F16,
+        BlockType::BF16 => Half::BF16,
+        _ => return dequantize(ty, bytes, out),
+    };
+    if bytes.len() != 2 * out.len() {
+        return Err(Error::internal("numbers and their bytes do not fit each other"));
+    }
+    decode_halves(isa, half, bytes, out);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -196,11 +203,20 @@ mod tests {
 
     #[test]
     fn what_is_not_finite_is_refused_with_its_place() {
-        let encoder = RowEncoder::new(BlockType::Q8_0, 32, None).unwrap();
-        let mut x = vec![1.0; 64];
-        x[40] = f32::NAN;
-        let error = encoder.encode(Isa::best(), &x, &mut [0; 68]).unwrap_err();
-        assert_eq!((error.stable_code(), error.place().as_str()), ("FB-3713", "row 1, column 8"));
+        let types = BlockType::ALL.iter().filter(|ty| target(**ty).is_some());
+        for (ty, bad) in types.flat_map(|&ty| [(ty, f32::NAN), (ty, f32::NEG_INFINITY)]) {
+            let encoder = RowEncoder::new(ty, 256, None).unwrap();
+            let mut x = vec![1.0; 512];
+            let mut out = vec![0; 2 * encoder.row_bytes()];
+            assert!(encoder.encode(Isa::best(), &x, &mut out).is_ok(), "{ty}");
+            x[264] = bad;
+            let error = encoder.encode(Isa::best(), &x, &mut out).unwrap_err();
+            let found = (error.stable_code(), error.place());
+            assert_eq!(found, ("FB-3713", "row 1, column 8".into()), "{ty} {bad}");
+            // Large numbers are finite, though their squares are not.
+            x[264] = 1e30;
+            assert!(encoder.encode(Isa::best(), &x, &mut out).is_ok(), "{ty}");
+        }
     }
 
     #[test]

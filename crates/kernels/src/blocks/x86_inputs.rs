@@ -1,0 +1,176 @@
+//! Activations with AVX2: quantized, and laid out for the microkernels, 32 at a time.
+
+use std::arch::x86_64::*;
+
+use super::activations::{ACTIVATION_BLOCK as SPAN, ACTIVATION_BYTES};
+use super::inputs::{Fill, Form, tiles};
+
+/// Quantizes blocks, as [`quantize_block`](super::activations) does.
+///
+/// # Safety
+/// The CPU has AVX2 and F16C.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn quantize(values: &[[f32; SPAN]], blocks: &mut [[u8; ACTIVATION_BYTES]]) {
+    for (values, block) in values.iter().zip(blocks) {
+        let x: [__m256; 4] = std::array::from_fn(|i| {
+            // SAFETY: four times eight numbers.
+            unsafe { _mm256_loadu_ps(values.as_ptr().add(8 * i)) }
+        });
+        let scale = scale_of(&x);
+        let divisor = _mm256_broadcastss_ps(_mm_cvtph_ps(scale));
+        let [a, b, c, d] = x.map(|x| code(x, divisor));
+        let codes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+        let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        let codes = _mm256_permutevar8x32_epi32(codes, order);
+        let bits = _mm_extract_epi16::<0>(scale) as u16;
+        block[..2].copy_from_slice(&bits.to_le_bytes());
+        // SAFETY: 32 bytes behind the scale.
+        unsafe { _mm256_storeu_si256(block.as_mut_ptr().add(2).cast(), codes) };
+    }
+}
+
+/// The scale of a block as binary16, in the lowest place. The maximum passes over NaN.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn scale_of(x: &[__m256; 4]) -> __m128i {
+    let sign = _mm256_set1_ps(-0.0);
+    let mut most = _mm256_setzero_ps();
+    for x in x {
+        most = _mm256_max_ps(_mm256_andnot_ps(sign, *x), most);
+    }
+    let most = _mm_max_ps(_mm256_castps256_ps128(most), _mm256_extractf128_ps::<1>(most));
+    let most = _mm_max_ps(most, _mm_movehl_ps(most, most));
+    let most = _mm_max_ss(most, _mm_movehdup_ps(most));
+    let scale = _mm_div_ss(most, _mm_set_ss(127.0));
+    let scale = _mm_min_ss(scale, _mm_set_ss(half::f16::MAX.to_f32()));
+    _mm_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(scale)
+}
+
+/// Eight codes; 0 for NaN.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn code(x: __m256, divisor: __m256) -> __m256i {
+    let quotient = _mm256_div_ps(x, divisor);
+    let number = _mm256_cmp_ps::<_CMP_ORD_Q>(quotient, quotient);
+    let limit = _mm256_set1_ps(127.0);
+    let lower = _mm256_max_ps(_mm256_and_ps(quotient, number), _mm256_set1_ps(-127.0));
+    // Rounds half to even; limits are integers, so they may come first.
+    _mm256_cvtps_epi32(_mm256_min_ps(lower, limit))
+}
+
+/// Lays tiles out, as [`Fill::plain`] does.
+///
+/// # Safety
+/// The CPU has AVX2 and F16C.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn fill(mut fill: Fill<'_>) {
+    let row = fill.blocks * ACTIVATION_BYTES;
+    for tile in tiles(0..fill.bytes.len() / row) {
+        let bytes = &fill.bytes[tile.start * row..tile.end * row];
+        match tile.len() {
+            4 => fill_tile::<4>(&mut fill, tile.start, bytes),
+            2 => fill_tile::<2>(&mut fill, tile.start, bytes),
+            _ => fill_tile::<1>(&mut fill, tile.start, bytes),
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn fill_tile<const T: usize>(fill: &mut Fill<'_>, token: usize, bytes: &[u8]) {
+    let (blocks, words) = (fill.blocks, fill.form.words());
+    let first = token * blocks;
+    let codes = &mut fill.codes[first * words..][..T * blocks * words];
+    let scales = &mut fill.scales[first..][..T * blocks];
+    let sums = &mut fill.sums[first..][..T * blocks];
+    let (of_blocks, _) = bytes.as_chunks::<ACTIVATION_BYTES>();
+    assert_eq!(of_blocks.len(), T * blocks);
+    for b in 0..blocks {
+        let mut x = [_mm256_setzero_si256(); T];
+        for t in 0..T {
+            let block = &of_blocks[t * blocks + b];
+            // SAFETY: 32 bytes behind the scale.
+            x[t] = unsafe { _mm256_loadu_si256(block.as_ptr().add(2).cast()) };
+            let bits = i32::from(u16::from_le_bytes([block[0], block[1]]));
+            let scale = _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits)));
+            scales[b * T + t] = scale;
+            sums[b * T + t] = match fill.form {
+                Form::Quads => {
+                    let [low, high] = half_sums(x[t]);
+                    (scale * (low + high) as f32).to_bits()
+                }
+                Form::Halves => {
+                    let [low, high] = half_sums(x[t]);
+                    (low as u32 & 0xffff) | (high as u32) << 16
+                }
+                Form::Pairs => 0,
+            };
+        }
+        let codes = &mut codes[b * words * T..][..words * T];
+        match fill.form {
+            Form::Quads | Form::Halves => store(interleaved(x), codes),
+            Form::Pairs => {
+                let (low, high) = codes.split_at_mut(8 * T);
+                let widen = |x: __m256i| _mm256_cvtepi8_epi16(_mm256_castsi256_si128(x));
+                store(interleaved(x.map(widen)), low);
+                let widen = |x: __m256i| _mm256_cvtepi8_epi16(_mm256_extracti128_si256::<1>(x));
+                store(interleaved(x.map(widen)), high);
+            }
+        }
+    }
+}
+
+/// The sums of the first and of the last 16 codes.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn half_sums(x: __m256i) -> [i32; 2] {
+    let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), x);
+    let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+    let sums = _mm256_hadd_epi32(fours, fours);
+    let sums = _mm256_hadd_epi32(sums, sums);
+    let high = _mm256_extracti128_si256::<1>(sums);
+    [_mm_cvtsi128_si32(_mm256_castsi256_si128(sums)), _mm_cvtsi128_si32(high)]
+}
+
+/// Words of `T` tokens, word by word.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn interleaved<const T: usize>(x: [__m256i; T]) -> [__m256i; T] {
+    let mut out = x;
+    match T {
+        2 => {
+            let (low, high) =
+                (_mm256_unpacklo_epi32(x[0], x[1]), _mm256_unpackhi_epi32(x[0], x[1]));
+            out[0] = _mm256_permute2x128_si256::<0x20>(low, high);
+            out[1] = _mm256_permute2x128_si256::<0x31>(low, high);
+        }
+        4 => {
+            let (ab, ab_high) =
+                (_mm256_unpacklo_epi32(x[0], x[1]), _mm256_unpackhi_epi32(x[0], x[1]));
+            let (cd, cd_high) =
+                (_mm256_unpacklo_epi32(x[2], x[3]), _mm256_unpackhi_epi32(x[2], x[3]));
+            let words = [
+                _mm256_unpacklo_epi64(ab, cd),
+                _mm256_unpackhi_epi64(ab, cd),
+                _mm256_unpacklo_epi64(ab_high, cd_high),
+                _mm256_unpackhi_epi64(ab_high, cd_high),
+            ];
+            for i in 0..2 {
+                let (a, b) = (words[2 * i], words[2 * i + 1]);
+                out[i] = _mm256_permute2x128_si256::<0x20>(a, b);
+                out[i + 2] = _mm256_permute2x128_si256::<0x31>(a, b);
+            }
+        }
+        _ => {}
+    }
+    out
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn store<const T: usize>(x: [__m256i; T], codes: &mut [u32]) {
+    for (x, codes) in x.iter().zip(codes.as_chunks_mut::<8>().0) {
+        // SAFETY: eight words.
+        unsafe { _mm256_storeu_si256(codes.as_mut_ptr().cast(), *x) };
+    }
+}
