@@ -4,7 +4,7 @@
 
 Each type is written, run by `fewbit eval --mode simulate --save-logits`, and by llama-perplexity,
 which says how far (KL divergence) its own predictions are from those. What is left between the
-two is how they round the inputs of products.
+two is how they round the inputs of products; `--mode float` leaves out how fewbit does.
 """
 
 import argparse
@@ -25,6 +25,7 @@ def main():
     parser.add_argument("--llama", type=Path, required=True, help="folder of llama.cpp's programs")
     parser.add_argument("--fewbit", default="target/release/fewbit")
     parser.add_argument("--data", required=True, metavar="TEXT@A..B")
+    parser.add_argument("--mode", default="simulate")
     parser.add_argument("--types", nargs="+", default=TYPES)
     parser.add_argument("--work", type=Path, default=Path("/tmp/fewbit-llama-reads"))
     parser.add_argument("--threads", default="2")
@@ -45,7 +46,8 @@ def main():
     for type_ in args.types:
         flags = ["--threads", args.threads, "--quiet", "--force"]
         run(args.fewbit, "quantize", args.model, "-o", file, "--type", type_, *flags)
-        run(args.fewbit, "eval", file, "--data", args.data, "--mode", "simulate", "--save-logits", logits, *flags)
+        scored = ["--data", args.data, "--mode", args.mode, "--save-logits", logits]
+        run(args.fewbit, "eval", file, *scored, *flags)
         program = args.llama / "llama-perplexity"
         text = args.data.split("@")[0]
         flags = ["-f", text, "-t", args.threads, "--kl-divergence-base", logits, "--kl-divergence"]

@@ -133,7 +133,8 @@ fn distance(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).fold(0.0, |m, (a, b)| m.max((a - b).abs()))
 }
 
-fn compare(python: &Path, model: &Path, text: &str) {
+/// `most` is for logits where inputs are quantized.
+fn compare(python: &Path, model: &Path, text: &str, most: f32) {
     let dir = tempfile::tempdir().unwrap();
     // Scales of 32 bits: transformers computes weights in the type of the scales.
     let float = dir.path().join("float");
@@ -158,9 +159,7 @@ fn compare(python: &Path, model: &Path, text: &str) {
         if codes {
             compare_products(python, &out, &ids, &what);
         }
-        // Where inputs are quantized, a tie that falls the other way is a whole step, and layers
-        // multiply it.
-        assert!(found <= 1e-3 || codes, "{what}: {found}");
+        assert!(found <= if codes { most } else { 1e-3 }, "{what}: {found}");
     }
 }
 
@@ -168,10 +167,17 @@ fn compare(python: &Path, model: &Path, text: &str) {
 fn logits_are_those_of_transformers() {
     let Some(python) = path("FEWBIT_TRANSFORMERS") else { return };
     if let Some(zoo) = path("FEWBIT_ZOO") {
-        compare(&python, &zoo.join("stories260k"), "Once upon a time, there was a little girl");
+        compare(
+            &python,
+            &zoo.join("stories260k"),
+            "Once upon a time, there was a little girl",
+            1e-3,
+        );
     }
     if let Some(model) = path("FEWBIT_LANGUAGE_MODEL") {
-        compare(&python, &model, "The capital of France is Paris, and that of Italy");
+        // With quantized inputs, what falls the other way in a first layer grows from layer to
+        // layer: a change of its embeddings by a millionth moves transformers' own logits by 3.
+        compare(&python, &model, "The capital of France is Paris, and that of Italy", 10.0);
     }
 }
 

@@ -75,7 +75,7 @@ fn network(settings: &fewbit_llm::Settings) -> Network {
     (arch::find("llama").unwrap().network)(settings, &RandomWeights::of("llama")).unwrap()
 }
 
-fn write(path: &Path, weights: &RandomWeights) {
+fn write(path: &Path, weights: &RandomWeights, metadata: &Metadata) {
     let mut tensors: Vec<(String, Tensor)> = vec![("rope_freqs.weight".to_string(), divisors())];
     for name in weights.shapes.keys() {
         let stored = weights.get(name).unwrap().unwrap().tensor;
@@ -93,7 +93,7 @@ fn write(path: &Path, weights: &RandomWeights) {
     };
     let infos: Vec<TensorInfo> = tensors.iter().map(info).collect();
     let options = OutputOptions::default();
-    let mut writer = Writer::create(path, &metadata(), &infos, &options).unwrap();
+    let mut writer = Writer::create(path, metadata, &infos, &options).unwrap();
     for (name, tensor) in &tensors {
         writer.write(name, tensor.bytes()).unwrap();
     }
@@ -118,7 +118,7 @@ fn expected(weights: &RandomWeights) -> Vec<f32> {
 fn a_gguf_file_predicts_what_the_original_does() {
     let dir = tempfile::tempdir().unwrap();
     let (path, weights) = (dir.path().join("x.gguf"), RandomWeights::of("llama"));
-    write(&path, &weights);
+    write(&path, &weights, &metadata());
     assert!(is_language_model(&path) && !is_language_model(dir.path()));
     let model = LanguageModel::open(&path).unwrap();
     assert_eq!(model.tokenizer().bos(), Some(1));
@@ -152,4 +152,117 @@ fn files_that_miss_a_part_say_which() {
     let mut odd = metadata();
     odd.set("llama.attention.head_count", 3u32);
     assert!(refused(odd).contains("heads"));
+}
+
+/// Settings and vocabularies that contradict the tensors or make no sense, in a file that is whole.
+#[test]
+fn hostile_metadata_is_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, weights) = (dir.path().join("x.gguf"), RandomWeights::of("llama"));
+    let settings = |key: &str, value: u32| (format!("llama.{key}"), Value::from(value));
+    let tokenizer = |key: &str, value: Value| (format!("tokenizer.ggml.{key}"), value);
+    let most = u32::MAX;
+    let cases = [
+        settings("block_count", 0),
+        settings("block_count", 513),
+        settings("block_count", most),
+        settings("attention.head_count", 0),
+        settings("attention.head_count", most),
+        settings("attention.head_count_kv", 0),
+        settings("attention.head_count_kv", 3),
+        settings("rope.dimension_count", 9),
+        settings("rope.dimension_count", 64),
+        settings("rope.dimension_count", most),
+        settings("embedding_length", 0),
+        settings("embedding_length", most),
+        settings("attention.key_length", most),
+        tokenizer("tokens", vec![0u32; 20].into()),
+        tokenizer("tokens", Vec::<String>::new().into()),
+        tokenizer("scores", vec![0f32; 3].into()),
+        tokenizer("token_type", vec![1i32; 3].into()),
+        tokenizer("model", "nothing".into()),
+    ];
+    for (key, value) in cases {
+        let what = format!("{key} = {value:?}");
+        let mut metadata = metadata();
+        metadata.set(key, value);
+        write(&path, &weights, &metadata);
+        let start = std::time::Instant::now();
+        let opened = LanguageModel::open(&path);
+        let error = opened.and_then(|model| model.graph(State::None)).err();
+        let error = error.unwrap_or_else(|| panic!("{what} is accepted"));
+        assert!(matches!(error.kind().exit_code(), 3 | 4), "{what}: {error}");
+        assert!(start.elapsed().as_secs_f64() < 1.0, "{what}: {:?}", start.elapsed());
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+/// Numbers that only a run looks at: it says so, or goes on without them.
+#[test]
+fn odd_numbers_do_no_harm() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, weights) = (dir.path().join("x.gguf"), RandomWeights::of("llama"));
+    for (key, value) in [
+        ("llama.context_length", 0),
+        ("llama.feed_forward_length", u32::MAX),
+        ("tokenizer.ggml.bos_token_id", u32::MAX),
+        ("tokenizer.ggml.eos_token_id", u32::MAX),
+        ("tokenizer.ggml.unknown_token_id", u32::MAX),
+        ("tokenizer.ggml.unknown_token_id", 20),
+    ] {
+        let mut metadata = metadata();
+        metadata.set(key, value);
+        write(&path, &weights, &metadata);
+        if let Ok(model) = LanguageModel::open(&path) {
+            let tokens = model.tokenizer().encode("a\u{1f600}", true).unwrap_or_default();
+            let generator = Generator::new(&model, &GeneratorOptions::default());
+            let logits = generator.and_then(|mut generator| generator.logits(&tokens));
+            assert!(logits.is_err() || tokens.iter().all(|&id| id < 20), "{key}");
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+/// Tokens that look like bytes and are none, that stand twice, or that merges make of nothing.
+#[test]
+fn odd_tokens_do_no_harm() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, weights) = (dir.path().join("x.gguf"), RandomWeights::of("llama"));
+    let tokens: Vec<String> = ["<unk>", "<s>", "</s>", "<0x-1>", "<0xZZ>", "<0x0A>", "<0x"]
+        .into_iter()
+        .chain([
+            "<0x1FF>",
+            "a",
+            "a",
+            "b",
+            "\u{2581}",
+            "ab",
+            "",
+            "\u{2581}a",
+            "x",
+            "y",
+            "z",
+            "c",
+            "d",
+        ])
+        .map(String::from)
+        .collect();
+    let kinds = |i: usize| [2i32, 3, 3, 6, 6, 6, 6, 6].get(i).copied().unwrap_or(1);
+    for model in ["llama", "gpt2", "bert"] {
+        let mut metadata = metadata();
+        metadata.set("tokenizer.ggml.model", model);
+        let kinds: Vec<i32> = (0..tokens.len()).map(kinds).collect();
+        metadata.set("tokenizer.ggml.token_type", kinds);
+        metadata.set("tokenizer.ggml.tokens", tokens.clone());
+        let merges = ["a b", "q q", "a", "a b c", "", " "].map(String::from).to_vec();
+        metadata.set("tokenizer.ggml.merges", merges);
+        write(&path, &weights, &metadata);
+        // Refused or not, but without a panic, and no token outside of the list comes out.
+        if let Ok(opened) = LanguageModel::open(&path) {
+            let found = opened.tokenizer().encode("ab\n\u{1f600} <0x-1> zzz", true);
+            assert!(found.unwrap_or_default().iter().all(|&id| id < 20), "{model}");
+            let _ = opened.tokenizer().decode(&(0..20).collect::<Vec<u32>>());
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
 }
