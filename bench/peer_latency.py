@@ -1,10 +1,13 @@
 """ONNX Runtime's latency at batch 1; see latency.py.
 
-    peer_latency.py MODEL THREADS SECONDS [precise]
+    peer_latency.py MODEL THREADS SECONDS [precise] [callers=N]
+
+With several callers, each calls again as soon as it has its answer.
 """
 
 import json
 import sys
+import threading
 import time
 
 import numpy as np
@@ -28,6 +31,27 @@ def feed(session):
     return inputs
 
 
+def latencies(session, inputs, end, least):
+    """Milliseconds of each call until `end`."""
+    times = []
+    while len(times) < least or time.perf_counter() < end:
+        start = time.perf_counter()
+        session.run(None, inputs)
+        times.append((time.perf_counter() - start) * 1e3)
+    return times
+
+
+def load(session, inputs, seconds, callers):
+    """Latencies of all callers together."""
+    times, end = [], time.perf_counter() + seconds
+    workers = [threading.Thread(target=lambda: times.extend(latencies(session, inputs, end, 1))) for _ in range(callers)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return times
+
+
 def main():
     model, threads, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     options = onnxruntime.SessionOptions()
@@ -35,15 +59,15 @@ def main():
     if "precise" in sys.argv[4:]:
         options.add_session_config_entry("session.x64quantprecision", "1")
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    inputs, times = feed(session), []
+    inputs = feed(session)
     for _ in range(WARM_UP):
         session.run(None, inputs)
-    end = time.perf_counter() + seconds
-    while len(times) < 8 or time.perf_counter() < end:
-        start = time.perf_counter()
-        session.run(None, inputs)
-        times.append((time.perf_counter() - start) * 1e3)
-    print(json.dumps({"median_ms": float(np.median(times)), "p90_ms": float(np.percentile(times, 90)), "runs": len(times)}))
+    callers = [int(word.removeprefix("callers=")) for word in sys.argv[4:] if word.startswith("callers=")]
+    start = time.perf_counter()
+    times = load(session, inputs, seconds, callers[0]) if callers else latencies(session, inputs, start + seconds, 8)
+    median, p90, p99 = (float(np.percentile(times, share)) for share in (50, 90, 99))
+    rate = len(times) / (time.perf_counter() - start)
+    print(json.dumps({"median_ms": median, "p90_ms": p90, "p99_ms": p99, "throughput_per_s": rate, "runs": len(times)}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """ONNX Runtime's static quantization as a user would call it; see quantize.py.
 
-    peer_quantize.py MODEL OUT CARD minmax|percentile|entropy
+    peer_quantize.py MODEL OUT CARD minmax|percentile|entropy [signed]
 """
 
 import sys
@@ -33,13 +33,14 @@ class Calibration(CalibrationDataReader):
 
 
 def main():
-    model, out, card, method = sys.argv[1:]
+    model, out, card, method, *signed = sys.argv[1:]
+    activations = QuantType.QInt8 if signed else QuantType.QUInt8
     with tempfile.TemporaryDirectory() as folder:
         prepared = str(Path(folder) / "prepared.onnx")
         quant_pre_process(model, prepared)
         quantize_static(
             prepared, out, Calibration(model, Card(card)), quant_format=QuantFormat.QDQ, per_channel=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, calibrate_method=METHODS[method],
+            activation_type=activations, weight_type=QuantType.QInt8, calibrate_method=METHODS[method],
         )
 
 

@@ -1,7 +1,7 @@
 //! Latency: warm-up, many runs, percentiles; two models take turns.
 
 use fewbit_core::{DType, Error, Model, Result, Tensor};
-use fewbit_exec::{Mode, OpTable, Port, Session, SessionOptions};
+use fewbit_exec::{Mode, OpTable, Port, Session, SessionOptions, StepTime};
 use fewbit_kernels::Pool;
 use fewbit_quant::Progress;
 use serde::Serialize;
@@ -27,6 +27,9 @@ pub struct BenchOptions {
     pub shapes: Vec<(String, Vec<usize>)>,
     /// Seed of the random inputs.
     pub seed: u64,
+    /// Threads that call the session at once, each again as soon as it has its answer; 1 times
+    /// runs one after another. More than one leave no turns for another model.
+    pub callers: usize,
 }
 
 impl Default for BenchOptions {
@@ -38,6 +41,7 @@ impl Default for BenchOptions {
             least_runs: 10,
             shapes: Vec::new(),
             seed: 0,
+            callers: 1,
         }
     }
 }
@@ -53,7 +57,7 @@ pub struct Bench {
     pub p99_ms: f64,
     /// The fastest run.
     pub least_ms: f64,
-    /// Runs in a second, one after another.
+    /// Runs in a second: one after another, or of all callers together.
     pub throughput_per_s: f64,
     /// Number of timed runs.
     pub runs: usize,
@@ -65,6 +69,8 @@ pub struct Bench {
     pub mode: String,
     /// Time by operator, longest first.
     pub operators: Vec<OperatorTime>,
+    /// Time of each step, in the order of execution.
+    pub steps: Vec<StepMedian>,
     /// Against the other model, where there is one.
     #[serde(flatten)]
     pub against: Option<Ratio>,
@@ -85,6 +91,23 @@ pub struct OperatorTime {
     pub ms: f64,
     /// Share of the whole run.
     pub share: f64,
+    /// Multiply-accumulates in a second, in units of 10^9; 0 where they are not counted.
+    pub gmacs_per_s: f64,
+}
+
+/// Time of one step.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepMedian {
+    /// Its last node.
+    pub node: String,
+    /// Operator, with what was fused into it.
+    pub op: String,
+    /// Kernel.
+    pub kernel: String,
+    /// Whether it computes on integers.
+    pub integer: bool,
+    /// Milliseconds in one run (median over runs).
+    pub ms: f64,
     /// Multiply-accumulates in a second, in units of 10^9; 0 where they are not counted.
     pub gmacs_per_s: f64,
 }
@@ -116,21 +139,31 @@ pub fn bench(
     let own = Timed::new(model, options.mode, options, &pool, false)?;
     let other = against.map(|(m, mode)| Timed::new(m, mode, options, &pool, false)).transpose()?;
     let all: Vec<&Timed> = std::iter::once(&own).chain(&other).collect();
-    let times = take_turns(&all, options, progress)?;
+    let started = Instant::now();
+    let times = match options.callers {
+        0 | 1 => take_turns(&all, options, progress)?,
+        callers => vec![own.load(callers, Duration::from_secs_f64(options.seconds))?],
+    };
+    let busy_ms = match options.callers {
+        0 | 1 => times[0].iter().sum::<f64>(),
+        _ => started.elapsed().as_secs_f64() * 1e3,
+    };
     let mine = sorted(&times[0]);
     let profiled = Timed::new(model, options.mode, options, &pool, true)?;
+    let profile = Profile::measure(&profiled, mine.len().min(20))?;
     let median = quantile(&mine, 0.5);
     Ok(Bench {
         median_ms: median,
         p90_ms: quantile(&mine, 0.9),
         p99_ms: quantile(&mine, 0.99),
         least_ms: mine[0],
-        throughput_per_s: 1000.0 * mine.len() as f64 / mine.iter().sum::<f64>().max(1e-9),
+        throughput_per_s: 1000.0 * mine.len() as f64 / busy_ms.max(1e-9),
         runs: mine.len(),
         threads: own.session.threads(),
         isa: own.session.isa().to_string(),
         mode: crate::evaluate::mode_name(options.mode).to_string(),
-        operators: by_operator(&profiled, mine.len().min(20))?,
+        operators: profile.operators(),
+        steps: profile.steps(),
         against: times.get(1).map(|theirs| Ratio::of(&times[0], theirs)),
     })
 }
@@ -169,6 +202,27 @@ impl Timed {
         let session = Session::with_pool(model, &wanted, &OpTable::standard(), pool.clone())?;
         let inputs = random_inputs(session.inputs(), options.seed)?;
         Ok(Timed { session, inputs })
+    }
+
+    /// Milliseconds of each call, in any order, of several callers over some time.
+    fn load(&self, callers: usize, time: Duration) -> Result<Vec<f64>> {
+        self.run()?;
+        let end = Instant::now() + time;
+        let call = || -> Result<Vec<f64>> {
+            let mut times = vec![self.run()?];
+            while Instant::now() < end && times.len() < MAX_RUNS {
+                times.push(self.run()?);
+            }
+            Ok(times)
+        };
+        let all = std::thread::scope(|scope| {
+            let callers: Vec<_> = (0..callers).map(|_| scope.spawn(call)).collect();
+            let join = |caller: std::thread::ScopedJoinHandle<_>| {
+                caller.join().unwrap_or_else(|_| Err(Error::internal("a caller panicked")))
+            };
+            callers.into_iter().map(join).collect::<Result<Vec<Vec<f64>>>>()
+        })?;
+        Ok(all.concat())
     }
 
     /// Milliseconds of one run.
@@ -210,36 +264,64 @@ fn take_turns(
     Ok(times)
 }
 
-fn by_operator(timed: &Timed, runs: usize) -> Result<Vec<OperatorTime>> {
-    type Key = (String, String, bool);
-    let mut steps: HashMap<Key, (usize, u64, Vec<f64>)> = HashMap::new();
-    for run in 0..runs.max(1) + 1 {
-        timed.run()?;
+/// The steps of some runs, and the sums of each run by kind.
+struct Profile {
+    steps: Vec<StepTime>,
+    /// Nanoseconds by run, then by step.
+    runs: Vec<Vec<u64>>,
+}
+
+impl Profile {
+    fn measure(timed: &Timed, runs: usize) -> Result<Profile> {
         // The first run grows the buffers.
-        if run == 0 {
-            continue;
+        timed.run()?;
+        let mut profile = Profile { steps: Vec::new(), runs: Vec::new() };
+        for _ in 0..runs.max(1) {
+            timed.run()?;
+            profile.steps = timed.session.profile();
+            profile.runs.push(profile.steps.iter().map(|step| step.nanoseconds).collect());
         }
-        let mut once: HashMap<Key, (usize, u64, f64)> = HashMap::new();
-        for step in timed.session.profile() {
-            let sum = once.entry((step.op, step.kernel, step.integer)).or_default();
-            *sum = (sum.0 + 1, sum.1 + step.macs, sum.2 + step.nanoseconds as f64 / 1e6);
-        }
-        for (key, (count, macs, ms)) in once {
-            let entry = steps.entry(key).or_default();
-            (entry.0, entry.1) = (count, macs);
-            entry.2.push(ms);
-        }
+        Ok(profile)
     }
-    let line = |((op, kernel, integer), (count, macs, list)): (Key, (usize, u64, Vec<f64>))| {
-        let ms = quantile(&sorted(&list), 0.5);
-        let gmacs_per_s = macs as f64 / 1e6 / ms.max(1e-9);
-        OperatorTime { op, kernel, integer, count, ms, share: 0.0, gmacs_per_s }
-    };
-    let mut lines: Vec<OperatorTime> = steps.into_iter().map(line).collect();
-    let total: f64 = lines.iter().map(|l| l.ms).sum();
-    lines.iter_mut().for_each(|l| l.share = l.ms / total.max(1e-9));
-    lines.sort_by(|a, b| b.ms.total_cmp(&a.ms).then_with(|| a.op.cmp(&b.op)));
-    Ok(lines)
+
+    /// Median of the time that the steps `which` take together, in milliseconds.
+    fn median(&self, which: &[usize]) -> f64 {
+        let sum = |run: &Vec<u64>| which.iter().map(|&step| run[step] as f64 / 1e6).sum();
+        quantile(&sorted(&self.runs.iter().map(sum).collect::<Vec<f64>>()), 0.5)
+    }
+
+    fn steps(&self) -> Vec<StepMedian> {
+        let steps = self.steps.iter().enumerate().map(|(index, step)| {
+            let ms = self.median(&[index]);
+            StepMedian {
+                node: step.node.clone(),
+                op: step.op.clone(),
+                kernel: step.kernel.clone(),
+                integer: step.integer,
+                ms,
+                gmacs_per_s: step.macs as f64 / 1e6 / ms.max(1e-9),
+            }
+        });
+        steps.collect()
+    }
+
+    fn operators(&self) -> Vec<OperatorTime> {
+        let mut kinds: HashMap<(&str, &str, bool), Vec<usize>> = HashMap::new();
+        for (index, step) in self.steps.iter().enumerate() {
+            kinds.entry((&step.op, &step.kernel, step.integer)).or_default().push(index);
+        }
+        let line = |((op, kernel, integer), which): (_, Vec<usize>)| {
+            let (ms, op, kernel) = (self.median(&which), String::from(op), String::from(kernel));
+            let macs: u64 = which.iter().map(|&step| self.steps[step].macs).sum();
+            let (count, gmacs_per_s) = (which.len(), macs as f64 / 1e6 / ms.max(1e-9));
+            OperatorTime { op, kernel, integer, count, ms, share: 0.0, gmacs_per_s }
+        };
+        let mut lines: Vec<OperatorTime> = kinds.into_iter().map(line).collect();
+        let total: f64 = lines.iter().map(|l| l.ms).sum();
+        lines.iter_mut().for_each(|l| l.share = l.ms / total.max(1e-9));
+        lines.sort_by(|a, b| b.ms.total_cmp(&a.ms).then_with(|| a.op.cmp(&b.op)));
+        lines
+    }
 }
 
 fn random_inputs(ports: &[Port], seed: u64) -> Result<Vec<(String, Tensor)>> {

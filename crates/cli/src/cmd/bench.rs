@@ -29,6 +29,9 @@ pub struct Args {
     /// Seed of the random inputs
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Callers that share the session, each calling again as soon as it has its answer
+    #[arg(long, default_value_t = 1, conflicts_with = "against", value_parser = clap::value_parser!(u16).range(1..=256))]
+    callers: u16,
     #[command(flatten)]
     pub work: Work,
 }
@@ -49,6 +52,7 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
         seconds: args.seconds,
         shapes: args.shape.clone(),
         seed: args.seed,
+        callers: args.callers.into(),
         ..BenchOptions::default()
     };
     let mode = args.against_mode.unwrap_or(args.mode);

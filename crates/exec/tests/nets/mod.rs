@@ -291,9 +291,14 @@ impl Net<'_> {
         self.done(value, shape)
     }
 
-    /// A convolution and the addition of what came before, as in a ResNet.
+    /// A convolution and the addition of what came before, as in a ResNet; what is added may be
+    /// quantized by itself.
     fn residual(&mut self, act: &Act, other: &Act) -> Act {
-        let (value, shape) = self.conv_value(act, true);
+        let (mut value, shape) = self.conv_value(act, true);
+        if self.rng.chance(50) {
+            let clamped = self.clamp(value);
+            value = self.done(clamped, shape.clone()).value;
+        }
         let value = self.node("Add", &[value, other.value], &[]);
         let value = self.clamp(value);
         self.done(value, shape)

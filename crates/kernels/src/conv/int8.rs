@@ -79,9 +79,9 @@ fn by_column<'w>(shape: &ConvShape, weights: &'w [u8]) -> Cow<'w, [u8]> {
     let mut rows = vec![0; weights.len()];
     let columns = weights.chunks_exact(taps * channels);
     for (row, column) in rows.chunks_exact_mut(taps * channels).zip(columns) {
-        for (channel, weights) in column.chunks_exact(taps).enumerate() {
-            for (tap, weight) in weights.iter().enumerate() {
-                row[tap * channels + channel] = *weight;
+        for (tap, row) in row.chunks_exact_mut(channels).enumerate() {
+            for (weight, from) in row.iter_mut().zip(column[tap..].iter().step_by(taps)) {
+                *weight = *from;
             }
         }
     }
@@ -143,10 +143,10 @@ fn group(
     let output = Prepared::new(Matrix { data: output, stride: shape.out_c }, m, n, index * n);
     if shape.is_pointwise() {
         let source = Pixels { input: values.bytes(), shape, first_channel };
-        drive_i8(ctx, m, Activations { source, values, zero_point }, weights, output);
+        drive_i8(ctx, 0..m, Activations { source, values, zero_point }, weights, output);
     } else {
         let source = Patches { input: values.bytes(), shape, first_channel };
-        drive_i8(ctx, m, Activations { source, values, zero_point }, weights, output);
+        drive_i8(ctx, 0..m, Activations { source, values, zero_point }, weights, output);
     }
 }
 

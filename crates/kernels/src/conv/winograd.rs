@@ -28,6 +28,11 @@ const TAPS: usize = 16;
 /// The most input channels for which four times a sum fits 32 bits, whatever the weights are.
 const MOST_CHANNELS: usize = 900;
 
+/// The most products of channels and out channels. Transformed weights take 32 bytes for each: more
+/// of them than fit the last-level cache beside those of other layers cost more to read than
+/// products they save.
+const MOST_PAIRS: usize = 1 << 17;
+
 /// Bytes of transformed inputs that one task aims at: they stay in the second-level cache.
 const INPUT_BYTES: usize = 256 << 10;
 
@@ -43,7 +48,13 @@ pub(super) struct Winograd {
 pub(super) fn applies(isa: Isa, shape: &ConvShape) -> bool {
     let plain = shape.kernel == [3, 3] && shape.stride == [1, 1] && shape.dilation == [1, 1];
     let channels = shape.in_c.is_multiple_of(NR) && (NR..=MOST_CHANNELS).contains(&shape.in_c);
-    isa.level() == Level::Avx2 && plain && shape.groups == 1 && channels && shape.out_c >= NR
+    let small = shape.in_c.saturating_mul(shape.out_c) <= MOST_PAIRS;
+    isa.level() == Level::Avx2
+        && plain
+        && shape.groups == 1
+        && channels
+        && small
+        && shape.out_c >= NR
 }
 
 /// One weight of each of 16 out channels.

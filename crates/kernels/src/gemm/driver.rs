@@ -115,14 +115,14 @@ impl Split {
     }
 }
 
-/// Multiplies `m` rows with all panels, and finishes every output once.
+/// Multiplies the rows `rows_of` with all panels, and finishes every output of theirs once.
 ///
 /// # Safety
-/// The CPU has `K::LEVEL`. The output behind `finish` has room for `m` rows of all columns, and
-/// nobody else touches them meanwhile.
+/// The CPU has `K::LEVEL`. The output behind `finish` has these rows of all columns, and nobody
+/// else touches them meanwhile.
 pub(crate) unsafe fn drive<K, R, F>(
     pool: &Pool,
-    m: usize,
+    rows_of: Range<usize>,
     panels: &Panels<K::B>,
     rows: &R,
     finish: &F,
@@ -131,14 +131,16 @@ pub(crate) unsafe fn drive<K, R, F>(
     R: Rows<K::A>,
     F: Finish<Acc = K::Acc>,
 {
-    if m == 0 || panels.n() == 0 {
+    if rows_of.is_empty() || panels.n() == 0 {
         return;
     }
-    let row_bytes = panels.groups() * K::GROUP * size_of::<K::A>();
-    let split = Split::new(pool.threads(), m, row_bytes, K::MR, panels.count());
+    // Copies of a row in other orders are read in few places.
+    let row_bytes = panels.groups() * K::GROUP * size_of::<K::A>() * (panels.orders() + 1) / 2;
+    let split = Split::new(pool.threads(), rows_of.len(), row_bytes, K::MR, panels.count());
     pool.for_each_range(split.tasks(), 1, |tasks| {
         for task in tasks {
             let range = split.row_range(task);
+            let range = rows_of.start + range.start..rows_of.start + range.end;
             with_scratch(range.len() * rows.scratch_per_row() + NR, |scratch| {
                 let cols = split.panel_range(task);
                 let block = Block::<K, R, F> { rows, range, scratch, panels, cols, finish };
@@ -170,7 +172,7 @@ where
     #[inline(always)]
     fn run(self) {
         let (first, count) = (self.range.start, self.range.len());
-        let k = self.panels.groups() * K::GROUP;
+        let k = self.panels.groups() * K::GROUP * self.panels.orders();
         let (data, stride) = self.rows.fetch(self.range, self.scratch);
         assert!(data.len() >= (count - 1) * stride + k, "rows of A are too short");
         let left = Left { data, stride, first, count };
@@ -181,9 +183,9 @@ where
             // panels by packing; this task alone stores these outputs.
             unsafe {
                 if width == NR {
-                    panel::<K, F, true>(&left, self.panels, index, NR, self.finish, &mut sums);
+                    panel::<K, F, true>(&left, self.panels, index, self.finish, &mut sums);
                 } else {
-                    panel::<K, F, false>(&left, self.panels, index, width, self.finish, &mut sums);
+                    panel::<K, F, false>(&left, self.panels, index, self.finish, &mut sums);
                 }
             }
         }
@@ -209,13 +211,13 @@ unsafe fn panel<K: Microkernel, F: Finish<Acc = K::Acc>, const FULL: bool>(
     left: &Left<'_, K::A>,
     panels: &Panels<K::B>,
     index: usize,
-    width: usize,
     finish: &F,
     sums: &mut Sums<K::Acc>,
 ) {
     // A copy of its own, which stores through raw pointers cannot change: so it stays in registers.
     let finish = *finish;
     let (b, col) = (panels.panel(index), index * NR);
+    let width = if FULL { NR } else { panels.n() - col };
     let columns = finish.columns(col, width);
     for start in (0..left.count).step_by(BATCH) {
         let rows = BATCH.min(left.count - start);

@@ -139,10 +139,10 @@ pub(crate) fn drive_f32<R: Rows<f32>>(
     unsafe {
         match ctx.isa.level() {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => drive::<Avx2F32, _, _>(ctx.pool, m, panels, rows, finish),
+            Level::Avx2 => drive::<Avx2F32, _, _>(ctx.pool, 0..m, panels, rows, finish),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => drive::<Avx512F32, _, _>(ctx.pool, m, panels, rows, finish),
-            _ => drive::<ScalarF32, _, _>(ctx.pool, m, panels, rows, finish),
+            Level::Avx512 => drive::<Avx512F32, _, _>(ctx.pool, 0..m, panels, rows, finish),
+            _ => drive::<ScalarF32, _, _>(ctx.pool, 0..m, panels, rows, finish),
         }
     }
 }

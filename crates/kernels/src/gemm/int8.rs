@@ -1,5 +1,7 @@
 //! int8 matrix products: exact i32 sums, then one of three outputs.
 
+use std::ops::Range;
+
 use super::driver::{Rows, drive};
 use super::float::{Matrix, matrix_fits};
 use super::kernel::Microkernel;
@@ -11,7 +13,8 @@ use super::scalar::ScalarI16;
 use super::weights::{Order, Weights};
 #[cfg(target_arch = "x86_64")]
 use super::{
-    mixed, x86_avx2::Avx2I16, x86_avx2_u8::Avx2U8, x86_avx512::Avx512I16, x86_avx512::Avx512U8,
+    mixed, orders::InOrders, x86_avx2::Avx2I16, x86_avx2_u8::Avx2U8, x86_avx512::Avx512I16,
+    x86_avx512::Avx512U8,
 };
 use crate::cpu::{Ctx, Isa, Level};
 use crate::int8::Int8;
@@ -74,10 +77,7 @@ fn quads(isa: Isa, weights: &Weights<'_>) -> Option<Panels<i8>> {
             Some(Avx512U8::pack(k, n, |row, col| weights.at(row, col) as i8))
         }
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => {
-            let packed = mixed::pack(isa, mixed::Matrix { values: weights.signed()?, k, n, order });
-            Some(packed).filter(mixed::Mixed::pays).map(|m| m.panels)
-        }
+        Level::Avx2 => mixed::pack(isa, mixed::Matrix { values: weights.signed()?, k, n, order }),
         _ => None,
     }
 }
@@ -168,7 +168,35 @@ pub fn gemm_i8(
     assert!(matrix_fits(a.data.len(), m, b.k, a.stride), "A is shorter than {m} rows of {}", b.k);
     let activations =
         Activations { source: MatrixSource { a, k: b.k }, values: a.data, zero_point };
-    drive_i8(ctx, m, activations, b, Prepared::new(c, m, b.n(), 0));
+    drive_i8(ctx, 0..m, activations, b, Prepared::new(c, m, b.n(), 0));
+}
+
+/// Products side by side, as in attention: product `i` multiplies `m` rows of `a`, from `i * m` on,
+/// with matrix `right[i]` of `b`, which holds matrices of `k` rows and `n` columns. Both have one
+/// zero point. Sums, and what becomes of them, are those of [`gemm_i8`].
+///
+/// # Panics
+/// When a slice is shorter than that, or a zero point is not of its type.
+pub fn gemm_i8_batches(
+    ctx: Ctx<'_>,
+    right: &[usize],
+    [m, k, n]: [usize; 3],
+    (a, a_zero): (Int8<'_>, i32),
+    (b, b_zero): (Int8<'_>, i32),
+    c: Output<'_>,
+) {
+    let rows = right.len() * m;
+    assert!(matrix_fits(a.len(), rows, k, k), "A is shorter than {rows} rows of {k}");
+    let output = Prepared::new(Matrix { data: c, stride: n }, rows, n, 0);
+    ctx.pool.for_each_range(right.len(), 1, |batches| {
+        for batch in batches {
+            let matrix = b.range(right[batch] * k * n, k * n);
+            let packed = PackedI8::new(ctx.isa, k, n, matrix, WeightZero::Tensor(b_zero));
+            let source = MatrixSource { a: Matrix { data: a, stride: k }, k };
+            let activations = Activations { source, values: a, zero_point: a_zero };
+            drive_i8(ctx, batch * m..(batch + 1) * m, activations, &packed, output);
+        }
+    });
 }
 
 /// Something that yields rows for any conversion of the elements.
@@ -202,10 +230,10 @@ pub(crate) fn unsigned_zero(values: Int8<'_>, zero_point: i32) -> u8 {
     unsigned.expect("the zero point is of the type of the activations")
 }
 
-/// Runs the microkernel of the layout and the instruction set.
+/// Multiplies some rows, by the microkernel of the layout and the instruction set.
 pub(crate) fn drive_i8<S: Source>(
     ctx: Ctx<'_>,
-    m: usize,
+    rows_of: Range<usize>,
     a: Activations<'_, S>,
     b: &PackedI8,
     output: Prepared<'_>,
@@ -220,23 +248,27 @@ pub(crate) fn drive_i8<S: Source>(
             unsafe {
                 match ctx.isa.level() {
                     #[cfg(target_arch = "x86_64")]
-                    Level::Avx512 => run::<Avx512I16, _>(ctx.pool, m, panels, &rows, output),
+                    Level::Avx512 => run::<Avx512I16, _>(ctx.pool, rows_of, panels, &rows, output),
                     #[cfg(target_arch = "x86_64")]
-                    Level::Avx2 => run::<Avx2I16, _>(ctx.pool, m, panels, &rows, output),
-                    _ => run::<ScalarI16, _>(ctx.pool, m, panels, &rows, output),
+                    Level::Avx2 => run::<Avx2I16, _>(ctx.pool, rows_of, panels, &rows, output),
+                    _ => run::<ScalarI16, _>(ctx.pool, rows_of, panels, &rows, output),
                 }
             }
         }
         #[cfg(target_arch = "x86_64")]
         Layout::Quads(panels, sums) => {
-            let rows = a.source.rows(Unsign { flip, zero_point: zero }, 4 * panels.groups());
+            let padded_k = 4 * panels.groups();
+            let rows = a.source.rows(Unsign { flip, zero_point: zero }, padded_k);
             let output = output.compensate(sums, -i32::from(zero));
             // SAFETY: only packed for these two, of which one is the level of `ctx.isa`, so the CPU
             // has it; the output was checked when prepared.
             unsafe {
                 match ctx.isa.level() {
-                    Level::Avx512 => run::<Avx512U8, _>(ctx.pool, m, panels, &rows, output),
-                    _ => run::<Avx2U8, _>(ctx.pool, m, panels, &rows, output),
+                    Level::Avx512 => run::<Avx512U8, _>(ctx.pool, rows_of, panels, &rows, output),
+                    _ => {
+                        let rows = InOrders { rows, padded_k, orders: panels.orders() };
+                        run::<Avx2U8, _>(ctx.pool, rows_of, panels, &rows, output)
+                    }
                 }
             }
         }
@@ -247,17 +279,22 @@ pub(crate) fn drive_i8<S: Source>(
 
 /// # Safety
 /// As [`drive`].
-unsafe fn run<K, R>(pool: &Pool, m: usize, panels: &Panels<K::B>, rows: &R, output: Prepared<'_>)
-where
+unsafe fn run<K, R>(
+    pool: &Pool,
+    rows_of: Range<usize>,
+    panels: &Panels<K::B>,
+    rows: &R,
+    output: Prepared<'_>,
+) where
     K: Microkernel<Acc = i32>,
     R: Rows<K::A>,
 {
     // SAFETY: the caller's promise.
     unsafe {
         match &output {
-            Prepared::Int8(finish) => drive::<K, _, _>(pool, m, panels, rows, finish),
-            Prepared::I32(finish) => drive::<K, _, _>(pool, m, panels, rows, finish),
-            Prepared::F32(finish) => drive::<K, _, _>(pool, m, panels, rows, finish),
+            Prepared::Int8(finish) => drive::<K, _, _>(pool, rows_of, panels, rows, finish),
+            Prepared::I32(finish) => drive::<K, _, _>(pool, rows_of, panels, rows, finish),
+            Prepared::F32(finish) => drive::<K, _, _>(pool, rows_of, panels, rows, finish),
         }
     }
 }

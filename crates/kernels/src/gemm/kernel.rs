@@ -69,8 +69,9 @@ pub(crate) trait Microkernel {
     /// apart, times the panel at `b`.
     ///
     /// # Safety
-    /// The CPU has `LEVEL`. Each row has `groups * GROUP` readable elements, and the panel comes
-    /// from [`Microkernel::pack`], with as many groups.
+    /// The CPU has `LEVEL`. Each row has `groups * GROUP` readable elements in each of the orders
+    /// that the panel was packed for, and the panel comes from [`Microkernel::pack`], or is packed
+    /// in the same form, with as many groups.
     unsafe fn tile(
         rows: usize,
         groups: usize,

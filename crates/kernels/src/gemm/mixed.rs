@@ -2,10 +2,13 @@
 //!
 //! `vpmaddubsw` multiplies unsigned with signed bytes and adds neighbouring products in 16 bits,
 //! with saturation. A pair of weights is *safe* when that cannot happen for any activation: its
-//! positive weights sum to at most 128, and so do its negative ones (255 * 128 < 2^15). The few
-//! others are multiplied as 16-bit numbers. Which way to go is decided for each group of four k,
-//! separately for the two halves of a panel; groups of a kind lie together, each with the k it
-//! begins at, because the order of exact sums does not matter.
+//! positive weights sum to at most 128, and so do its negative ones (255 * 128 < 2^15). Which pairs
+//! there are in a group of four k is a matter of order: where rows of activations are at hand in
+//! three orders ([`ORDERS`]), any two of the four can be neighbours, and one of the orders is safe
+//! for nearly all groups. The few others are multiplied as 16-bit numbers. Which way to go is
+//! decided for each group of four k, separately for the two halves of a panel; groups of a kind lie
+//! together, each with the place in a row it begins at, because the order of exact sums does not
+//! matter.
 
 use super::kernel::NR;
 use super::panels::Panels;
@@ -24,33 +27,48 @@ pub(super) const SAFE: usize = GROUP * HALF;
 /// Bytes of an unsafe half: weights 0 and 2 of each column in 16 bits, then weights 1 and 3.
 pub(super) const UNSAFE: usize = 2 * SAFE;
 
-/// Bytes in front of the list of beginnings: the number of groups of each kind, as `u32`.
-pub(super) const HEADER: usize = 4 * KINDS;
+/// The orders in which the four factors of a group may stand: each puts others side by side.
+pub(super) const ORDERS: [[usize; GROUP]; 3] = [[0, 1, 2, 3], [0, 2, 1, 3], [0, 3, 2, 1]];
 
-/// Kinds of groups: bit 0 says that the first half is unsafe, bit 1 that the second is.
-pub(super) const KINDS: usize = 4;
+/// Bytes in front of the list of beginnings: the number of groups of each kind, and where the
+/// weights begin, as `u32`.
+pub(super) const HEADER: usize = 4 * (KINDS + 1);
+
+/// Kinds of groups: both halves safe in one order; both, in orders of their own; only the first;
+/// only the second; none. Those with halves that differ have a beginning for each, others one.
+pub(super) const KINDS: usize = 5;
 
 /// The weights of one group: a quad per column.
 type Quads = [[i8; GROUP]; NR];
 
-/// A packed matrix, and how much of it is unsafe.
-pub(super) struct Mixed {
-    pub(super) panels: Panels<i8>,
-    halves: usize,
-    unsafe_halves: usize,
+/// How many halves of groups there are, and how many of them are unsafe.
+#[derive(Clone, Copy, Default)]
+struct Halves {
+    all: usize,
+    /// In the order of k.
+    plainly: usize,
+    /// In all orders.
+    anyhow: usize,
 }
 
-impl Mixed {
+impl Halves {
     /// Whether this is quicker than 16-bit weights throughout, which it is unless most halves are
     /// unsafe (by measurement on Zen 3).
-    pub(super) fn pays(&self) -> bool {
-        self.unsafe_halves * 2 <= self.halves
+    fn pays(&self, is_unsafe: usize) -> bool {
+        is_unsafe * 2 <= self.all
     }
-}
 
-/// Where the weights of a panel of `groups` groups begin, in bytes.
-pub(super) fn weights_start(groups: usize) -> usize {
-    (HEADER + groups * size_of::<u32>()).next_multiple_of(64)
+    /// The number of orders that rows are wanted in for products with `n` columns: copies of rows
+    /// cost as much as a few columns do (by measurement on Zen 3). `None` where 16-bit weights
+    /// are quicker.
+    fn orders(&self, n: usize) -> Option<usize> {
+        let gained = self.plainly - self.anyhow;
+        match (self.pays(self.plainly), self.pays(self.anyhow)) {
+            (true, _) if gained == 0 || gained * n < 16 * self.all => Some(1),
+            (false, true) if n < 64 => None,
+            (_, pays) => pays.then_some(ORDERS.len()),
+        }
+    }
 }
 
 /// A dense matrix of `k` rows and `n` columns.
@@ -62,33 +80,95 @@ pub(super) struct Matrix<'a> {
     pub(super) order: Order,
 }
 
-/// Packs a matrix; `isa` does not change the result.
-pub(super) fn pack(isa: Isa, matrix: Matrix<'_>) -> Mixed {
-    let Matrix { k, n, .. } = matrix;
-    let groups = k.div_ceil(GROUP);
-    let mut mixed = Mixed {
-        panels: Panels::empty(n, groups),
-        halves: 2 * groups * n.div_ceil(NR),
-        unsafe_halves: 0,
-    };
-    // A third more than without unsafe ones.
-    mixed.panels.reserve(n.div_ceil(NR) * (groups * NR * GROUP * 3 / 2 + 128));
-    let mut quads: Vec<Quads> = vec![[[0; GROUP]; NR]; groups];
-    let mut kinds = vec![0u8; groups];
-    for first in (0..n).step_by(NR) {
-        isa.run(Gather { matrix, first, quads: &mut quads, kinds: &mut kinds });
-        mixed.unsafe_halves += kinds.iter().map(|kind| kind.count_ones() as usize).sum::<usize>();
-        push(&mut mixed.panels, &quads, &kinds);
-    }
-    mixed
+/// Packs a matrix; `isa` does not change the result. `None` where 16-bit weights are quicker.
+pub(super) fn pack(isa: Isa, matrix: Matrix<'_>) -> Option<Panels<i8>> {
+    let orders = halves(isa, matrix).orders(matrix.n)?;
+    Some(pack_for(isa, matrix, orders))
 }
 
-/// Gathers the groups of the panel from column `first` on, and finds their kinds.
+/// Packs a matrix for rows that are at hand in the first `orders` of [`ORDERS`].
+pub(super) fn pack_for(isa: Isa, matrix: Matrix<'_>, orders: usize) -> Panels<i8> {
+    let Matrix { k, n, .. } = matrix;
+    let groups = k.div_ceil(GROUP);
+    let mut panels = Panels::empty(n, groups).with_orders(orders);
+    // A third more than without unsafe ones.
+    panels.reserve(n.div_ceil(NR) * (groups * NR * GROUP * 3 / 2 + 128));
+    let mut quads: Vec<Quads> = vec![[[0; GROUP]; NR]; groups];
+    let mut safe = vec![[0u8; 2]; groups];
+    for first in (0..n).step_by(NR) {
+        isa.run(Gather { matrix, first, quads: &mut quads, safe: &mut safe });
+        let choices: Vec<Choice> = safe.iter().map(|&safe| Choice::new(safe, orders)).collect();
+        push(&mut panels, &quads, &choices);
+    }
+    panels
+}
+
+/// Panels that are looked at to find how many halves are unsafe.
+const SAMPLES: usize = 8;
+
+/// Counts halves, in a few panels of large matrices.
+fn halves(isa: Isa, matrix: Matrix<'_>) -> Halves {
+    let groups = matrix.k.div_ceil(GROUP);
+    let mut quads: Vec<Quads> = vec![[[0; GROUP]; NR]; groups];
+    let mut safe = vec![[0u8; 2]; groups];
+    let mut found = Halves::default();
+    let step = matrix.n.div_ceil(NR).div_ceil(SAMPLES).max(1) * NR;
+    for first in (0..matrix.n).step_by(step) {
+        isa.run(Gather { matrix, first, quads: &mut quads, safe: &mut safe });
+        for half in safe.as_flattened() {
+            found.all += 1;
+            found.plainly += usize::from(half & 1 == 0);
+            found.anyhow += usize::from(*half == 0);
+        }
+    }
+    found
+}
+
+/// How a group is multiplied: its kind, and the order of each half.
+#[derive(Clone, Copy)]
+struct Choice {
+    kind: usize,
+    orders: [usize; 2],
+}
+
+impl Choice {
+    /// `safe` has a bit for each order, per half.
+    fn new(safe: [u8; 2], orders: usize) -> Choice {
+        let first = |bits: u8| (0..orders).find(|order| bits >> order & 1 == 1);
+        if let Some(order) = first(safe[0] & safe[1]) {
+            return Choice { kind: 0, orders: [order; 2] };
+        }
+        let (a, b) = (first(safe[0]), first(safe[1]));
+        let kind = match (a, b) {
+            (Some(_), Some(_)) => 1,
+            (Some(_), None) => 2,
+            (None, Some(_)) => 3,
+            (None, None) => 4,
+        };
+        Choice { kind, orders: [a.unwrap_or(0), b.unwrap_or(0)] }
+    }
+
+    fn is_safe(&self, half: usize) -> bool {
+        matches!((self.kind, half), (0 | 1, _) | (2, 0) | (3, 1))
+    }
+
+    /// Whether both halves read the same bytes.
+    fn is_single(&self) -> bool {
+        matches!(self.kind, 0 | 4)
+    }
+
+    fn bytes(&self) -> usize {
+        (0..2).map(|half| if self.is_safe(half) { SAFE } else { UNSAFE }).sum()
+    }
+}
+
+/// Gathers the groups of the panel from column `first` on, and finds the orders that are safe.
 struct Gather<'a> {
     matrix: Matrix<'a>,
     first: usize,
     quads: &'a mut [Quads],
-    kinds: &'a mut [u8],
+    /// A bit for each order, per half.
+    safe: &'a mut [[u8; 2]],
 }
 
 impl Job for Gather<'_> {
@@ -104,8 +184,11 @@ impl Job for Gather<'_> {
             Order::Rows => by_rows(self.matrix, self.first, width, self.quads),
             Order::Columns => by_columns(self.matrix, self.first, width, self.quads),
         }
-        for (kind, quads) in self.kinds.iter_mut().zip(self.quads.iter()) {
-            *kind = self::kind(quads);
+        for (safe, quads) in self.safe.iter_mut().zip(self.quads.iter()) {
+            let (halves, _) = quads.as_chunks::<HALF>();
+            for (safe, half) in safe.iter_mut().zip(halves) {
+                *safe = safe_orders(half);
+            }
         }
     }
 }
@@ -142,29 +225,28 @@ fn by_rows(matrix: Matrix<'_>, first: usize, width: usize, quads: &mut [Quads]) 
     }
 }
 
-fn push(panels: &mut Panels<i8>, quads: &[Quads], kinds: &[u8]) {
-    let halves = kinds.iter().map(|kind| match kind.count_ones() {
-        0 => 2 * SAFE,
-        1 => SAFE + UNSAFE,
-        _ => 2 * UNSAFE,
-    });
-    let start = weights_start(quads.len());
-    let panel = panels.push(start + halves.sum::<usize>());
+fn push(panels: &mut Panels<i8>, quads: &[Quads], choices: &[Choice]) {
+    let begins: usize = choices.iter().map(|c| if c.is_single() { 1 } else { 2 }).sum();
+    let start = (HEADER + begins * size_of::<u32>()).next_multiple_of(64);
+    let panel = panels.push(start + choices.iter().map(Choice::bytes).sum::<usize>());
     let (head, mut weights) = bytemuck::cast_slice_mut::<i8, u8>(panel).split_at_mut(start);
     let head = bytemuck::cast_slice_mut::<u8, u32>(head);
-    let mut begin = KINDS;
-    for wanted in 0..KINDS as u8 {
-        for (g, quads) in quads.iter().enumerate().filter(|(g, _)| kinds[*g] == wanted) {
-            head[usize::from(wanted)] += 1;
-            head[begin] = u32::try_from(g * GROUP).expect("sums are shorter than 2^32");
-            begin += 1;
-            for (half, quads) in quads.chunks_exact(HALF).enumerate() {
-                let is_safe = wanted >> half & 1 == 0;
+    let word = |value: usize| u32::try_from(value).expect("sums are shorter than 2^30");
+    head[KINDS] = word(start);
+    let mut at = KINDS + 1;
+    for kind in 0..KINDS {
+        for (g, choice) in choices.iter().enumerate().filter(|(_, c)| c.kind == kind) {
+            head[kind] += 1;
+            for order in &choice.orders[..if choice.is_single() { 1 } else { 2 }] {
+                head[at] = word((order * choices.len() + g) * GROUP);
+                at += 1;
+            }
+            for (half, quads) in quads[g].chunks_exact(HALF).enumerate() {
+                let is_safe = choice.is_safe(half);
                 let (out, rest) = weights.split_at_mut(if is_safe { SAFE } else { UNSAFE });
-                if is_safe {
-                    store_bytes(quads, out)
-                } else {
-                    store_words(quads, out)
+                match is_safe {
+                    true => store_bytes(quads, &ORDERS[choice.orders[half]], out),
+                    false => store_words(quads, out),
                 }
                 weights = rest;
             }
@@ -172,8 +254,11 @@ fn push(panels: &mut Panels<i8>, quads: &[Quads], kinds: &[u8]) {
     }
 }
 
-fn store_bytes(quads: &[[i8; GROUP]], out: &mut [u8]) {
-    out.copy_from_slice(bytemuck::cast_slice(quads));
+fn store_bytes(quads: &[[i8; GROUP]], order: &[usize; GROUP], out: &mut [u8]) {
+    let (out, _) = bytemuck::cast_slice_mut::<u8, i8>(out).as_chunks_mut::<GROUP>();
+    for (out, quad) in out.iter_mut().zip(quads) {
+        *out = [quad[order[0]], quad[order[1]], quad[order[2]], quad[order[3]]];
+    }
 }
 
 fn store_words(quads: &[[i8; GROUP]], out: &mut [u8]) {
@@ -185,24 +270,27 @@ fn store_words(quads: &[[i8; GROUP]], out: &mut [u8]) {
     }
 }
 
+/// The orders in which all pairs of half a group are safe: a bit for each.
 #[inline(always)]
-fn kind(quads: &Quads) -> u8 {
-    let is_unsafe = |half: &[[i8; GROUP]]| {
-        let mut is_unsafe = false;
-        for quad in half {
-            is_unsafe |= !is_safe(quad[0], quad[1]) | !is_safe(quad[2], quad[3]);
+fn safe_orders(half: &[[i8; GROUP]; HALF]) -> u8 {
+    let mut safe = 0;
+    for (bit, order) in ORDERS.iter().enumerate() {
+        let mut most = [0i16; HALF];
+        for (most, quad) in most.iter_mut().zip(half) {
+            let first = reach(quad[order[0]], quad[order[1]]);
+            *most = first.max(reach(quad[order[2]], quad[order[3]]));
         }
-        u8::from(is_unsafe)
-    };
-    let (first, second) = quads.split_at(HALF);
-    is_unsafe(first) | is_unsafe(second) << 1
+        safe |= u8::from(most.iter().all(|&most| most <= 128)) << bit;
+    }
+    safe
 }
 
-/// Whether `a * w0 + b * w1` fits 16 bits for all `a` and `b` from 0 to 255.
+/// The larger magnitude of two sums, that of the positive weights and that of the negative ones.
+/// Up to 128, `a * w0 + b * w1` fits 16 bits for all `a` and `b` from 0 to 255.
 #[inline(always)]
-fn is_safe(w0: i8, w1: i8) -> bool {
+fn reach(w0: i8, w1: i8) -> i16 {
     let (w0, w1) = (i16::from(w0), i16::from(w1));
-    w0.max(0) + w1.max(0) <= 128 && w0.min(0) + w1.min(0) >= -128
+    (w0.max(0) + w1.max(0)).max(-(w0.min(0) + w1.min(0)))
 }
 
 #[cfg(test)]
@@ -216,22 +304,39 @@ mod tests {
             for w1 in i8::MIN..=i8::MAX {
                 let sums = extremes(w0).into_iter().flat_map(|a| extremes(w1).map(|b| a + b));
                 let fits = sums.map(i16::try_from).all(|sum| sum.is_ok());
-                assert_eq!(is_safe(w0, w1), fits, "{w0} {w1}");
+                assert_eq!(reach(w0, w1) <= 128, fits, "{w0} {w1}");
             }
         }
     }
 
     #[test]
     fn sixteen_bit_weights_win_where_most_halves_are_unsafe() {
-        let pays = |n: usize, at: fn(usize) -> i8| {
-            let values: Vec<i8> = (0..8 * n).map(|i| at(i / 8)).collect();
+        let orders = |n: usize, at: fn(usize, usize) -> i8| {
+            let values: Vec<i8> = (0..8 * n).map(|i| at(i / 8, i % 8)).collect();
             let matrix = Matrix { values: &values, k: 8, n, order: Order::Columns };
-            pack(Isa::best(), matrix).pays()
+            pack(Isa::best(), matrix).map(|panels| panels.orders())
         };
-        assert!(pays(16, |_| 64));
-        assert!(!pays(16, |_| 65));
-        assert!(pays(16, |col| if col < 8 { 127 } else { 1 }));
-        assert!(!pays(16, |col| if col < 9 { 127 } else { 1 }));
+        assert_eq!(orders(16, |_, _| 64), Some(1));
+        assert_eq!(orders(16, |_, _| 65), None);
+        assert_eq!(orders(16, |col, _| if col < 8 { 127 } else { 1 }), Some(1));
+        assert_eq!(orders(16, |col, _| if col < 9 { 127 } else { 1 }), None);
+        // Unsafe as they stand side by side, not in other orders.
+        let pairs: fn(usize, usize) -> i8 = |_, k| if k % 4 < 2 { 100 } else { -100 };
+        assert_eq!((orders(16, pairs), orders(64, pairs)), (None, Some(3)));
+    }
+
+    #[test]
+    fn orders_are_permutations_that_pair_all() {
+        let mut neighbours: Vec<[usize; 2]> = Vec::new();
+        for order in ORDERS {
+            let mut sorted = order;
+            sorted.sort_unstable();
+            assert_eq!(sorted, [0, 1, 2, 3]);
+            neighbours.extend(order.chunks(2).map(|p| [p[0].min(p[1]), p[0].max(p[1])]));
+        }
+        neighbours.sort_unstable();
+        neighbours.dedup();
+        assert_eq!(neighbours.len(), 6);
     }
 
     #[test]
@@ -243,7 +348,7 @@ mod tests {
             for isa in Isa::available() {
                 let rows = Matrix { values: &rows, k, n, order: Order::Rows };
                 let columns = Matrix { values: &columns, order: Order::Columns, ..rows };
-                let [rows, columns] = [rows, columns].map(|matrix| pack(isa, matrix).panels);
+                let [rows, columns] = [rows, columns].map(|matrix| pack_for(isa, matrix, 3));
                 for index in 0..rows.count() {
                     assert_eq!(rows.panel(index), columns.panel(index), "{k} x {n}");
                 }

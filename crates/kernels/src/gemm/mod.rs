@@ -13,6 +13,8 @@ mod int8;
 pub(crate) mod kernel;
 #[cfg(target_arch = "x86_64")]
 mod mixed;
+#[cfg(target_arch = "x86_64")]
+mod orders;
 mod output;
 mod pairs;
 pub(crate) mod panels;
@@ -32,9 +34,9 @@ mod x86_finish;
 pub use float::{Clamp, Epilogue, Matrix, PackedF32, gemm_f32};
 pub(crate) use float::{FloatFinish, drive_f32, load};
 pub(crate) use int8::{Activations, Source, drive_i8, unsigned_zero};
-pub use int8::{PackedI8, WeightZero, gemm_i8};
+pub use int8::{PackedI8, WeightZero, gemm_i8, gemm_i8_batches};
 pub(crate) use output::Prepared;
-pub use output::{Dequantize, Output, Requantize, Residual};
+pub use output::{Dequantize, Output, OwnCodes, Requantize, Residual};
 pub(crate) use scalar::ScalarF32;
 pub use table::{Kernel, kernels};
 #[cfg(target_arch = "x86_64")]

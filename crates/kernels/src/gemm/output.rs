@@ -18,7 +18,8 @@ use crate::threads::SharedMut;
 /// y = round_half_to_even(v) + zero_point, clamped to lo..=hi
 /// ```
 ///
-/// A NaN becomes `lo`. The multiplier is `input_scale * weight_scale[c] / output_scale`.
+/// A NaN becomes `lo`. The multiplier is `input_scale * weight_scale[c] / output_scale`. What a
+/// residual with [`OwnCodes`] does instead is said there.
 #[derive(Clone, Copy, Debug)]
 pub struct Requantize<'a> {
     /// One value per column, in units of `input_scale * weight_scale`.
@@ -42,8 +43,29 @@ pub struct Residual<'a> {
     pub values: Int8<'a>,
     /// Their zero point.
     pub zero_point: i32,
-    /// Their scale divided by that of the output.
+    /// Their scale divided by that of the output; with [`OwnCodes`], their scale.
     pub multiplier: f32,
+    /// Where the sums are rounded to codes before the addition.
+    pub own: Option<OwnCodes>,
+}
+
+/// An addition behind codes of the sums' own, as a quantized graph has it where it quantizes
+/// what is added:
+///
+/// ```text
+/// q = round_half_to_even(v) clamped to lo..=hi
+/// v = (q as f32 * scale + (r - r.zero_point) as f32 * r.multiplier) / step
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct OwnCodes {
+    /// Smallest code, less the zero point.
+    pub lo: i32,
+    /// Largest code, less the zero point.
+    pub hi: i32,
+    /// Scale of these codes.
+    pub scale: f32,
+    /// Scale of the output.
+    pub step: f32,
 }
 
 /// From sums to f32: `clamp(sum as f32 * scale[c] + bias[c])`, rounded after the product.
@@ -107,6 +129,7 @@ impl Output<'_> {
 }
 
 /// An output whose sizes were checked.
+#[derive(Clone, Copy)]
 pub(crate) enum Prepared<'a> {
     Int8(Int8Finish<'a>),
     I32(I32Finish<'a>),
@@ -390,10 +413,20 @@ impl Residual<'_> {
     /// Adds the `width` values from `start` on.
     #[inline(always)]
     pub(crate) fn add(&self, start: usize, width: usize, lanes: &mut [f32; NR]) {
+        if let Some(own) = self.own {
+            for lane in lanes.iter_mut() {
+                *lane = round_within(*lane, own.lo as f32, own.hi as f32) as f32 * own.scale;
+            }
+        }
         let flip = self.values.flip();
         let zero = self.zero_point + i32::from(flip);
         for (lane, byte) in lanes.iter_mut().zip(load(&self.values.bytes()[start..], width)) {
             *lane += (i32::from(byte ^ flip) - zero) as f32 * self.multiplier;
+        }
+        if let Some(own) = self.own {
+            for lane in lanes.iter_mut() {
+                *lane /= own.step;
+            }
         }
     }
 
@@ -403,7 +436,8 @@ impl Residual<'_> {
     fn pointer(&self, range: std::ops::Range<usize>) -> Bytes {
         let flip = self.values.flip();
         let first = self.values.bytes()[range].as_ptr();
-        Bytes { first, flip, zero: self.zero_point + i32::from(flip), multiplier: self.multiplier }
+        let zero = self.zero_point + i32::from(flip);
+        Bytes { first, flip, zero, multiplier: self.multiplier, own: self.own }
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) struct Panels<T> {
     element: std::marker::PhantomData<T>,
     n: usize,
     groups: usize,
+    orders: usize,
     /// Where each panel ends, in elements.
     ends: Vec<usize>,
 }
@@ -45,7 +46,17 @@ impl<T: Pod> Panels<T> {
     /// A matrix whose panels are to be added by [`Panels::push`].
     pub(crate) fn empty(n: usize, groups: usize) -> Self {
         let element = std::marker::PhantomData;
-        Panels { lines: Vec::new(), element, n, groups, ends: Vec::new() }
+        Panels { lines: Vec::new(), element, n, groups, orders: 1, ends: Vec::new() }
+    }
+
+    /// The same for rows of A that hold their elements in several orders, copy after copy.
+    pub(crate) fn with_orders(self, orders: usize) -> Self {
+        Panels { orders, ..self }
+    }
+
+    /// Number of orders in which a row of A holds its elements.
+    pub(crate) fn orders(&self) -> usize {
+        self.orders
     }
 
     /// Makes room for `bytes` bytes in all.

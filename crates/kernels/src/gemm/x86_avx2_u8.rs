@@ -9,7 +9,7 @@ use super::weights::Order;
 use crate::cpu::{self, Isa, Job, Level};
 
 /// u8 by i8 products, exact in i32: by `vpmaddubsw` where the packed weights are safe for it, by
-/// `vpmaddwd` where not. Panels are those of [`mixed`].
+/// `vpmaddwd` where not. Panels are those of [`mixed`], and so are the orders of a row's elements.
 pub(crate) struct Avx2U8;
 
 impl Microkernel for Avx2U8 {
@@ -24,7 +24,7 @@ impl Microkernel for Avx2U8 {
     fn pack(k: usize, n: usize, at: impl Fn(usize, usize) -> i8) -> Panels<i8> {
         let values: Vec<i8> = (0..k * n).map(|i| at(i % k, i / k)).collect();
         let matrix = mixed::Matrix { values: &values, k, n, order: Order::Columns };
-        mixed::pack(Isa::best(), matrix).panels
+        mixed::pack_for(Isa::best(), matrix, 1)
     }
 
     #[inline(always)]
@@ -64,16 +64,19 @@ unsafe fn tile<const ROWS: usize>(
     b: *const i8,
     tile: &mut Tile<i32>,
 ) {
-    // SAFETY: `b` is a panel of as many groups as packed, which begin within rows of A.
+    // SAFETY: `b` is a panel as packed; its groups begin within rows of A, as many of them as it
+    // says there are.
     unsafe {
-        let counts = *b.cast::<[u32; KINDS]>();
+        let counts = *b.cast::<[u32; KINDS + 1]>();
+        debug_assert!(counts[..KINDS].iter().sum::<u32>() as usize == groups);
         let mut at =
-            Cursor { begins: b.add(HEADER).cast(), weights: b.add(mixed::weights_start(groups)) };
+            Cursor { begins: b.add(HEADER).cast(), weights: b.add(counts[KINDS] as usize) };
         let mut acc = [[_mm256_setzero_si256(); 2]; ROWS];
-        acc = run::<ROWS, true, true>(counts[0], &mut at, a, lda, acc);
-        acc = run::<ROWS, false, true>(counts[1], &mut at, a, lda, acc);
-        acc = run::<ROWS, true, false>(counts[2], &mut at, a, lda, acc);
-        acc = run::<ROWS, false, false>(counts[3], &mut at, a, lda, acc);
+        acc = run::<ROWS, true, true, true>(counts[0], &mut at, a, lda, acc);
+        acc = run::<ROWS, true, true, false>(counts[1], &mut at, a, lda, acc);
+        acc = run::<ROWS, true, false, false>(counts[2], &mut at, a, lda, acc);
+        acc = run::<ROWS, false, true, false>(counts[3], &mut at, a, lda, acc);
+        acc = run::<ROWS, false, false, true>(counts[4], &mut at, a, lda, acc);
         for (row, acc) in tile.iter_mut().zip(&acc) {
             _mm256_storeu_si256(row.as_mut_ptr().cast(), acc[0]);
             _mm256_storeu_si256(row.as_mut_ptr().add(NR / 2).cast(), acc[1]);
@@ -87,13 +90,14 @@ struct Cursor {
     weights: *const i8,
 }
 
-/// Adds `count` groups whose halves are safe or not as said.
+/// Adds `count` groups whose halves are safe or not as said, and of which both halves read the
+/// same bytes or not, as `SINGLE` says.
 ///
 /// # Safety
 /// The panel has as many groups of that kind at the cursor; rows of A are as long as packed.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn run<const ROWS: usize, const FIRST: bool, const SECOND: bool>(
+unsafe fn run<const ROWS: usize, const FIRST: bool, const SECOND: bool, const SINGLE: bool>(
     count: u32,
     at: &mut Cursor,
     a: *const u8,
@@ -105,13 +109,15 @@ unsafe fn run<const ROWS: usize, const FIRST: bool, const SECOND: bool>(
     for _ in 0..count {
         // SAFETY: the caller's promise.
         unsafe {
-            let group = a.add(*begins as usize);
+            let first = a.add(*begins as usize);
+            let second = if SINGLE { first } else { a.add(*begins.add(1) as usize) };
             for (r, acc) in acc.iter_mut().enumerate() {
-                let x = _mm256_set1_epi32(word(group.add(r * lda)));
+                let x = _mm256_set1_epi32(word(first.add(r * lda)));
+                let y = if SINGLE { x } else { _mm256_set1_epi32(word(second.add(r * lda))) };
                 acc[0] = half::<FIRST>(x, weights, acc[0]);
-                acc[1] = half::<SECOND>(x, weights.add(size(FIRST)), acc[1]);
+                acc[1] = half::<SECOND>(y, weights.add(size(FIRST)), acc[1]);
             }
-            begins = begins.add(1);
+            begins = begins.add(if SINGLE { 1 } else { 2 });
             weights = weights.add(size(FIRST) + size(SECOND));
         }
     }

@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 
+use super::OwnCodes;
 use super::kernel::NR;
 
 /// Lanes of a register.
@@ -39,6 +40,7 @@ pub(super) struct Bytes {
     /// Zero point of the unsigned form.
     pub(super) zero: i32,
     pub(super) multiplier: f32,
+    pub(super) own: Option<OwnCodes>,
 }
 
 /// [`ToBytes`] in registers.
@@ -173,7 +175,7 @@ impl Loaded<'_> {
         let first = _mm256_cmp_ps::<_CMP_LT_OQ>(magnitude(first), most);
         let second = _mm256_cmp_ps::<_CMP_LT_OQ>(magnitude(second), most);
         let small = _mm256_movemask_ps(_mm256_and_ps(first, second)) == 0xff;
-        small && self.residual.is_none_or(|r| r.multiplier.abs() < 1e6)
+        small && self.residual.is_none_or(Bytes::is_tame)
     }
 
     /// The scaled sums of a row, with the residual that begins at `start`.
@@ -193,8 +195,17 @@ impl Loaded<'_> {
         if let Some(residual) = self.residual {
             // SAFETY: the caller's promise.
             let more = unsafe { residual.read(start, width) };
-            for (value, more) in values.iter_mut().zip(more) {
-                *value = _mm256_add_ps(*value, more);
+            match &residual.own {
+                None => {
+                    for (value, more) in values.iter_mut().zip(more) {
+                        *value = _mm256_add_ps(*value, more);
+                    }
+                }
+                Some(own) => {
+                    for (value, more) in values.iter_mut().zip(more) {
+                        *value = add_coded(own, *value, more);
+                    }
+                }
             }
         }
         values
@@ -234,7 +245,27 @@ unsafe fn store_bytes(bytes: __m128i, out: *mut u8, width: usize) {
     }
 }
 
+/// The numbers that the codes of `value` stand for, plus `more`, in steps of the output.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn add_coded(own: &OwnCodes, value: __m256, more: __m256) -> __m256 {
+    // The second operand is the result where one is NaN.
+    let value = _mm256_max_ps(value, _mm256_set1_ps(own.lo as f32));
+    let value = _mm256_min_ps(value, _mm256_set1_ps(own.hi as f32));
+    let code = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(value);
+    let number = _mm256_mul_ps(code, _mm256_set1_ps(own.scale));
+    _mm256_div_ps(_mm256_add_ps(number, more), _mm256_set1_ps(own.step))
+}
+
 impl Bytes {
+    /// Whether results stay below 2^31 in magnitude, where the sums by themselves do.
+    fn is_tame(&self) -> bool {
+        match &self.own {
+            None => self.multiplier.abs() < 1e6,
+            Some(own) => (self.multiplier.abs() + own.scale.abs()) / own.step.abs() < 1e6,
+        }
+    }
+
     /// `width` values from `start` on, as numbers.
     ///
     /// # Safety

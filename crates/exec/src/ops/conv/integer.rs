@@ -21,7 +21,13 @@ pub(crate) fn lower_integer(
     node: &Node,
 ) -> Result<Result<Lowered, String>> {
     match matched(lowering, node)? {
-        Ok((form, found)) => Ok(Ok(step(lowering.scope.kernels.isa, id, form, found))),
+        Ok((form, found)) => {
+            let found = match form {
+                Form::Direct(_) => found.with_addition(lowering),
+                Form::Transposed(_) => found,
+            };
+            Ok(Ok(step(lowering.scope.kernels.isa, id, form, found)))
+        }
         Err(why) => Ok(Err(why)),
     }
 }

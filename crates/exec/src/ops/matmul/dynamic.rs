@@ -8,7 +8,7 @@ use crate::plan::kernel::{Inputs, Kernel, RunCtx, required};
 use crate::plan::layout::Rule;
 use crate::plan::lower::{Lowered, Lowering};
 use fewbit_core::{Error, Node, NodeId, Result, Tensor};
-use fewbit_kernels::gemm::{Matrix, PackedI8, WeightZero, gemm_i8};
+use fewbit_kernels::gemm::{Matrix, PackedI8, WeightZero, gemm_i8, gemm_i8_batches};
 
 /// The step for a product of which no operand is constant.
 ///
@@ -52,8 +52,15 @@ impl DynamicMatMul {
         let (x, w) = (int8(a, left.dtype)?, int8(b, right.dtype)?);
         let zero = WeightZero::Tensor(right.affine.zero_point);
         let mut out = self.finish.output(output, None)?;
+        let batches: Vec<(usize, usize)> = shape.batches().collect();
+        if batches.iter().enumerate().all(|(batch, (i, _))| batch == *i) {
+            let matrices: Vec<usize> = batches.iter().map(|(_, j)| *j).collect();
+            let operands = ((x, left.affine.zero_point), (w, right.affine.zero_point));
+            gemm_i8_batches(*ctx.kernels, &matrices, [m, k, n], operands.0, operands.1, out);
+            return Ok(());
+        }
         let mut packed: Option<(usize, PackedI8)> = None;
-        for (batch, (i, j)) in shape.batches().enumerate() {
+        for (batch, (i, j)) in batches.into_iter().enumerate() {
             if packed.as_ref().is_none_or(|(at, _)| *at != j) {
                 let matrix = w.range(j * k * n, k * n);
                 packed = Some((j, PackedI8::new(ctx.kernels.isa, k, n, matrix, zero)));

@@ -32,6 +32,7 @@ fn try_lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Lowered, St
         return dynamic::lower(lowering, id, node);
     }
     let (weight, found) = matched(lowering, node)?;
+    let found = found.with_addition(lowering);
     Ok(step(lowering.scope.kernels.isa, id, node, weight, found))
 }
 

@@ -96,11 +96,24 @@ impl Slide {
     /// the window counts.
     fn window_of(&self, pixel: usize, taps: &mut Vec<usize>) -> (usize, usize) {
         let plane: usize = self.output.iter().product();
-        let corner = self.corner(pixel % plane);
         taps.clear();
-        self.walk(0, 0, &corner, &mut |position| taps.push(position));
-        let count = if self.count_padding { self.padded_count(&corner) } else { taps.len() };
-        (pixel / plane, count)
+        let padded = match (&self.output[..], &self.window.strides[..]) {
+            // Most pools are over images, and small: their windows must cost next to nothing.
+            (&[_, wide], &[down, across]) => {
+                let corner = [pixel % plane / wide * down, pixel % wide * across];
+                for row in self.along(0, corner[0]) {
+                    let first = row * self.input[1];
+                    taps.extend(self.along(1, corner[1]).map(|col| first + col));
+                }
+                self.count_padding.then(|| self.padded_count(&corner))
+            }
+            _ => {
+                let corner = self.corner(pixel % plane);
+                self.walk(0, 0, &corner, taps);
+                self.count_padding.then(|| self.padded_count(&corner))
+            }
+        };
+        (pixel / plane, padded.unwrap_or(taps.len()))
     }
 
     /// First tap of an output along each axis, counted from the start of the padding.
@@ -113,18 +126,22 @@ impl Slide {
         corner
     }
 
-    /// Visits the taps that meet the input, in row-major order.
-    fn walk(&self, axis: usize, base: usize, corner: &[usize], visit: &mut impl FnMut(usize)) {
+    /// The places of the taps along an axis that meet the input, for a window that begins at
+    /// `first`, counted from the start of the padding.
+    fn along(&self, axis: usize, first: usize) -> impl Iterator<Item = usize> {
+        let (begin, size) = (self.begin[axis], self.input[axis]);
+        let step = self.window.dilations[axis];
+        let places = (0..self.window.kernel[axis]).map(move |tap| first + tap * step);
+        places.filter_map(move |at| at.checked_sub(begin)).take_while(move |&at| at < size)
+    }
+
+    /// Collects the taps that meet the input, in row-major order.
+    fn walk(&self, axis: usize, base: usize, corner: &[usize], taps: &mut Vec<usize>) {
         if axis == corner.len() {
-            return visit(base);
+            return taps.push(base);
         }
-        for tap in 0..self.window.kernel[axis] {
-            let at = corner[axis] + tap * self.window.dilations[axis];
-            let Some(at) = at.checked_sub(self.begin[axis]) else { continue };
-            if at >= self.input[axis] {
-                break;
-            }
-            self.walk(axis + 1, base * self.input[axis] + at, corner, visit);
+        for at in self.along(axis, corner[axis]) {
+            self.walk(axis + 1, base * self.input[axis] + at, corner, taps);
         }
     }
 

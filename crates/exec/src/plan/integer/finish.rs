@@ -1,7 +1,7 @@
 //! What becomes of the exact sums of an int8 product, ready for the kernels.
 
 use fewbit_core::{DType, Error, Result, Tensor};
-use fewbit_kernels::gemm::{Clamp, Dequantize, Output, Requantize, Residual};
+use fewbit_kernels::gemm::{Clamp, Dequantize, Output, OwnCodes, Requantize, Residual};
 use fewbit_kernels::{Int8, Int8Mut};
 
 /// The last part of an integer step.
@@ -22,6 +22,8 @@ pub(crate) struct Codes {
     pub hi: i32,
     /// Type, zero point and multiplier of what is added.
     pub residual: Option<(DType, i32, f32)>,
+    /// Where the sums become codes before that is added.
+    pub own: Option<OwnCodes>,
 }
 
 impl Finish {
@@ -76,7 +78,8 @@ impl Codes {
                 if tensor.shape() != shape {
                     return Err(Error::internal("a residual has another shape than the output"));
                 }
-                Some(Residual { values: int8(tensor, dtype)?, zero_point, multiplier })
+                let values = int8(tensor, dtype)?;
+                Some(Residual { values, zero_point, multiplier, own: self.own })
             }
             (Some(_), None) => return Err(Error::internal("the residual is missing")),
         };

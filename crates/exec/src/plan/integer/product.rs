@@ -5,7 +5,7 @@ use super::finish::{Codes, Finish};
 use crate::plan::fuse::{clamp_of, same_shape};
 use crate::plan::lower::Lowering;
 use fewbit_core::{Node, NodeId, ValueId};
-use fewbit_kernels::gemm::{Clamp, WeightZero};
+use fewbit_kernels::gemm::{Clamp, OwnCodes, WeightZero};
 
 /// A product on codes: what it reads, and what becomes of its sums.
 pub(crate) struct Product {
@@ -110,6 +110,14 @@ fn requantized(lowering: &Lowering, node: &Node, residual: bool) -> Option<Requa
         return Some(Requantized { target, residual: None });
     }
     let (id, add) = lowering.sole_reader(node).filter(|_| residual)?;
+    let codes = addend(lowering, node, add)?;
+    let mut target = target(lowering, add).ok()?;
+    target.nodes.insert(0, id);
+    Some(Requantized { target, residual: Some(codes) })
+}
+
+/// The codes that `add` adds to the output of `node`, which has their shape.
+fn addend(lowering: &Lowering, node: &Node, add: &Node) -> Option<Coded> {
     let output = node.output(0)?;
     if !add.is("Add") || add.inputs.len() != 2 {
         return None;
@@ -121,12 +129,65 @@ fn requantized(lowering: &Lowering, node: &Node, residual: bool) -> Option<Requa
     };
     let codes = coded(lowering, other).ok()?;
     let dynamic = lowering.graph.constant(codes.value).is_none();
-    if !dynamic || !same_shape(lowering.ty(other), lowering.ty(output)) {
-        return None;
+    (dynamic && same_shape(lowering.ty(other), lowering.ty(output))).then_some(codes)
+}
+
+impl Product {
+    /// The product with the addition of other codes behind its own, where nothing else reads
+    /// them: both roundings are done, as the nodes say, in one pass.
+    pub fn with_addition(mut self, lowering: &Lowering) -> Product {
+        if let Finish::Codes(codes) = &mut self.finish
+            && let Some(added) = Added::find(lowering, self.output, codes)
+        {
+            added.apply(codes);
+            self.tail.extend(added.nodes);
+            (self.output, self.residual) = (added.target.output, Some(added.other.value));
+        }
+        self
     }
-    let mut target = target(lowering, add).ok()?;
-    target.nodes.insert(0, id);
-    Some(Requantized { target, residual: Some(codes) })
+}
+
+/// An addition of codes to those of a product.
+struct Added {
+    /// From the dequantization to the quantization.
+    nodes: Vec<NodeId>,
+    /// What the codes of the product stand for.
+    scale: f32,
+    other: Coded,
+    target: Target,
+}
+
+impl Added {
+    fn find(lowering: &Lowering, value: ValueId, codes: &Codes) -> Option<Added> {
+        let dequantize = lowering.uses.sole_consumer(value).filter(|&id| !lowering.is_taken(id))?;
+        let node = lowering.graph.node(dequantize);
+        let own = coded(lowering, node.output(0)?).ok()?;
+        let (id, add) = lowering.sole_reader(node)?;
+        let other = addend(lowering, node, add)?;
+        let target = target(lowering, add).ok()?;
+        let same = own.value == value && own.affine.zero_point == codes.zero_point;
+        let mut nodes = vec![dequantize, id];
+        nodes.extend(&target.nodes);
+        let found = Added { nodes, scale: own.affine.scale, other, target };
+        (same && codes.residual.is_none() && found.is_finite()).then_some(found)
+    }
+
+    /// Whether no number on the way can leave `f32`.
+    fn is_finite(&self) -> bool {
+        let (ours, theirs) = (self.scale, self.other.affine.scale);
+        let step = self.target.quantizer.affine().scale;
+        [ours, theirs, step].iter().all(|scale| (1e-15..1e15).contains(scale))
+    }
+
+    fn apply(&self, codes: &mut Codes) {
+        let affine = self.target.quantizer.affine();
+        let (lo, hi) = (codes.lo - codes.zero_point, codes.hi - codes.zero_point);
+        codes.own = Some(OwnCodes { lo, hi, scale: self.scale, step: affine.scale });
+        let other = self.other.affine;
+        codes.residual = Some((self.other.dtype, other.zero_point, other.scale));
+        (codes.dtype, codes.zero_point) = (self.target.dtype, affine.zero_point);
+        (codes.lo, codes.hi) = self.target.quantizer.range();
+    }
 }
 
 impl Requantized {
@@ -144,6 +205,7 @@ impl Requantized {
             lo,
             hi,
             residual,
+            own: None,
         }
     }
 }
