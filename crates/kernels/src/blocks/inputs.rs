@@ -16,6 +16,8 @@ pub(super) const MAX_TOKENS: usize = 4;
 pub(super) enum Form {
     /// i8 codes in fours; `scale * sum of 32 codes`, exact.
     Quads,
+    /// i8 codes in fours; so many times the sum of 32 codes, as i32.
+    Offset(i32),
     /// i8 codes in fours; the sums of 16 codes, as a pair of i16.
     Halves,
     /// i16 codes in twos; no sums.
@@ -26,7 +28,7 @@ impl Form {
     /// 32-bit words of codes per block and token.
     pub(super) fn words(self) -> usize {
         match self {
-            Form::Quads | Form::Halves => SPAN / 4,
+            Form::Quads | Form::Offset(_) | Form::Halves => SPAN / 4,
             Form::Pairs => SPAN / 2,
         }
     }
@@ -141,6 +143,10 @@ impl Fill<'_> {
                 let sum: i32 = codes.iter().map(|&c| i32::from(c)).sum();
                 (scale * sum as f32).to_bits()
             }),
+            Form::Offset(times) => self.fill::<8>(quads, |codes, _| {
+                let sum: i32 = codes.iter().map(|&c| i32::from(c)).sum();
+                (times * sum).cast_unsigned()
+            }),
             Form::Halves => self.fill::<8>(quads, |codes, _| {
                 let half = |at: usize| codes[at..at + 16].iter().map(|&c| i16::from(c)).sum();
                 word(half(0), half(16))
@@ -205,7 +211,7 @@ mod tests {
             let x: Vec<f32> = (0..tokens * blocks * SPAN)
                 .map(|i| (i as u32).wrapping_mul(2_654_435_761) as f32 - 2e9)
                 .collect();
-            for form in [Form::Quads, Form::Halves, Form::Pairs] {
+            for form in [Form::Quads, Form::Offset(-8), Form::Halves, Form::Pairs] {
                 let laid = |isa| {
                     let pool = Pool::single();
                     let ctx = Ctx { isa, pool: &pool };

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use super::inputs::Form;
 use super::planes::{add1, pack, unpack4};
 use super::unit::{
     CODES, Convert, HalfPairs, Minima, Pairs, Quads, ROWS, SPAN, in_pairs, in_quads,
@@ -129,6 +130,7 @@ impl<P: Plain, const MINIMUM: bool> Weights for Affine<P, MINIMUM> {
     const UNITS: usize = 1;
     const BLOCK: usize = 2 * Self::NUMBERS + P::BITS * SPAN / 8;
     const CHAIN: usize = P::CHAIN;
+    const FORM: Form = if MINIMUM { Form::Quads } else { Form::Offset(P::LEAST as i32) };
     const BITS: usize = P::BITS;
     const HEAD: usize = 2 * Self::NUMBERS * ROWS;
 

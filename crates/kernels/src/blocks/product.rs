@@ -54,7 +54,7 @@ impl Visit for Product<'_> {
     fn with<W: Weights>(self) {
         let Product { ctx, activations, weights, out } = self;
         let blocks = weights.k() / ACTIVATION_BLOCK;
-        let inputs = Inputs::new(ctx, W::Unit::FORM, blocks, activations);
+        let inputs = Inputs::new(ctx, W::FORM, blocks, activations);
         let least = (64 << 10) / (weights.k() * inputs.tokens()).max(1);
         let grain = ctx.pool.grain(weights.panels(), least.max(1));
         ctx.pool.for_each_range(weights.panels(), grain, |panels| {

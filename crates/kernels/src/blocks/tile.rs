@@ -3,7 +3,8 @@
 //! The numbers: with `dot` the exact integer product of a unit (each half times its step, for
 //! [`Halves`]), each accumulator runs over the units in order:
 //!
-//! - [`Quads`]: `acc = fma(dot * scale, s, acc)`, then `acc = fma(min, s * sum, acc)`;
+//! - [`Quads`]: `acc = fma(dot * scale, s, acc)`, then `acc = fma(min, s * sum, acc)`; where the
+//!   format has one offset for all, `acc = fma((dot + offset * sum) * scale, s, acc)`;
 //! - [`Halves`] with joint minima: `acc = fma((dot + min) * scale, s, acc)`, all integer inside;
 //! - [`Halves`] otherwise: `acc = fma(dot * scale, s, acc)`, then `fma(min * min_scale, s, acc)`;
 //! - [`Pairs`] and [`HalfPairs`]: `acc = fma(dot * scale, s, acc)`,
@@ -140,9 +141,14 @@ impl Unit for Quads {
                 // SAFETY: the caller's promise.
                 let block = unsafe { tile.block::<4>(b, t, tokens) };
                 for (r, acc) in sums.iter_mut().enumerate() {
-                    let dot = dot_quads(&unit.codes, &block, r, 0..SPAN) as f32;
-                    *acc = (dot * unit.head.scale[r]).mul_add(block.scale, *acc);
-                    *acc = unit.head.min[r].mul_add(f32::from_bits(block.sum), *acc);
+                    let dot = dot_quads(&unit.codes, &block, r, 0..SPAN);
+                    if let Form::Offset(_) = W::FORM {
+                        let dot = (dot + block.sum.cast_signed()) as f32;
+                        *acc = (dot * unit.head.scale[r]).mul_add(block.scale, *acc);
+                    } else {
+                        *acc = (dot as f32 * unit.head.scale[r]).mul_add(block.scale, *acc);
+                        *acc = unit.head.min[r].mul_add(f32::from_bits(block.sum), *acc);
+                    }
                 }
             }
         }
@@ -153,9 +159,11 @@ impl Unit for Quads {
     unsafe fn avx2<W: Weights, const T: usize>(units: &[Quads], tile: Tile, sums: &mut Sums<T>) {
         // SAFETY: the caller's promise.
         unsafe {
-            match W::CHAIN {
-                8 => x86_avx2::quads::<_, 8, T>(units, tile, sums),
-                _ => x86_avx2::quads::<_, 4, T>(units, tile, sums),
+            match (W::CHAIN, W::FORM) {
+                (8, Form::Offset(_)) => x86_avx2::quads::<_, 8, true, T>(units, tile, sums),
+                (8, _) => x86_avx2::quads::<_, 8, false, T>(units, tile, sums),
+                (_, Form::Offset(_)) => x86_avx2::quads::<_, 4, true, T>(units, tile, sums),
+                _ => x86_avx2::quads::<_, 4, false, T>(units, tile, sums),
             }
         }
     }
@@ -170,10 +178,17 @@ impl Unit for Quads {
     ) {
         // SAFETY: the caller's promise.
         unsafe {
-            match W::BITS {
-                4 => x86_avx2::quads::<_, 8, T>(Packed::<_, 4> { heads, codes }, tile, sums),
-                5 => x86_avx2::quads::<_, 4, T>(Packed::<_, 5> { heads, codes }, tile, sums),
-                _ => x86_avx2::quads::<_, 8, T>(Packed::<_, 2> { heads, codes }, tile, sums),
+            let four = Packed::<_, 4> { heads, codes };
+            let five = Packed::<_, 5> { heads, codes };
+            match (W::BITS, W::FORM) {
+                (4, Form::Offset(_)) => x86_avx2::quads::<_, 8, true, T>(four, tile, sums),
+                (4, _) => x86_avx2::quads::<_, 8, false, T>(four, tile, sums),
+                (5, Form::Offset(_)) => x86_avx2::quads::<_, 4, true, T>(five, tile, sums),
+                (5, _) => x86_avx2::quads::<_, 4, false, T>(five, tile, sums),
+                _ => {
+                    let two = Packed::<_, 2> { heads, codes };
+                    x86_avx2::quads::<_, 8, false, T>(two, tile, sums)
+                }
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use bytemuck::Pod;
 
+use super::inputs::Form;
 use super::tile::Unit;
 use super::unit::{Convert, ROWS};
 
@@ -26,6 +27,8 @@ pub(super) trait Weights: 'static {
     const DIRECT: bool = false;
     /// Products of two that are added in 16 bits without overflow.
     const CHAIN: usize = 1;
+    /// What the units are multiplied with.
+    const FORM: Form = <Self::Unit as Unit>::FORM;
     /// Whether minima have the scale of the products.
     const JOINT: bool = true;
 

@@ -221,7 +221,12 @@ unsafe fn bits(bytes: *const u8, from: usize, to: usize, mask: u8) -> __m256i {
 /// # Safety
 /// As [`Unit::avx2`](super::tile::Unit::avx2).
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn quads<U: Units<Head = Minima>, const CHAIN: usize, const T: usize>(
+pub(super) unsafe fn quads<
+    U: Units<Head = Minima>,
+    const CHAIN: usize,
+    const OFFSET: bool,
+    const T: usize,
+>(
     units: U,
     tile: Tile,
     sums: &mut Sums<T>,
@@ -254,18 +259,24 @@ pub(super) unsafe fn quads<U: Units<Head = Minima>, const CHAIN: usize, const T:
             }
         }
         for h in 0..2 {
-            let (scale, min) = (half_row(&head.scale, h), half_row(&head.min, h));
+            let scale = half_row(&head.scale, h);
             for (t, acc) in acc.iter_mut().enumerate() {
                 // SAFETY: the tile has `T` tokens in each block.
-                let (s, sum) = unsafe {
-                    let at = b * T + t;
-                    (
-                        _mm256_broadcast_ss(&*tile.scales.add(at)),
-                        _mm256_broadcast_ss(&*tile.sums.add(at).cast()),
-                    )
-                };
-                let dot = _mm256_mul_ps(_mm256_cvtepi32_ps(dots[t][h]), scale);
-                acc[h] = _mm256_fmadd_ps(min, sum, _mm256_fmadd_ps(dot, s, acc[h]));
+                let (s, sum) = unsafe { (tile.scales.add(b * T + t), tile.sums.add(b * T + t)) };
+                // SAFETY: as above.
+                let s = unsafe { _mm256_broadcast_ss(&*s) };
+                if OFFSET {
+                    // SAFETY: as above.
+                    let sum = unsafe { _mm256_set1_epi32((*sum).cast_signed()) };
+                    let dot = _mm256_cvtepi32_ps(_mm256_add_epi32(dots[t][h], sum));
+                    acc[h] = _mm256_fmadd_ps(_mm256_mul_ps(dot, scale), s, acc[h]);
+                } else {
+                    // SAFETY: as above.
+                    let sum = unsafe { _mm256_broadcast_ss(&*sum.cast()) };
+                    let dot = _mm256_mul_ps(_mm256_cvtepi32_ps(dots[t][h]), scale);
+                    let min = half_row(&head.min, h);
+                    acc[h] = _mm256_fmadd_ps(min, sum, _mm256_fmadd_ps(dot, s, acc[h]));
+                }
             }
         }
     }

@@ -99,6 +99,10 @@ fn fill_tile<const T: usize>(fill: &mut Fill<'_>, token: usize, bytes: &[u8]) {
                     let [low, high] = half_sums(x[t]);
                     (scale * (low + high) as f32).to_bits()
                 }
+                Form::Offset(times) => {
+                    let [low, high] = half_sums(x[t]);
+                    (times * (low + high)).cast_unsigned()
+                }
                 Form::Halves => {
                     let [low, high] = half_sums(x[t]);
                     (low as u32 & 0xffff) | (high as u32) << 16
@@ -108,7 +112,7 @@ fn fill_tile<const T: usize>(fill: &mut Fill<'_>, token: usize, bytes: &[u8]) {
         }
         let codes = &mut codes[b * words * T..][..words * T];
         match fill.form {
-            Form::Quads | Form::Halves => store(interleaved(x), codes),
+            Form::Quads | Form::Offset(_) | Form::Halves => store(interleaved(x), codes),
             Form::Pairs => {
                 let (low, high) = codes.split_at_mut(8 * T);
                 let widen = |x: __m256i| _mm256_cvtepi8_epi16(_mm256_castsi256_si128(x));
