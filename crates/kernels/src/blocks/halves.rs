@@ -162,15 +162,7 @@ pub fn matmul_halves(ctx: Ctx<'_>, x: &[f32], weights: &PackedHalves, out: &mut 
     let panels = weights.n.div_ceil(ROWS);
     let grain = ctx.pool.grain(panels, TOGETHER).next_multiple_of(TOGETHER);
     ctx.pool.for_each_range(panels, grain, |panels| {
-        let row = Row { x, weights, panels, out };
-        match ctx.isa.level() {
-            Level::Scalar => row.run::<Plain>(),
-            // SAFETY: the CPU has the level, and every wider one includes AVX2.
-            #[cfg(target_arch = "x86_64")]
-            _ => unsafe { crate::cpu::run_avx2(InAvx2(row)) },
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => row.run::<Plain>(),
-        }
+        Row { isa: ctx.isa, x, weights, panels, out }.run();
     });
 }
 
@@ -180,6 +172,7 @@ const TOGETHER: usize = 4;
 
 /// One token, some panels.
 struct Row<'a> {
+    isa: Isa,
     x: &'a [f32],
     weights: &'a PackedHalves,
     panels: Range<usize>,
@@ -187,34 +180,20 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
-    #[inline(always)]
-    fn run<C: Convert>(&self) {
+    fn run(&self) {
         let mut first = self.panels.start;
         while first + TOGETHER <= self.panels.end {
-            self.some::<C, TOGETHER>(first);
+            self.some::<TOGETHER>(first);
             first += TOGETHER;
         }
         for panel in first..self.panels.end {
-            self.some::<C, 1>(panel);
+            self.some::<1>(panel);
         }
     }
 
-    #[inline(always)]
-    fn some<C: Convert, const P: usize>(&self, first: usize) {
-        let half = self.weights.half;
-        let mut panels = [&[][..]; P];
-        for (p, panel) in panels.iter_mut().enumerate() {
-            *panel = self.weights.panel(first + p);
-        }
-        let mut sums = [[0f32; ROWS]; P];
-        for (k, x) in self.x.iter().enumerate() {
-            for (sums, panel) in sums.iter_mut().zip(&panels) {
-                let numbers = half.numbers::<C>(&panel[k]);
-                for (sum, number) in sums.iter_mut().zip(numbers) {
-                    *sum = x.mul_add(number, *sum);
-                }
-            }
-        }
+    fn some<const P: usize>(&self, first: usize) {
+        let panels = std::array::from_fn(|p| self.weights.panel(first + p));
+        let sums = self.products::<P>(panels);
         for (p, sums) in sums.iter().enumerate() {
             let start = (first + p) * ROWS;
             let width = ROWS.min(self.weights.n - start);
@@ -222,19 +201,34 @@ impl Row<'_> {
             unsafe { self.out.range(start..start + width) }.copy_from_slice(&sums[..width]);
         }
     }
+
+    fn products<const P: usize>(&self, panels: [&[[u8; 2 * ROWS]]; P]) -> [[f32; ROWS]; P] {
+        let half = self.weights.half;
+        match self.isa.level() {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 | Level::Avx512 => {
+                // SAFETY: the CPU has the level, and every wider one includes AVX2.
+                unsafe { super::x86_halves::products(half, self.x, panels) }
+            }
+            _ => plain(half, self.x, panels),
+        }
+    }
 }
 
-#[cfg(target_arch = "x86_64")]
-struct InAvx2<'a>(Row<'a>);
-
-#[cfg(target_arch = "x86_64")]
-impl Job for InAvx2<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        self.0.run::<super::x86_avx2::Avx2>();
-    }
+/// The products in plain Rust: the definition.
+fn plain<const P: usize>(
+    half: Half,
+    x: &[f32],
+    panels: [&[[u8; 2 * ROWS]]; P],
+) -> [[f32; ROWS]; P] {
+    panels.map(|panel| {
+        let mut sums = [0f32; ROWS];
+        for (x, bytes) in x.iter().zip(panel) {
+            let numbers = half.numbers::<Plain>(bytes);
+            sums.iter_mut().zip(numbers).for_each(|(sum, number)| *sum = x.mul_add(number, *sum));
+        }
+        sums
+    })
 }
 
 #[cfg(test)]

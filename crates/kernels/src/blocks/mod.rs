@@ -22,6 +22,8 @@ mod weights;
 #[cfg(target_arch = "x86_64")]
 mod x86_avx2;
 #[cfg(target_arch = "x86_64")]
+mod x86_halves;
+#[cfg(target_arch = "x86_64")]
 mod x86_inputs;
 
 pub use activations::{ACTIVATION_BLOCK, ACTIVATION_BYTES, quantize_activations};
