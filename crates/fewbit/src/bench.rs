@@ -74,6 +74,21 @@ pub struct Bench {
     /// Against the other model, where there is one.
     #[serde(flatten)]
     pub against: Option<Ratio>,
+    /// Operators that run on integers here and quicker in float in the other model.
+    pub slower: Vec<Slower>,
+}
+
+/// An operator that gained nothing by being quantized.
+#[derive(Clone, Debug, Serialize)]
+pub struct Slower {
+    /// Name of its node, the same in both models.
+    pub node: String,
+    /// Operator, with what was fused into it.
+    pub op: String,
+    /// Milliseconds in one run (median over runs).
+    pub ms: f64,
+    /// The same in the other model.
+    pub against_ms: f64,
 }
 
 /// Time of all steps of one kind in one run.
@@ -98,6 +113,8 @@ pub struct OperatorTime {
 /// Time of one step.
 #[derive(Clone, Debug, Serialize)]
 pub struct StepMedian {
+    /// Its first node.
+    pub first: String,
     /// Its last node.
     pub node: String,
     /// Operator, with what was fused into it.
@@ -151,6 +168,13 @@ pub fn bench(
     let mine = sorted(&times[0]);
     let profiled = Timed::new(model, options.mode, options, &pool, true)?;
     let profile = Profile::measure(&profiled, mine.len().min(20))?;
+    let slower = match against {
+        None => Vec::new(),
+        Some((model, mode)) => {
+            let theirs = Timed::new(model, mode, options, &pool, true)?;
+            slower(&profile, &Profile::measure(&theirs, mine.len().min(20))?)
+        }
+    };
     let median = quantile(&mine, 0.5);
     Ok(Bench {
         median_ms: median,
@@ -165,6 +189,7 @@ pub fn bench(
         operators: profile.operators(),
         steps: profile.steps(),
         against: times.get(1).map(|theirs| Ratio::of(&times[0], theirs)),
+        slower,
     })
 }
 
@@ -294,6 +319,7 @@ impl Profile {
         let steps = self.steps.iter().enumerate().map(|(index, step)| {
             let ms = self.median(&[index]);
             StepMedian {
+                first: step.first.clone(),
                 node: step.node.clone(),
                 op: step.op.clone(),
                 kernel: step.kernel.clone(),
@@ -322,6 +348,25 @@ impl Profile {
         lines.sort_by(|a, b| b.ms.total_cmp(&a.ms).then_with(|| a.op.cmp(&b.op)));
         lines
     }
+}
+
+/// Below this, clocks and caches make the difference.
+const NOTICED_MS: f64 = 0.005;
+
+/// Steps on integers that take longer than those in float that begin with the same node.
+fn slower(own: &Profile, other: &Profile) -> Vec<Slower> {
+    let theirs = other.steps();
+    let floats: HashMap<&str, &StepMedian> = theirs
+        .iter()
+        .filter(|step| !step.integer)
+        .map(|step| (step.first.as_str(), step))
+        .collect();
+    let twin = |step: StepMedian| {
+        let against_ms = floats.get(step.first.as_str()).filter(|_| step.integer)?.ms;
+        let noticed = step.ms > 1.05 * against_ms && step.ms - against_ms > NOTICED_MS;
+        noticed.then_some(Slower { node: step.first, op: step.op, ms: step.ms, against_ms })
+    };
+    own.steps().into_iter().filter_map(twin).collect()
 }
 
 fn random_inputs(ports: &[Port], seed: u64) -> Result<Vec<(String, Tensor)>> {
@@ -382,6 +427,30 @@ mod tests {
         assert_eq!([0.5, 0.9, 0.99].map(|q| quantile(&values, q)), [5.0, 9.0, 10.0]);
         assert_eq!(quantile(&[3.0], 0.5), 3.0);
         assert!(quantile(&[], 0.5).is_nan());
+    }
+
+    #[test]
+    fn what_is_quicker_in_float_is_named() {
+        let profile = |integer: bool, nanoseconds: [u64; 3]| Profile {
+            steps: ["a", "b", "c"]
+                .map(|name| StepTime {
+                    first: name.to_string(),
+                    node: format!("{name}_last"),
+                    op: "Conv".to_string(),
+                    kernel: "conv".to_string(),
+                    integer: integer && name != "c",
+                    nanoseconds: 0,
+                    macs: 0,
+                })
+                .into(),
+            runs: vec![nanoseconds.to_vec()],
+        };
+        // Slower; slower by less than is noticed; in float in both.
+        let own = profile(true, [90_000, 51_000, 90_000]);
+        let found = slower(&own, &profile(false, [40_000, 50_000, 40_000]));
+        let names: Vec<&str> = found.iter().map(|step| step.node.as_str()).collect();
+        assert_eq!(names, ["a"]);
+        assert_eq!((found[0].ms, found[0].against_ms), (0.09, 0.04));
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub use fewbit_llm as llm;
 /// Calibration, search, metrics and everything else that makes the product.
 pub use fewbit_quant as quant;
 
-pub use bench::{Bench, BenchOptions, OperatorTime, Ratio, StepMedian, bench};
+pub use bench::{Bench, BenchOptions, OperatorTime, Ratio, Slower, StepMedian, bench};
 pub use compare::{CompareOptions, Compared, compare};
 pub use data::Data;
 pub use estimate::{Estimate, estimate};

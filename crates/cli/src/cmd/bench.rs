@@ -88,6 +88,7 @@ fn show(result: &Bench, args: &Args, ui: &Ui) {
             r.ratio, r.ratio_low, r.ratio_high
         ));
     }
+    show_slower(result, ui);
     ui.line("");
     let shown = if ui.verbose { usize::MAX } else { SHOWN_OPERATORS };
     let mut table = Table::new(&["operator", "kernel", "runs", "count", "time", "share", "GMAC/s"]);
@@ -101,6 +102,20 @@ fn show(result: &Bench, args: &Args, ui: &Ui) {
     ui.print(&table.render());
     if result.operators.len() > shown {
         ui.line(&format!("  and {} more: --verbose shows all", result.operators.len() - shown));
+    }
+}
+
+/// Operators that are better left alone, in the words of a recipe.
+fn show_slower(result: &Bench, ui: &Ui) {
+    if result.slower.is_empty() {
+        return;
+    }
+    ui.line("");
+    ui.line("quicker in float, in the other model; a recipe keeps them there:");
+    for step in &result.slower {
+        ui.line("  [[keep_float]]");
+        let times = format!("{}, {} in float", ms(step.ms), ms(step.against_ms));
+        ui.line(&format!("  name = {:?}  # {}: {times}", step.node, step.op));
     }
 }
 

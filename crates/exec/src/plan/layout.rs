@@ -221,6 +221,7 @@ impl<'a> Assigner<'a> {
             outputs: vec![Some(slot)],
             unread: Vec::new(),
             label: format!("layout of `{name}`"),
+            first: name.clone(),
             node: name,
             op: "Layout".to_string(),
             integer: false,
@@ -235,6 +236,7 @@ impl<'a> Assigner<'a> {
         let last = step.nodes.last().copied();
         self.program.steps.push(Step {
             label: anchor.map_or_else(String::new, |id| self.graph.label(id)),
+            first: anchor.map_or_else(String::new, |id| self.graph.node(id).name.clone()),
             node: last.map_or_else(String::new, |id| self.graph.node(id).name.clone()),
             op: names.join("+"),
             kernel: step.kernel,

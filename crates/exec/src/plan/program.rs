@@ -22,7 +22,9 @@ pub(crate) struct Step {
     pub unread: Vec<bool>,
     /// Node label for errors.
     pub label: String,
-    /// Node name.
+    /// Name of the first node.
+    pub first: String,
+    /// Name of the last node.
     pub node: String,
     /// Operator, with what was fused.
     pub op: String,

@@ -171,6 +171,7 @@ impl Session {
         let times = times.lock().unwrap_or_else(|e| e.into_inner());
         let steps = self.program.steps.iter().zip(times.iter());
         let line = |(step, &(nanoseconds, macs)): (&crate::plan::program::Step, _)| StepTime {
+            first: step.first.clone(),
             node: step.node.clone(),
             op: step.op.clone(),
             kernel: step.kernel.name(),

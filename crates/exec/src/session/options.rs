@@ -72,6 +72,8 @@ pub struct NodePlan {
 /// Time spent in one step.
 #[derive(Clone, Debug)]
 pub struct StepTime {
+    /// Node name (the first one, for fused steps).
+    pub first: String,
     /// Node name (the last one, for fused steps).
     pub node: String,
     /// Operator, with what was fused: `Conv+Relu`.
