@@ -97,7 +97,8 @@ fn every_instruction_set_gives_the_same_bytes() {
 /// Relative squared errors on 64 rows of 512, without and with importance, as the searches reach
 /// them.
 const LOSSES: [(Encoding, f64, f64); 16] = [
-    (Encoding::Q4_0, 7.981e-3, 7.733e-3),
+    // Without importance, errors of large numbers count more in its search.
+    (Encoding::Q4_0, 8.156e-3, 7.733e-3),
     (Encoding::Q4_1, 5.420e-3, 5.117e-3),
     (Encoding::Q5_0, 1.961e-3, 1.908e-3),
     (Encoding::Q5_1, 1.281e-3, 1.215e-3),

@@ -34,6 +34,7 @@ pub(super) trait Lanes:
     /// The larger one; `other` where they are equal or one is NaN.
     fn max(self, other: Self) -> Self;
     fn abs(self) -> Self;
+    fn sqrt(self) -> Self;
     /// A mask for [`pick`](Lanes::pick): where `self < other`.
     fn less(self, other: Self) -> Self;
     /// `yes` where `mask` is set, else `no`.
@@ -155,6 +156,11 @@ impl Lanes for Plain {
     }
 
     #[cfg_attr(target_arch = "x86_64", inline(never))]
+    fn sqrt(self) -> Plain {
+        Plain(self.0.map(f32::sqrt))
+    }
+
+    #[cfg_attr(target_arch = "x86_64", inline(never))]
     fn less(self, other: Plain) -> Plain {
         self.zip(other, |a, b| if a < b { f32::from_bits(u32::MAX) } else { 0.0 })
     }
@@ -270,6 +276,12 @@ mod wide {
         }
 
         #[inline(always)]
+        fn sqrt(self) -> Wide {
+            // SAFETY: a `Wide` is used only where the CPU has AVX2.
+            Wide(unsafe { _mm256_sqrt_ps(self.0) })
+        }
+
+        #[inline(always)]
         fn less(self, other: Wide) -> Wide {
             // SAFETY: a `Wide` is used only where the CPU has AVX2.
             Wide(unsafe { _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, other.0) })
@@ -343,7 +355,7 @@ mod tests {
             let b = V::load(&[1.5, 7.25, -0.5, 1.0, f32::NAN, 0.0, 2.0, 3e38]);
             let c = V::load(&[-2.25, 1e-3, 0.25, 1.0, 1.0, 1.0, -2e-40, -3e38]);
             let mut rows = vec![a + b, a - b, a * b, a / b, a.fma(b, c), a.min(b), a.max(b)];
-            rows.extend([a.abs(), a.round(), a.clamp(c, b), a.ratio(b)]);
+            rows.extend([a.abs(), a.abs().sqrt(), a.round(), a.clamp(c, b), a.ratio(b)]);
             rows.push(V::pick(a.less(b), a, c));
             rows.extend(V::transpose([a, b, c, a + b, V::splat(3.0), b, c, a]));
             rows.into_iter().map(V::row).collect()

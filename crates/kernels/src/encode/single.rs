@@ -33,11 +33,18 @@ impl<const S: usize> Coded<S> {
     }
 }
 
-/// One scale for each block; `code` makes the code of a member of the grid.
+/// One scale for each block, that of least error.
 #[inline(always)]
 fn one_scale<V: Lanes, G: Grid>(group: Group<'_>, grid: G, offset: f32) -> Coded<1> {
     let tile = Tile::<N>::of::<V>(group, 0);
-    let (bits, scale) = stored_row(symmetric::search::<V, G, N>(&tile, grid));
+    let scale = symmetric::search::<V, G, N>(&tile, grid);
+    scaled(&tile, scale, grid, offset)
+}
+
+/// The nearest members of the grid, with this scale.
+#[inline(always)]
+fn scaled<V: Lanes, G: Grid>(tile: &Tile<N>, scale: V, grid: G, offset: f32) -> Coded<1> {
+    let (bits, scale) = stored_row(scale);
     let inverse = V::splat(1.0).ratio(scale);
     let mut tally = Tally::new();
     let mut rows = [[0.0; LANES]; N];
@@ -116,7 +123,13 @@ impl Encoder for Q4_0 {
     fn group<V: Lanes>(&self, group: Group<'_>, out: &mut [u8]) -> Loss {
         let starts = &[[-8.2, -7.2, -8.7, -7.8], [-6.5, -9.1, -8.4, 7.7]];
         let grid = Integers { low: -8.0, high: 7.0, starts };
-        one_scale::<V, _>(group, grid, 8.0).write(out, nibbles)
+        let tile = Tile::<N>::of::<V>(group, 0);
+        // With so few codes, what the search gains on small weights it takes from large ones,
+        // which change the outputs of a language model more than their squared error says.
+        let unit = V::splat(1.0).ratio(symmetric::peak(&tile));
+        let searched = if group.weight.is_none() { tile.by_size(unit) } else { tile };
+        let scale: V = symmetric::search(&searched, grid);
+        scaled(&tile, scale, grid, 8.0).write(out, nibbles)
     }
 }
 

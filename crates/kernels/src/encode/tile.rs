@@ -26,6 +26,25 @@ impl<const N: usize> Tile<N> {
         tile
     }
 
+    /// The same elements, whose errors count by `sqrt(mean(x^2) + x^2)`, the mean over the block:
+    /// large weights matter more, as in ggml's searches where no importance is known. `unit`
+    /// times an element is at most about 1, so that no square overflows.
+    #[inline(always)]
+    pub(super) fn by_size<V: Lanes>(&self, unit: V) -> Tile<N> {
+        let mut squares = V::zero();
+        for (x, _) in self.rows() {
+            let x = V::load(x) * unit;
+            squares = x.fma(x, squares);
+        }
+        let mean = squares * V::splat(1.0 / N as f32);
+        let mut tile = *self;
+        for (x, weight) in black_box(&self.x[..]).iter().zip(&mut tile.weight) {
+            let x = V::load(x) * unit;
+            x.fma(x, mean).sqrt().store(weight);
+        }
+        tile
+    }
+
     /// The elements and their weights, row by row. The length is hidden from the compiler, which
     /// otherwise unrolls every loop over them: large, slow to build, and no faster.
     #[inline(always)]
