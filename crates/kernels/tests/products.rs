@@ -92,7 +92,7 @@ fn requantize(to: &Requantize<'_>, sum: i32, index: usize, col: usize) -> i32 {
     rounded.clamp(i64::from(to.lo), i64::from(to.hi)) as i32
 }
 
-const SIZES: [(usize, usize, usize); 22] = [
+const SIZES: [(usize, usize, usize); 24] = [
     (1, 1, 1),
     (1, 16, 16),
     (1, 37, 70),
@@ -115,6 +115,8 @@ const SIZES: [(usize, usize, usize); 22] = [
     (50, 0, 5),
     (0, 5, 5),
     (33, 1152, 9),
+    (260, 700, 40),
+    (5, 330, 600),
 ];
 
 #[test]
@@ -309,7 +311,7 @@ impl Zeros {
 #[test]
 fn int8_products_follow_the_definition() {
     let mut random = Random(3);
-    for (case, (m, k, n)) in SIZES.into_iter().cycle().take(66).enumerate() {
+    for (case, (m, k, n)) in SIZES.into_iter().cycle().take(72).enumerate() {
         let (a_signed, b_signed) = (random.below(2) == 0, random.below(3) > 0);
         let lda = k + case % 3;
         let (a, b) = (random.bytes(m * lda), random.weights(k * n, case % 2 == 0));
@@ -433,6 +435,20 @@ fn conv_shape(random: &mut Random, case: usize) -> ConvShape {
     }
 }
 
+/// A convolution whose sums are so long that they are computed part by part.
+fn long_shape(random: &mut Random, case: usize) -> ConvShape {
+    let groups = 1 + random.below(2);
+    ConvShape {
+        in_c: groups * (40 + random.below(90)),
+        out_c: groups * (1 + random.below(40)),
+        kernel: [[3, 3], [2, 4], [3, 5]][random.below(3)],
+        groups,
+        in_h: 8 + random.below(8),
+        in_w: 9 + random.below(8),
+        ..conv_shape(random, 2 * case + 1)
+    }
+}
+
 /// A convolution of 3 x 3 with steps of 1 over many channels, for which there is a way of its own.
 fn square_shape(random: &mut Random) -> ConvShape {
     ConvShape {
@@ -480,8 +496,11 @@ fn terms(shape: &ConvShape, index: usize) -> Vec<(Option<usize>, usize)> {
 #[test]
 fn f32_convolutions_follow_the_definition() {
     let mut random = Random(4);
-    for case in 0..150 {
-        let shape = conv_shape(&mut random, case);
+    for case in 0..170 {
+        let shape = match case {
+            0..150 => conv_shape(&mut random, case),
+            _ => long_shape(&mut random, case),
+        };
         let input = random.floats(shape.input_len());
         let weights = random.floats(shape.weights_len());
         let (bias, residual) = (random.floats(shape.out_c), random.floats(shape.output_len()));

@@ -10,13 +10,13 @@ use super::packed::PackedBlocks;
 use super::tile::Unit;
 use super::unit::{Convert, Plain, ROWS, SPAN};
 use super::weights::Weights;
-use crate::cpu::{Ctx, Job, Level};
 #[cfg(target_arch = "x86_64")]
-use crate::gemm::Avx2F32;
-use crate::gemm::ScalarF32;
-use crate::gemm::kernel::{MAX_MR, Microkernel, NR, Tile};
-use crate::scratch::with_scratch;
-use crate::threads::SharedMut;
+use crate::cpu::Job;
+use crate::cpu::{Ctx, Isa, Level};
+use crate::gemm::kernel::NR;
+use crate::gemm::parts::RightParts;
+use crate::gemm::rows::{MatrixRows, Same};
+use crate::gemm::{Epilogue, FloatFinish, Matrix, drive_f32};
 
 const _: () = assert!(NR == ROWS);
 
@@ -51,8 +51,11 @@ pub(super) trait Source: Sync {
     /// Rows and elements of a row.
     fn size(&self) -> (usize, usize);
 
-    /// Fills the panel, all k of it.
-    fn fill<C: Convert>(&self, panel: usize, out: &mut [[f32; ROWS]]);
+    /// Elements of k that are decoded together.
+    fn step(&self) -> usize;
+
+    /// The numbers of the panel for some k, which begin at a multiple of the step.
+    fn fill<C: Convert>(&self, panel: usize, k: Range<usize>, out: &mut [[f32; ROWS]]);
 }
 
 struct Decoded<'a, W> {
@@ -65,12 +68,17 @@ impl<W: Weights> Source for Decoded<'_, W> {
         (self.weights.n(), self.weights.k())
     }
 
+    fn step(&self) -> usize {
+        W::UNITS * SPAN
+    }
+
     #[inline(always)]
-    fn fill<C: Convert>(&self, panel: usize, out: &mut [[f32; ROWS]]) {
+    fn fill<C: Convert>(&self, panel: usize, k: Range<usize>, out: &mut [[f32; ROWS]]) {
         let mut units = [W::Unit::zeroed(); 8];
         let units = &mut units[..W::UNITS];
         let spans = out.as_chunks_mut::<SPAN>().0.chunks_exact_mut(W::UNITS);
-        for (spans, packed) in spans.zip(self.weights.panel(panel).chunks_exact(W::PACKED)) {
+        let blocks = &self.weights.panel(panel)[k.start / self.step() * W::PACKED..];
+        for (spans, packed) in spans.zip(blocks.chunks_exact(W::PACKED)) {
             W::unpack::<C>(packed, units);
             for (unit, span) in units.iter().zip(spans) {
                 unit.expand::<W>(span);
@@ -85,74 +93,61 @@ pub(super) fn multiply<S: Source>(ctx: Ctx<'_>, x: &[f32], source: &S, out: &mut
     let tokens = x.len().checked_div(k).unwrap_or(0);
     assert_eq!(tokens * k, x.len(), "rows of {k}");
     assert_eq!(tokens * n, out.len(), "{tokens} rows of {n}");
-    let out = SharedMut::new(out);
-    let panels = n.div_ceil(ROWS);
-    ctx.pool.for_each_range(panels, ctx.pool.grain(panels, 1), |panels| {
-        let task = Task { x, source, panels, out, tokens };
-        with_scratch(k, |numbers| task.dispatch(ctx, numbers));
-    });
+    let rows = MatrixRows { data: x, stride: k, k, padded_k: k, convert: Same };
+    let out = Matrix { data: out, stride: n };
+    let finish = FloatFinish::new(Epilogue::default(), tokens, n, 0, out);
+    drive_f32(ctx, tokens, &Numbers { source, isa: ctx.isa }, &rows, &finish);
 }
 
-struct Task<'a, S> {
-    x: &'a [f32],
+/// The numbers of a source, part by part.
+struct Numbers<'a, S> {
     source: &'a S,
-    panels: Range<usize>,
-    out: SharedMut<'a, f32>,
-    tokens: usize,
+    isa: Isa,
 }
 
-impl<S: Source> Task<'_, S> {
-    fn dispatch(self, ctx: Ctx<'_>, numbers: &mut [[f32; ROWS]]) {
-        match ctx.isa.level() {
-            // SAFETY: plain Rust runs everywhere.
-            Level::Scalar => unsafe { self.run::<ScalarF32, Plain>(numbers) },
+impl<S: Source> RightParts for Numbers<'_, S> {
+    fn size(&self) -> (usize, usize) {
+        let (n, k) = self.source.size();
+        (k, n)
+    }
+
+    fn step(&self) -> usize {
+        self.source.step()
+    }
+
+    fn part<'s>(
+        &'s self,
+        index: usize,
+        k: Range<usize>,
+        scratch: &'s mut [[f32; NR]],
+    ) -> &'s [[f32; NR]] {
+        let out = &mut scratch[..k.len()];
+        match self.isa.level() {
+            Level::Scalar => self.source.fill::<Plain>(index, k, out),
             // SAFETY: the CPU has the level, and every wider one includes AVX2.
             #[cfg(target_arch = "x86_64")]
-            _ => unsafe { crate::cpu::run_avx2(InAvx2(self, numbers)) },
-            // SAFETY: plain Rust runs everywhere.
+            _ => unsafe { crate::cpu::run_avx2(FillAvx2 { source: self.source, index, k, out }) },
             #[cfg(not(target_arch = "x86_64"))]
-            _ => unsafe { self.run::<ScalarF32, Plain>(numbers) },
+            _ => self.source.fill::<Plain>(index, k, out),
         }
-    }
-
-    /// # Safety
-    /// The CPU has the instructions of the microkernel.
-    #[inline(always)]
-    unsafe fn run<K: Microkernel<A = f32, B = f32, Acc = f32>, C: Convert>(
-        self,
-        numbers: &mut [[f32; ROWS]],
-    ) {
-        let (n, k) = self.source.size();
-        for panel in self.panels.clone() {
-            self.source.fill::<C>(panel, numbers);
-            let width = ROWS.min(n - panel * ROWS);
-            for first in (0..self.tokens).step_by(K::MR) {
-                let rows = K::MR.min(self.tokens - first);
-                let mut tile: Tile<f32> = [[0.0; NR]; MAX_MR];
-                let (x, panel_at) = (self.x[first * k..].as_ptr(), numbers.as_ptr().cast());
-                // SAFETY: the caller's promise; `rows` rows of k elements, and k rows of 16.
-                unsafe { K::tile(rows, k, x, k, panel_at, &mut tile) };
-                for (t, sums) in tile.iter().enumerate().take(rows) {
-                    let start = (first + t) * n + panel * ROWS;
-                    // SAFETY: each panel is computed by one task, which alone writes its columns.
-                    let out = unsafe { self.out.range(start..start + width) };
-                    out.copy_from_slice(&sums[..width]);
-                }
-            }
-        }
+        &scratch[..]
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-struct InAvx2<'a, 's, S>(Task<'a, S>, &'s mut [[f32; ROWS]]);
+struct FillAvx2<'a, 's, S> {
+    source: &'a S,
+    index: usize,
+    k: Range<usize>,
+    out: &'s mut [[f32; NR]],
+}
 
 #[cfg(target_arch = "x86_64")]
-impl<S: Source> Job for InAvx2<'_, '_, S> {
+impl<S: Source> Job for FillAvx2<'_, '_, S> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        // SAFETY: made only where the CPU has AVX2.
-        unsafe { self.0.run::<Avx2F32, super::x86_avx2::Avx2>(self.1) }
+        self.source.fill::<super::x86_avx2::Avx2>(self.index, self.k, self.out);
     }
 }

@@ -141,9 +141,13 @@ impl Source for PackedHalves {
         (self.n, self.k)
     }
 
+    fn step(&self) -> usize {
+        1
+    }
+
     #[inline(always)]
-    fn fill<C: Convert>(&self, panel: usize, out: &mut [[f32; ROWS]]) {
-        for (out, bytes) in out.iter_mut().zip(self.panel(panel)) {
+    fn fill<C: Convert>(&self, panel: usize, k: Range<usize>, out: &mut [[f32; ROWS]]) {
+        for (out, bytes) in out.iter_mut().zip(&self.panel(panel)[k]) {
             *out = self.half.numbers::<C>(bytes);
         }
     }

@@ -1,6 +1,8 @@
 //! f32 depthwise convolution: one output pixel, or four neighbours, times 16 channels at a time.
 
 use super::depthwise::{CHUNKS, Row, Tap, channels, walk, weights};
+#[cfg(target_arch = "x86_64")]
+use super::depthwise_x86::Sliding;
 use super::shape::ConvShape;
 use crate::cpu::{Ctx, Job, Level};
 use crate::gemm::driver::Finish;
@@ -42,6 +44,10 @@ impl DepthwiseF32 {
                 let line = Line { weights: &self.weights, shape, input, line, finish: &finish };
                 match ctx.isa.level() {
                     #[cfg(target_arch = "x86_64")]
+                    Level::Avx2 | Level::Avx512 if Sliding::fits(shape) => {
+                        ctx.isa.run(Sliding(line));
+                    }
+                    #[cfg(target_arch = "x86_64")]
                     Level::Avx2 | Level::Avx512 => ctx.isa.run(wide::WideLine::new(line)),
                     _ => ctx.isa.run(line),
                 }
@@ -51,12 +57,12 @@ impl DepthwiseF32 {
 }
 
 /// One row of output pixels.
-struct Line<'a> {
-    weights: &'a [f32],
-    shape: &'a ConvShape,
-    input: &'a [f32],
-    line: usize,
-    finish: &'a FloatFinish<'a>,
+pub(super) struct Line<'a> {
+    pub(super) weights: &'a [f32],
+    pub(super) shape: &'a ConvShape,
+    pub(super) input: &'a [f32],
+    pub(super) line: usize,
+    pub(super) finish: &'a FloatFinish<'a>,
 }
 
 impl Job for Line<'_> {

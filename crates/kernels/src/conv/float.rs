@@ -91,9 +91,9 @@ fn group(
     if shape.is_pointwise() {
         let data = input.get(first_channel..).unwrap_or_default();
         let rows = MatrixRows { data, stride: shape.in_c, k, padded_k: k, convert: Same };
-        drive_f32(ctx, m, weights.panels(), &rows, &finish);
+        drive_f32(ctx, m, weights, &rows, &finish);
     } else {
         let rows = PatchRows { input, shape, first_channel, padded_k: k, convert: Same };
-        drive_f32(ctx, m, weights.panels(), &rows, &finish);
+        drive_f32(ctx, m, weights, &rows, &finish);
     }
 }

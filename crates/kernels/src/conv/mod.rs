@@ -9,12 +9,15 @@ mod depthwise;
 mod depthwise_band;
 mod depthwise_f32;
 mod depthwise_i8;
+#[cfg(target_arch = "x86_64")]
+mod depthwise_x86;
 mod float;
 mod im2col;
 mod int8;
 mod pair_tile;
 #[cfg(target_arch = "x86_64")]
 mod pair_tile_x86;
+mod patch_parts;
 mod shape;
 #[cfg(target_arch = "x86_64")]
 mod winograd;

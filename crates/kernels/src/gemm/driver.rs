@@ -231,15 +231,35 @@ unsafe fn panel<K: Microkernel, F: Finish<Acc = K::Acc>, const FULL: bool>(
         }
         let (first, sums) = (left.first + start, &sums.0[..rows]);
         // SAFETY: the caller's promise.
-        unsafe {
-            match K::LEVEL {
-                Level::Scalar => {
-                    for (r, sums) in sums.iter().enumerate() {
-                        finish.row::<FULL>(&columns, first + r, col, width, sums);
+        unsafe { finish_rows::<K, F>(&finish, &columns, first, col, width, sums) }
+    }
+}
+
+/// Finishes and stores rows of sums from row `first` and column `col` on.
+///
+/// # Safety
+/// The CPU has `K::LEVEL`; nobody else stores to these outputs.
+#[inline(always)]
+pub(super) unsafe fn finish_rows<K: Microkernel, F: Finish>(
+    finish: &F,
+    columns: &F::Columns,
+    first: usize,
+    col: usize,
+    width: usize,
+    sums: &[[F::Acc; NR]],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match K::LEVEL {
+            Level::Scalar => {
+                for (r, sums) in sums.iter().enumerate() {
+                    match width {
+                        NR => finish.row::<true>(columns, first + r, col, NR, sums),
+                        _ => finish.row::<false>(columns, first + r, col, width, sums),
                     }
                 }
-                _ => finish.rows_avx2(&columns, first, col, width, sums),
             }
+            _ => finish.rows_avx2(columns, first, col, width, sums),
         }
     }
 }

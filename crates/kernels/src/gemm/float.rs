@@ -1,16 +1,17 @@
 //! f32 matrix products.
 
-use super::driver::{Finish, Rows, drive};
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+use super::driver::Finish;
 use super::kernel::NR;
 use super::panels::Panels;
+use super::parts::{LeftParts, RightParts, drive_parts};
 use super::rows::{MatrixRows, Same};
 use super::scalar::ScalarF32;
 #[cfg(target_arch = "x86_64")]
-use super::{
-    x86_avx2::Avx2F32,
-    x86_avx512::Avx512F32,
-    x86_finish::{Rows as FinishRows, ToFloats},
-};
+use super::{x86_avx2::Avx2F32, x86_avx512::Avx512F32, x86_finish::ToFloats};
 use crate::cpu::{Ctx, Level};
 use crate::threads::SharedMut;
 
@@ -110,7 +111,7 @@ pub fn gemm_f32(
     assert!(matrix_fits(a.data.len(), m, k, a.stride), "A is shorter than {m} rows of {k}");
     let rows = MatrixRows { data: a.data, stride: a.stride, k, padded_k: k, convert: Same };
     let finish = FloatFinish::new(epilogue, m, n, 0, c);
-    drive_f32(ctx, m, &b.panels, &rows, &finish);
+    drive_f32(ctx, m, b, &rows, &finish);
 }
 
 /// Rows in memory, row-major.
@@ -128,10 +129,10 @@ pub(crate) fn matrix_fits(len: usize, rows: usize, cols: usize, stride: usize) -
 }
 
 /// Runs the microkernel of the instruction set.
-pub(crate) fn drive_f32<R: Rows<f32>>(
+pub(crate) fn drive_f32<R: LeftParts>(
     ctx: Ctx<'_>,
     m: usize,
-    panels: &Panels<f32>,
+    right: &dyn RightParts,
     rows: &R,
     finish: &FloatFinish<'_>,
 ) {
@@ -139,17 +140,30 @@ pub(crate) fn drive_f32<R: Rows<f32>>(
     unsafe {
         match ctx.isa.level() {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => drive::<Avx2F32, _, _>(ctx.pool, 0..m, panels, rows, finish),
+            Level::Avx2 => drive_parts::<Avx2F32, _>(ctx.pool, m, right, rows, finish),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => drive::<Avx512F32, _, _>(ctx.pool, 0..m, panels, rows, finish),
-            _ => drive::<ScalarF32, _, _>(ctx.pool, 0..m, panels, rows, finish),
+            Level::Avx512 => drive_parts::<Avx512F32, _>(ctx.pool, m, right, rows, finish),
+            _ => drive_parts::<ScalarF32, _>(ctx.pool, m, right, rows, finish),
         }
     }
 }
 
-impl PackedF32 {
-    pub(crate) fn panels(&self) -> &Panels<f32> {
-        &self.panels
+impl RightParts for PackedF32 {
+    fn size(&self) -> (usize, usize) {
+        (self.k, self.panels.n())
+    }
+
+    fn step(&self) -> usize {
+        1
+    }
+
+    fn part<'s>(
+        &'s self,
+        index: usize,
+        k: Range<usize>,
+        _: &'s mut [[f32; NR]],
+    ) -> &'s [[f32; NR]] {
+        &self.panels.panel(index).as_chunks().0[k]
     }
 }
 
@@ -259,15 +273,80 @@ impl Finish for FloatFinish<'_> {
             }
             return;
         }
-        let (first, stride) = (row * self.stride + self.first_col + col, self.stride);
-        let range = first..first + (sums.len() - 1) * stride + NR;
-        let residual = self.epilogue.residual.map(|r| r[range.clone()].as_ptr());
-        let clamp = self.epilogue.clamp.map(|clamp| (clamp.lo, clamp.hi));
-        let out = self.out.pointer(range);
-        // SAFETY: the pointers were checked; the caller's promise for the rest.
+        // SAFETY: the CPU has AVX2; the rows are in the output, which `new` and `tile` check.
         unsafe {
-            let to = ToFloats { bias, residual, clamp };
-            to.store(sums, FinishRows { out, stride, width });
+            let to = self.tile(row, col, NR, sums.len());
+            let bias = [_mm256_loadu_ps(bias.as_ptr()), _mm256_loadu_ps(bias.as_ptr().add(8))];
+            for (r, sums) in sums.iter().enumerate() {
+                for (i, bias) in bias.into_iter().enumerate() {
+                    let sums = _mm256_loadu_ps(sums.as_ptr().add(8 * i));
+                    to.store(sums, bias, r * self.stride + 8 * i);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl FloatFinish<'_> {
+    /// Where `rows` rows of `width` results from (`row`, `col`) on go, and how.
+    ///
+    /// # Panics
+    /// When they are not in the output.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn tile(&self, row: usize, col: usize, width: usize, rows: usize) -> ToFloats {
+        let first = row * self.stride + self.first_col + col;
+        let range = first..first + rows.saturating_sub(1) * self.stride + width;
+        let residual = self.epilogue.residual.map(|r| r[range.clone()].as_ptr());
+        ToFloats::new(residual, self.epilogue.clamp, self.out.pointer(range))
+    }
+
+    /// Finishes and stores eight columns from `col` on of the rows from `row` on.
+    ///
+    /// # Safety
+    /// The CPU has AVX2; no other call may store to the same place at the same time.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    pub(crate) unsafe fn eights<const ROWS: usize>(
+        &self,
+        row: usize,
+        col: usize,
+        sums: &[__m256; ROWS],
+    ) {
+        let to = self.tile(row, col, 8, ROWS);
+        let bias = match self.epilogue.bias {
+            // SAFETY: a slice of eight.
+            Some(bias) => unsafe { _mm256_loadu_ps(bias[self.first_col + col..][..8].as_ptr()) },
+            None => _mm256_setzero_ps(),
+        };
+        for (r, &sums) in sums.iter().enumerate() {
+            // SAFETY: the rows are in the output, by the check of `tile`.
+            unsafe { to.store(sums, bias, r * self.stride) }
+        }
+    }
+
+    /// Finishes and stores a tile of [`NR`] columns out of registers.
+    ///
+    /// # Safety
+    /// As [`FloatFinish::eights`].
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn registers<const ROWS: usize>(
+        &self,
+        bias: &[f32; NR],
+        row: usize,
+        col: usize,
+        sums: &[[__m256; 2]; ROWS],
+    ) {
+        let to = self.tile(row, col, NR, ROWS);
+        // SAFETY: the array has 16 elements; the rows are in the output, by the check of `tile`.
+        unsafe {
+            let bias = [_mm256_loadu_ps(bias.as_ptr()), _mm256_loadu_ps(bias.as_ptr().add(8))];
+            for (r, sums) in sums.iter().enumerate() {
+                to.store(sums[0], bias[0], r * self.stride);
+                to.store(sums[1], bias[1], r * self.stride + 8);
+            }
         }
     }
 }

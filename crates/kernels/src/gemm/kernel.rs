@@ -2,6 +2,8 @@
 
 use bytemuck::Pod;
 
+use super::driver::finish_rows;
+use super::float::FloatFinish;
 use super::panels::Panels;
 use crate::cpu::{Job, Level};
 
@@ -86,6 +88,44 @@ pub(crate) trait Microkernel {
     /// # Safety
     /// The CPU has `LEVEL`.
     unsafe fn featured<J: Job>(job: J) -> J::Output;
+}
+
+/// A microkernel for f32 whose sums can go on where an earlier part of k left them.
+pub(crate) trait FloatKernel: Microkernel<A = f32, B = f32, Acc = f32> + Sized {
+    /// As [`Microkernel::tile`], but the sums begin with what `tile` holds.
+    ///
+    /// # Safety
+    /// As [`Microkernel::tile`].
+    unsafe fn more(
+        rows: usize,
+        groups: usize,
+        a: *const f32,
+        lda: usize,
+        b: *const f32,
+        tile: &mut Tile<f32>,
+    );
+
+    /// A tile that is complete at once: finishes and stores it, from (`row`, `col`) on, in full
+    /// width. `columns` is what [`FloatFinish`] loads for them.
+    ///
+    /// # Safety
+    /// As [`Microkernel::tile`], and nobody else stores to these outputs.
+    #[inline(always)]
+    unsafe fn whole(
+        rows: usize,
+        groups: usize,
+        (a, lda): (*const f32, usize),
+        b: *const f32,
+        (finish, columns): (&FloatFinish<'_>, &[f32; NR]),
+        (row, col): (usize, usize),
+    ) {
+        let mut tile = [[0.0; NR]; MAX_MR];
+        // SAFETY: the caller's promise.
+        unsafe {
+            Self::tile(rows, groups, a, lda, b, &mut tile);
+            finish_rows::<Self, _>(finish, columns, row, col, NR, &tile[..rows]);
+        }
+    }
 }
 
 /// Reads `GROUP` elements that start at `p` as one 32-bit word, for a broadcast.

@@ -18,6 +18,7 @@ mod orders;
 mod output;
 mod pairs;
 pub(crate) mod panels;
+pub(crate) mod parts;
 pub(crate) mod rows;
 mod scalar;
 mod table;
@@ -37,7 +38,6 @@ pub(crate) use int8::{Activations, Source, drive_i8, unsigned_zero};
 pub use int8::{PackedI8, WeightZero, gemm_i8, gemm_i8_batches};
 pub(crate) use output::Prepared;
 pub use output::{Dequantize, Output, OwnCodes, Requantize, Residual};
-pub(crate) use scalar::ScalarF32;
 pub use table::{Kernel, kernels};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86_avx2::{Avx2F32, Avx2I16};
+pub(crate) use x86_avx2::Avx2I16;

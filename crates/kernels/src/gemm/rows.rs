@@ -6,6 +6,7 @@ use bytemuck::Pod;
 
 use super::driver::Rows;
 use super::kernel::NR;
+use super::parts::LeftParts;
 
 /// How stored elements become operands of a microkernel.
 pub(crate) trait Convert: Copy + Sync {
@@ -182,6 +183,31 @@ impl<C: Convert> Rows<C::Dst> for MatrixRows<'_, C> {
             let (body, tail) = dst.split_at_mut(self.k);
             self.convert.convert(&self.data[row * self.stride..][..self.k], body);
             tail.fill(self.convert.padding());
+        }
+        (scratch, pitch)
+    }
+}
+
+impl LeftParts for MatrixRows<'_, Same> {
+    fn scratch_per_row(&self, len: usize, k: usize) -> usize {
+        // Parts are copied, so that they lie close together.
+        if len == k && self.direct().is_some() { 0 } else { pitch::<f32>(len) }
+    }
+
+    #[inline(always)]
+    fn fetch_part<'s>(
+        &'s self,
+        rows: Range<usize>,
+        k: Range<usize>,
+        scratch: &'s mut [f32],
+    ) -> (&'s [f32], usize) {
+        if k.len() == self.k && self.direct().is_some() {
+            return (&self.data[rows.start * self.stride..], self.stride);
+        }
+        let pitch = pitch::<f32>(k.len());
+        for (i, row) in rows.enumerate() {
+            let from = &self.data[row * self.stride..][k.clone()];
+            scratch[i * pitch..][..k.len()].copy_from_slice(from);
         }
         (scratch, pitch)
     }

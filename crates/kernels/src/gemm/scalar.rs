@@ -1,6 +1,6 @@
 //! The scalar twins: what every other microkernel must equal bit for bit.
 
-use super::kernel::{Microkernel, NR, Tile};
+use super::kernel::{FloatKernel, Microkernel, NR, Tile};
 use crate::cpu::{Job, Level};
 
 /// f32 products with fused multiply-add.
@@ -23,8 +23,26 @@ impl Microkernel for ScalarF32 {
         b: *const f32,
         tile: &mut Tile<f32>,
     ) {
+        tile[..rows].fill([0.0; NR]);
+        // SAFETY: the caller's promise.
+        unsafe { Self::more(rows, groups, a, lda, b, tile) }
+    }
+
+    unsafe fn featured<J: Job>(job: J) -> J::Output {
+        job.run()
+    }
+}
+
+impl FloatKernel for ScalarF32 {
+    unsafe fn more(
+        rows: usize,
+        groups: usize,
+        a: *const f32,
+        lda: usize,
+        b: *const f32,
+        tile: &mut Tile<f32>,
+    ) {
         for (r, acc) in tile.iter_mut().enumerate().take(rows) {
-            *acc = [0.0; NR];
             for p in 0..groups {
                 // SAFETY: row `r` has `groups` elements, the panel `groups * NR`.
                 let (x, y) = unsafe { (*a.add(r * lda + p), &*b.add(p * NR).cast::<[f32; NR]>()) };
@@ -33,10 +51,6 @@ impl Microkernel for ScalarF32 {
                 }
             }
         }
-    }
-
-    unsafe fn featured<J: Job>(job: J) -> J::Output {
-        job.run()
     }
 }
 

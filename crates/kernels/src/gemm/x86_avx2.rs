@@ -2,7 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use super::kernel::{Microkernel, NR, Tile, word};
+use super::driver::Finish;
+use super::float::FloatFinish;
+use super::kernel::{FloatKernel, MAX_MR, Microkernel, NR, Tile, word};
 use crate::cpu::{self, Job, Level};
 
 /// f32 products with fused multiply-add.
@@ -26,17 +28,8 @@ impl Microkernel for Avx2F32 {
         b: *const f32,
         tile: &mut Tile<f32>,
     ) {
-        // SAFETY: the caller's promise is that of `tile_f32`.
-        unsafe {
-            match rows {
-                6 => tile_f32::<6>(groups, a, lda, b, tile),
-                5 => tile_f32::<5>(groups, a, lda, b, tile),
-                4 => tile_f32::<4>(groups, a, lda, b, tile),
-                3 => tile_f32::<3>(groups, a, lda, b, tile),
-                2 => tile_f32::<2>(groups, a, lda, b, tile),
-                _ => tile_f32::<1>(groups, a, lda, b, tile),
-            }
-        }
+        // SAFETY: the caller's promise is that of `rows_f32`.
+        unsafe { rows_f32::<true>(rows, groups, a, lda, b, tile) }
     }
 
     #[inline(always)]
@@ -46,10 +39,74 @@ impl Microkernel for Avx2F32 {
     }
 }
 
+impl FloatKernel for Avx2F32 {
+    #[inline(always)]
+    unsafe fn more(
+        rows: usize,
+        groups: usize,
+        a: *const f32,
+        lda: usize,
+        b: *const f32,
+        tile: &mut Tile<f32>,
+    ) {
+        // SAFETY: the caller's promise is that of `rows_f32`.
+        unsafe { rows_f32::<false>(rows, groups, a, lda, b, tile) }
+    }
+
+    #[inline(always)]
+    unsafe fn whole(
+        rows: usize,
+        groups: usize,
+        (a, lda): (*const f32, usize),
+        b: *const f32,
+        (finish, columns): (&FloatFinish<'_>, &[f32; NR]),
+        (row, col): (usize, usize),
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match rows {
+                6 => {
+                    let sums = products_f32::<6>(groups, a, lda, b);
+                    finish.registers(columns, row, col, &sums);
+                }
+                rows => {
+                    let mut tile = [[0.0; NR]; MAX_MR];
+                    Self::tile(rows, groups, a, lda, b, &mut tile);
+                    finish.rows_avx2(columns, row, col, NR, &tile[..rows]);
+                }
+            }
+        }
+    }
+}
+
 /// # Safety
-/// As [`Microkernel::tile`], with `ROWS` rows.
+/// As [`Microkernel::tile`], or as [`FloatKernel::more`] unless `FRESH`.
+#[inline(always)]
+unsafe fn rows_f32<const FRESH: bool>(
+    rows: usize,
+    groups: usize,
+    a: *const f32,
+    lda: usize,
+    b: *const f32,
+    tile: &mut Tile<f32>,
+) {
+    // SAFETY: the caller's promise is that of `tile_f32`.
+    unsafe {
+        match rows {
+            6 => tile_f32::<6, FRESH>(groups, a, lda, b, tile),
+            5 => tile_f32::<5, FRESH>(groups, a, lda, b, tile),
+            4 => tile_f32::<4, FRESH>(groups, a, lda, b, tile),
+            3 => tile_f32::<3, FRESH>(groups, a, lda, b, tile),
+            2 => tile_f32::<2, FRESH>(groups, a, lda, b, tile),
+            _ => tile_f32::<1, FRESH>(groups, a, lda, b, tile),
+        }
+    }
+}
+
+/// # Safety
+/// As [`rows_f32`], with `ROWS` rows.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn tile_f32<const ROWS: usize>(
+unsafe fn tile_f32<const ROWS: usize, const FRESH: bool>(
     groups: usize,
     a: *const f32,
     lda: usize,
@@ -57,18 +114,17 @@ unsafe fn tile_f32<const ROWS: usize>(
     tile: &mut Tile<f32>,
 ) {
     let mut acc = [[_mm256_setzero_ps(); 2]; ROWS];
-    for p in 0..groups {
-        // SAFETY: `p` is a k index; rows and panel reach `groups`.
-        unsafe {
-            let b0 = _mm256_loadu_ps(b.add(p * NR));
-            let b1 = _mm256_loadu_ps(b.add(p * NR + 8));
-            for (r, acc) in acc.iter_mut().enumerate() {
-                let x = _mm256_set1_ps(*a.add(r * lda + p));
-                acc[0] = _mm256_fmadd_ps(x, b0, acc[0]);
-                acc[1] = _mm256_fmadd_ps(x, b1, acc[1]);
+    if !FRESH {
+        for (row, acc) in tile.iter().zip(&mut acc) {
+            // SAFETY: a row of the tile has 16 elements.
+            unsafe {
+                acc[0] = _mm256_loadu_ps(row.as_ptr());
+                acc[1] = _mm256_loadu_ps(row.as_ptr().add(8));
             }
         }
     }
+    // SAFETY: the caller's promise.
+    unsafe { add_f32(groups, a, lda, b, &mut acc) }
     for (row, acc) in tile.iter_mut().zip(&acc) {
         // SAFETY: a row of the tile has 16 elements.
         unsafe {
@@ -76,6 +132,57 @@ unsafe fn tile_f32<const ROWS: usize>(
             _mm256_storeu_ps(row.as_mut_ptr().add(8), acc[1]);
         }
     }
+}
+
+/// The sums of a whole tile.
+///
+/// # Safety
+/// As [`rows_f32`], with `ROWS` rows.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn products_f32<const ROWS: usize>(
+    groups: usize,
+    a: *const f32,
+    lda: usize,
+    b: *const f32,
+) -> [[__m256; 2]; ROWS] {
+    let mut acc = [[_mm256_setzero_ps(); 2]; ROWS];
+    // SAFETY: the caller's promise.
+    unsafe { add_f32(groups, a, lda, b, &mut acc) }
+    acc
+}
+
+/// Adds products to the sums of a tile.
+///
+/// # Safety
+/// As [`rows_f32`], with `ROWS` rows.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn add_f32<const ROWS: usize>(
+    groups: usize,
+    a: *const f32,
+    lda: usize,
+    b: *const f32,
+    sums: &mut [[__m256; 2]; ROWS],
+) {
+    let mut acc = *sums;
+    // From two rows, all six are in the reach of one index.
+    let (mut near, mut far, mut b) = (a, a.wrapping_add(3 * lda), b);
+    for _ in 0..groups {
+        // SAFETY: rows and panel reach `groups`.
+        unsafe {
+            let b0 = _mm256_loadu_ps(b);
+            let b1 = _mm256_loadu_ps(b.add(8));
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let from = if r < 3 { near.add(r * lda) } else { far.add((r - 3) * lda) };
+                let x = _mm256_set1_ps(*from);
+                acc[0] = _mm256_fmadd_ps(x, b0, acc[0]);
+                acc[1] = _mm256_fmadd_ps(x, b1, acc[1]);
+            }
+        }
+        (near, far, b) = (near.wrapping_add(1), far.wrapping_add(1), b.wrapping_add(NR));
+    }
+    *sums = acc;
 }
 
 /// i16 products (8-bit values, widened) by `vpmaddwd`, exact in i32.

@@ -4,23 +4,23 @@
 #[cfg(not(feature = "avx512-model"))]
 use std::arch::x86_64::*;
 
-use super::kernel::{Microkernel, NR, Tile, word};
+use super::kernel::{FloatKernel, Microkernel, NR, Tile, word};
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
 use crate::cpu::{self, Job, Level};
 
 /// Calls `$f::<ROWS>` for the largest compiled `ROWS` that fit, until all `$rows` are done.
 macro_rules! by_rows {
-    ($f:ident, $rows:expr, $groups:expr, $a:expr, $lda:expr, $b:expr, $tile:expr) => {{
+    ($f:ident $(, $more:literal)?; $rows:expr, $groups:expr, $a:expr, $lda:expr, $b:expr, $tile:expr) => {{
         let mut done = 0;
         while done < $rows {
             let (a, tile) = ($a.add(done * $lda), &mut $tile[done..]);
             done += match $rows - done {
-                16.. => $f::<16>($groups, a, $lda, $b, tile),
-                8.. => $f::<8>($groups, a, $lda, $b, tile),
-                4.. => $f::<4>($groups, a, $lda, $b, tile),
-                2.. => $f::<2>($groups, a, $lda, $b, tile),
-                _ => $f::<1>($groups, a, $lda, $b, tile),
+                16.. => $f::<16 $(, $more)?>($groups, a, $lda, $b, tile),
+                8.. => $f::<8 $(, $more)?>($groups, a, $lda, $b, tile),
+                4.. => $f::<4 $(, $more)?>($groups, a, $lda, $b, tile),
+                2.. => $f::<2 $(, $more)?>($groups, a, $lda, $b, tile),
+                _ => $f::<1 $(, $more)?>($groups, a, $lda, $b, tile),
             };
         }
     }};
@@ -48,7 +48,7 @@ impl Microkernel for Avx512F32 {
         tile: &mut Tile<f32>,
     ) {
         // SAFETY: the caller's promise is that of `tile_f32`.
-        unsafe { by_rows!(tile_f32, rows, groups, a, lda, b, tile) }
+        unsafe { by_rows!(tile_f32, true; rows, groups, a, lda, b, tile) }
     }
 
     #[inline(always)]
@@ -58,12 +58,28 @@ impl Microkernel for Avx512F32 {
     }
 }
 
+impl FloatKernel for Avx512F32 {
+    #[inline(always)]
+    unsafe fn more(
+        rows: usize,
+        groups: usize,
+        a: *const f32,
+        lda: usize,
+        b: *const f32,
+        tile: &mut Tile<f32>,
+    ) {
+        // SAFETY: the caller's promise is that of `tile_f32`.
+        unsafe { by_rows!(tile_f32, false; rows, groups, a, lda, b, tile) }
+    }
+}
+
 /// Returns `ROWS`.
 ///
 /// # Safety
-/// As [`Microkernel::tile`], with `ROWS` rows; `tile` has at least as many.
+/// As [`Microkernel::tile`], or as [`FloatKernel::more`] unless `FRESH`, with `ROWS` rows; `tile`
+/// has at least as many.
 #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f"))]
-unsafe fn tile_f32<const ROWS: usize>(
+unsafe fn tile_f32<const ROWS: usize, const FRESH: bool>(
     groups: usize,
     a: *const f32,
     lda: usize,
@@ -71,6 +87,12 @@ unsafe fn tile_f32<const ROWS: usize>(
     tile: &mut [[f32; NR]],
 ) -> usize {
     let mut acc = [_mm512_setzero_ps(); ROWS];
+    if !FRESH {
+        for (row, acc) in tile.iter().zip(&mut acc) {
+            // SAFETY: a row of the tile has 16 elements.
+            *acc = unsafe { _mm512_loadu_ps(row.as_ptr()) };
+        }
+    }
     for p in 0..groups {
         // SAFETY: `p` is a k index; rows and panel reach `groups`.
         unsafe {
@@ -109,7 +131,7 @@ impl Microkernel for Avx512U8 {
         tile: &mut Tile<i32>,
     ) {
         // SAFETY: the caller's promise is that of `tile_u8`.
-        unsafe { by_rows!(tile_u8, rows, groups, a, lda, b, tile) }
+        unsafe { by_rows!(tile_u8; rows, groups, a, lda, b, tile) }
     }
 
     #[inline(always)]
@@ -171,7 +193,7 @@ impl Microkernel for Avx512I16 {
         tile: &mut Tile<i32>,
     ) {
         // SAFETY: the caller's promise is that of `tile_i16`.
-        unsafe { by_rows!(tile_i16, rows, groups, a, lda, b, tile) }
+        unsafe { by_rows!(tile_i16; rows, groups, a, lda, b, tile) }
     }
 
     #[inline(always)]

@@ -2,8 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::OwnCodes;
 use super::kernel::NR;
+use super::{Clamp, OwnCodes};
 
 /// Lanes of a register.
 const LANES: usize = NR / 2;
@@ -298,43 +298,43 @@ impl Bytes {
 }
 
 /// How f32 sums become results; see [`super::Epilogue`].
-pub(super) struct ToFloats<'a> {
-    pub(super) bias: &'a [f32; NR],
+pub(super) struct ToFloats {
     /// Values to be added, which lie as the results do.
-    pub(super) residual: Option<*const f32>,
-    /// Smallest and largest result.
-    pub(super) clamp: Option<(f32, f32)>,
+    residual: Option<*const f32>,
+    is_clamped: bool,
+    lo: __m256,
+    hi: __m256,
+    out: *mut f32,
 }
 
-impl ToFloats<'_> {
-    /// Finishes and stores rows of sums, of [`NR`] columns.
-    ///
-    /// # Safety
-    /// As [`ToBytes::store`], for full rows.
+impl ToFloats {
+    /// Results go to `out`; the residual begins at the place that belongs to it.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn store(&self, sums: &[[f32; NR]], rows: Rows<f32>) {
-        let (lo, hi) = self.clamp.unwrap_or_default();
+    pub(super) fn new(residual: Option<*const f32>, clamp: Option<Clamp>, out: *mut f32) -> Self {
+        let Clamp { lo, hi } = clamp.unwrap_or(Clamp::RELU);
         let (lo, hi) = (_mm256_set1_ps(lo), _mm256_set1_ps(hi));
-        // SAFETY: arrays have 16 elements; the caller's promise for the rest.
+        ToFloats { residual, is_clamped: clamp.is_some(), lo, hi, out }
+    }
+
+    /// Finishes and stores eight sums, `at` elements behind the first result.
+    ///
+    /// # Safety
+    /// The CPU has AVX2. Results are writable there, and residuals readable.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn store(&self, sums: __m256, bias: __m256, at: usize) {
+        let mut value = _mm256_add_ps(sums, bias);
+        // SAFETY: the caller's promise.
         unsafe {
-            let bias = self.bias.as_ptr();
-            let bias = [_mm256_loadu_ps(bias), _mm256_loadu_ps(bias.add(LANES))];
-            for (r, sums) in sums.iter().enumerate() {
-                for (i, bias) in bias.into_iter().enumerate() {
-                    let at = r * rows.stride + i * LANES;
-                    let mut value = _mm256_loadu_ps(sums.as_ptr().add(i * LANES));
-                    value = _mm256_add_ps(value, bias);
-                    if let Some(residual) = self.residual {
-                        value = _mm256_add_ps(value, _mm256_loadu_ps(residual.add(at)));
-                    }
-                    if self.clamp.is_some() {
-                        // The second operand is the result where one is NaN or both are zero.
-                        value = _mm256_min_ps(hi, _mm256_max_ps(lo, value));
-                    }
-                    _mm256_storeu_ps(rows.out.add(at), value);
-                }
+            if let Some(residual) = self.residual {
+                value = _mm256_add_ps(value, _mm256_loadu_ps(residual.add(at)));
             }
+            if self.is_clamped {
+                // The second operand is the result where one is NaN or both are zero.
+                value = _mm256_min_ps(self.hi, _mm256_max_ps(self.lo, value));
+            }
+            _mm256_storeu_ps(self.out.add(at), value);
         }
     }
 }
