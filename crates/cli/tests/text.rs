@@ -42,6 +42,65 @@ fn a_model_writes_and_says_why_it_stopped() {
 }
 
 #[test]
+fn prompts_of_a_file_are_continued_as_they_would_be_alone() {
+    let Some(model) = zoo("stories260k") else { return };
+    let (model, dir) = (model.display().to_string(), tempdir().unwrap());
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    fs::write(path("p.txt"), "Once upon a time\n\nTom and Lily\nThe dog\n").unwrap();
+    let flags = ["-n", "12", "--temperature", "0", "--json"];
+    let answers = |name: &str, parallel: &str| {
+        let file = path(name);
+        let line = ["generate", &model, "--prompts", &file, "--parallel", parallel];
+        run(line.iter().chain(&flags)).succeeds().json()
+    };
+    let value = answers("p.txt", "2");
+    for (index, prompt) in ["Once upon a time", "Tom and Lily", "The dog"].iter().enumerate() {
+        let line = ["generate", &model, "-p", prompt];
+        let alone = run(line.iter().chain(&flags)).succeeds().json();
+        for key in ["text", "tokens", "finish", "prompt_tokens"] {
+            assert_eq!(value["answers"][index][key], alone[key], "{prompt} {key}");
+        }
+    }
+    assert_eq!(value["tokens"].as_u64(), Some(36));
+    let lines = "{\"prompt\": \"The dog\", \"max_tokens\": 3}\n{\"prompt\": \"The dog\"}\n";
+    fs::write(path("p.jsonl"), lines).unwrap();
+    let value = answers("p.jsonl", "8");
+    assert_eq!(value["answers"][0]["tokens"].as_array().unwrap().len(), 3);
+    assert_eq!(value["answers"][1]["tokens"].as_array().unwrap().len(), 12);
+    let shown = run(["generate", &model, "--prompts", &path("p.txt"), "-n", "5", "-q"]);
+    let shown = shown.succeeds().stdout.clone();
+    assert!(shown.starts_with("1. Once upon a time") && shown.contains("\n\n3. The dog"));
+    fs::write(path("bad.jsonl"), "{\"prompt\": \"a\", \"sed\": 1}\n").unwrap();
+    let bad = |name: &str| run(["generate", &model, "--prompts", &path(name)]);
+    bad("bad.jsonl").fails(3, &["line 1", "unknown field `sed`"]);
+    fs::write(path("none.txt"), "\n").unwrap();
+    bad("none.txt").fails(3, &["no prompt"]);
+    bad("nowhere.txt").fails(3, &["cannot open"]);
+    run(["generate", &model]).fails(2, &["--prompt"]);
+}
+
+#[test]
+fn a_cache_has_the_type_that_is_asked_for() {
+    let (Some(model), Some(text)) = (zoo("stories260k"), zoo("text/tinystories_sample.txt")) else {
+        return;
+    };
+    let (model, text) = (model.display().to_string(), format!("{}@0..2", text.display()));
+    let scored = |flags: &[&str]| {
+        let line = ["eval", &model, "--data", &text, "--context", "128", "--json"];
+        let value = run(line.iter().chain(flags)).succeeds().json();
+        value["metrics"]["perplexity"].as_f64().unwrap()
+    };
+    let (floats, halves) = (scored(&[]), scored(&["--cache-type", "f16"]));
+    assert!(floats != halves && (floats - halves).abs() < 0.01 * floats, "{floats} {halves}");
+    let mixed = scored(&["--cache-type", "f16", "--cache-type-v", "F32"]);
+    assert!(mixed != floats && mixed != halves, "{mixed}");
+    let generate = ["generate", &model, "-p", "Once upon a time", "-n", "8", "--cache-type"];
+    run(generate.iter().chain(&["f16"])).succeeds();
+    run(generate.iter().chain(&["q4_0"])).fails(4, &["FB-4719", "heads have 8", "f16"]);
+    run(generate.iter().chain(&["q5_9"])).fails(2, &["f32, f16, q8_0, q4_0"]);
+}
+
+#[test]
 fn what_a_model_cannot_do_is_said() {
     let Some(model) = zoo("stories260k") else { return };
     let model = model.display().to_string();

@@ -1,6 +1,8 @@
-//! `Attention` in blocks of queries: what a row computes depends on the keys that it sees alone.
+//! `Attention` in blocks of queries, where what a row computes depends on the keys that it sees
+//! alone, and over caches that are stored in few bits.
 
-use fewbit_core::{Attr, DType, Graph, Model, Node, Tensor, ValueType};
+use fewbit_core::codec::block::{BlockType, dequantize};
+use fewbit_core::{Attr, DType, Dim, Graph, Model, Node, Tensor, ValueId, ValueType};
 use fewbit_exec::{Mode, Session, SessionOptions};
 
 const HEADS: [i64; 2] = [6, 2];
@@ -65,5 +67,122 @@ fn blocks_of_queries_do_not_change_a_bit() {
     for row in [0, 127, 128, 299] {
         let alone = attend(row..row + 1, 300, true);
         assert_eq!(whole[row * width..][..width], alone, "row {row} alone");
+    }
+}
+
+/// How a cache is stored, and what turns it into floats.
+#[derive(Clone, Copy, PartialEq)]
+enum Kept {
+    Floats,
+    Halves,
+    Blocks(BlockType),
+}
+
+const FORMS: [Kept; 4] =
+    [Kept::Floats, Kept::Halves, Kept::Blocks(BlockType::Q8_0), Kept::Blocks(BlockType::Q4_0)];
+
+impl Kept {
+    fn dtype(self) -> DType {
+        match self {
+            Kept::Floats => DType::F32,
+            Kept::Halves => DType::F16,
+            Kept::Blocks(_) => DType::U8,
+        }
+    }
+
+    /// The value that attention reads.
+    fn decoded(self, graph: &mut Graph, stored: ValueId, name: &str) -> ValueId {
+        if self == Kept::Floats {
+            return stored;
+        }
+        let value = graph.add_value(name, ValueType::default()).unwrap();
+        graph.add_node(match self {
+            Kept::Blocks(ty) => {
+                let node = Node::new("DequantizeBlocks", name, &[stored], &[value]);
+                let node = Node { domain: "ai.fewbit".to_string(), ..node };
+                node.with("type", Attr::String(ty.name().into()))
+            }
+            _ => Node::new("Cast", name, &[stored], &[value])
+                .with("to", Attr::Int(DType::F32.to_onnx().into())),
+        });
+        value
+    }
+
+    /// Numbers as they are stored, and what they then are.
+    fn store(self, rows: usize, width: usize, values: &[f32]) -> (Tensor, Vec<f32>) {
+        let plain = Tensor::from_slice(vec![1, rows, width], values).unwrap();
+        let Kept::Blocks(ty) = self else {
+            let stored = plain.cast(self.dtype()).unwrap();
+            return (stored.clone(), stored.to_f32().unwrap());
+        };
+        let bytes: Vec<u8> = (0..ty.row_bytes(values.len()).unwrap())
+            .map(|i| (i as u32).wrapping_mul(2_654_435_761) >> 24)
+            // Scales stay finite.
+            .map(|byte| byte as u8 & 0x3b)
+            .collect();
+        let mut numbers = vec![0.0; values.len()];
+        dequantize(ty, &bytes, &mut numbers).unwrap();
+        let shape = vec![1, rows, ty.row_bytes(width).unwrap()];
+        (Tensor::from_slice(shape, &bytes).unwrap(), numbers)
+    }
+}
+
+/// The kernel and the output of 2 groups of 2 heads, `queries` last tokens of `rows`.
+fn attend_to(
+    forms: [Kept; 2],
+    size: usize,
+    queries: usize,
+    rows: usize,
+) -> [(String, Vec<f32>); 2] {
+    let run = |forms: [Kept; 2], stored: [Tensor; 2]| {
+        let mut graph = Graph::new("attention");
+        let input = |graph: &mut Graph, name: &str, dtype: DType, width: usize| {
+            let dims = vec![Dim::Known(1), Dim::Unknown, Dim::Known(width)];
+            let value = graph.add_value(name, ValueType::tensor(dtype, dims)).unwrap();
+            graph.add_input(value);
+            value
+        };
+        let q = input(&mut graph, "q", DType::F32, 4 * size);
+        let [k, v] = [0, 1].map(|i| {
+            let (name, width) = (["k", "v"][i], stored[i].shape()[2]);
+            let value = input(&mut graph, name, forms[i].dtype(), width);
+            forms[i].decoded(&mut graph, value, &format!("{name}.f32"))
+        });
+        let y = graph.add_value("y", ValueType::default()).unwrap();
+        let node = Node::new("Attention", "attention", &[q, k, v], &[y])
+            .with("q_num_heads", Attr::Int(4))
+            .with("kv_num_heads", Attr::Int(2));
+        graph.add_node(node);
+        graph.add_output(y);
+        let opsets = vec![(String::new(), 24), ("ai.fewbit".to_string(), 1)];
+        let model = Model { graph, opsets, ..Default::default() };
+        let session = Session::new(&model, &SessionOptions::new(Mode::Float).threads(2)).unwrap();
+        let q = &numbers(queries.max(4) * 10, 6, 1)[..queries * 4 * size];
+        let q = Tensor::from_slice(vec![1, queries, 4 * size], q).unwrap();
+        let [k, v] = stored;
+        let y = session.run(&[("q", q), ("k", k), ("v", v)]).unwrap()[0].1.to_f32().unwrap();
+        (session.plan().last().unwrap().kernel.clone(), y)
+    };
+    let values: [Vec<f32>; 2] =
+        [2, 3].map(|seed| numbers(rows * 10, 6, seed)[..rows * 2 * size].to_vec());
+    let stored = [0, 1].map(|i| forms[i].store(rows, 2 * size, &values[i]));
+    let floats = [0, 1].map(|i| Tensor::from_slice(vec![1, rows, 2 * size], &stored[i].1).unwrap());
+    [run(forms, stored.map(|(tensor, _)| tensor)), run([Kept::Floats; 2], floats)]
+}
+
+#[test]
+fn a_stored_cache_is_read_where_it_lies_and_gives_the_bits_of_its_numbers() {
+    for keys in FORMS {
+        for values in FORMS {
+            // Blocks that two heads share are decoded as a whole.
+            for (size, queries, rows) in [(32, 1, 100), (64, 5, 70), (64, 40, 40), (16, 1, 33)] {
+                let [(kernel, found), (_, expected)] =
+                    attend_to([keys, values], size, queries, rows);
+                let stored = [keys, values] != [Kept::Floats; 2];
+                assert_eq!(kernel.starts_with("attention_"), stored, "{kernel}");
+                assert!(expected.iter().all(|y| y.is_finite()));
+                assert_eq!(found, expected, "{kernel} of {size}");
+            }
+        }
     }
 }

@@ -65,7 +65,7 @@ fn what_does_not_fit_is_refused() {
     let floats = |len: usize| Tensor::from_slice(vec![len], &vec![0f32; len]).unwrap();
     assert!(eval("DequantizeBlocks", "Q4_0", floats(18)).is_err());
     assert!(eval("QuantizeBlocks", "Q8_0", floats(33)).is_err());
-    assert!(eval("QuantizeBlocks", "Q4_0", floats(32)).is_err());
+    assert!(eval("QuantizeBlocks", "Q4_1", floats(32)).is_err());
 }
 
 /// `y = x @ transpose(decoded weight)`, with `x` in blocks of 8 bits where `quantized`.

@@ -7,8 +7,10 @@ use fewbit_formats::atomic::OutputOptions;
 use fewbit_formats::data::{Corpus, CorpusKind, SampleRange, SentencePair};
 use fewbit_formats::predictions;
 use fewbit_llm::embed::{cosine, spearman};
-use fewbit_llm::perplexity::{Distance, Score, Windows, compare, score, score_and_look};
-use fewbit_llm::{Embedder, LanguageModel};
+use fewbit_llm::perplexity::{
+    Distance, Score, ScoreOptions, Windows, compare, score, score_and_look,
+};
+use fewbit_llm::{CacheTypes, Embedder, LanguageModel};
 use fewbit_quant::Progress;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,6 +22,8 @@ pub struct TextOptions {
     pub session: SessionOptions,
     /// Tokens of a window; 0 takes 512.
     pub context: usize,
+    /// What keys and values are kept in, as when the model writes.
+    pub cache: CacheTypes,
     /// Where the predictions go, as llama-perplexity keeps them ([`predictions`]); of texts that
     /// are scored by themselves.
     pub save: Option<(PathBuf, OutputOptions)>,
@@ -81,19 +85,19 @@ fn prediction(
     windows.keep(range.resolve(windows.len())?);
     progress.start("score", windows.len());
     let mut listener = |_: usize, _: usize| progress.step();
-    let session = &options.session;
+    let scoring = ScoreOptions { session: options.session.clone(), cache: options.cache };
     let metrics = match (against, &options.save) {
         (Some(_), Some(_)) => return Err(no_predictions("scored against another model")),
-        (None, None) => of_score(&score(model, &windows, session, &mut listener)?),
+        (None, None) => of_score(&score(model, &windows, &scoring, &mut listener)?),
         (Some(reference), None) => {
-            of_distance(&compare(model, reference, &windows, session, &mut listener)?)
+            of_distance(&compare(model, reference, &windows, &scoring, &mut listener)?)
         }
         (None, Some((path, output))) => {
             let tokens: Vec<&[u32]> = windows.tokens().collect();
             let vocabulary = model.decoder()?.vocabulary;
             let mut writer = predictions::Writer::create(path, &tokens, vocabulary, output)?;
             let mut look = |row: &[f32]| writer.add(row);
-            let score = score_and_look(model, &windows, session, &mut listener, &mut look)?;
+            let score = score_and_look(model, &windows, &scoring, &mut listener, &mut look)?;
             writer.finish()?;
             of_score(&score)
         }

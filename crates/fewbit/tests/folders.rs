@@ -23,7 +23,7 @@ fn perplexity(zoo: &Path, model: &Path, mode: Mode) -> f64 {
     let stories: Vec<&str> =
         text.split("<|endoftext|>").map(str::trim).filter(|s| s.len() > 200).take(5).collect();
     let windows = Windows::of_documents(&model, &stories).unwrap();
-    let found = score(&model, &windows, &SessionOptions::new(mode), &mut |_, _| {}).unwrap();
+    let found = score(&model, &windows, &SessionOptions::new(mode).into(), &mut |_, _| {}).unwrap();
     assert_eq!(found.tokens, 1804);
     found.perplexity
 }

@@ -10,7 +10,8 @@
 //!   instructions can make. [`threads`]: the pool that all parallel loops share.
 //! - [`gemm`] and [`conv`]: matrix products and convolutions, float and int8, with composable
 //!   epilogues (bias, requantization, activation, residual). Weights are packed once.
-//! - [`blocks`]: products with the block formats of language models.
+//! - [`blocks`]: products with the block formats of language models. [`attention`] and [`cache`]:
+//!   products with keys and values where they lie.
 //! - [`elementwise`], [`quantize`], [`reduce`], [`softmax`], [`norm`], [`transpose`]:
 //!   everything between two matrix products. [`math`] holds our own `exp`, `tanh` and `erf`.
 //!
@@ -33,6 +34,7 @@ pub mod attention;
 #[cfg(all(target_arch = "x86_64", feature = "avx512-model"))]
 mod avx512_model;
 pub mod blocks;
+pub mod cache;
 pub mod conv;
 pub mod cpu;
 pub mod elementwise;

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arch;
+mod batch;
 pub mod chat;
 pub mod embed;
 pub mod export;
@@ -22,14 +23,18 @@ mod generate;
 pub mod graph;
 mod model;
 pub mod perplexity;
+mod runner;
 mod sample;
 mod source;
 mod state;
 mod tokenizer;
 pub mod walk;
+mod writer;
 
+pub use batch::{Answer, Batch, BatchListener, Event, Request, Ticket};
 pub use embed::Embedder;
 pub use generate::{Finish, Generation, Generator, GeneratorOptions, Speed};
+pub use graph::{CacheType, CacheTypes};
 pub use model::LanguageModel;
 pub use sample::{Sampler, Sampling};
 pub use source::{

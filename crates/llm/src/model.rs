@@ -67,14 +67,15 @@ impl LanguageModel {
         }
     }
 
-    /// A decoder in two graphs: up to the hidden states, and from them to the logits.
+    /// A decoder in two graphs: up to the hidden states, with or without a cache, and from them to
+    /// the logits.
     ///
     /// # Errors
     /// For encoders, and as [`graph`](LanguageModel::graph).
-    pub fn halves(&self) -> Result<[Model; 2]> {
+    pub fn halves(&self, state: State) -> Result<[Model; 2]> {
         let (name, weights) = (self.checkpoint.architecture.title, &*self.checkpoint.weights);
         let decoder = self.decoder()?;
-        let both = || Ok([decoder.body(name, weights)?, decoder.head(name, weights)?]);
+        let both = || Ok([decoder.body(name, weights, state)?, decoder.head(name, weights)?]);
         both().at(|| self.checkpoint.path.display().to_string())
     }
 

@@ -3,9 +3,11 @@
 //! Long texts are scored as llama.cpp scores them: windows of a fixed number of tokens that do
 //! not overlap, in each of which the second half is predicted. Documents are scored whole.
 
-use crate::graph::names;
+use crate::graph::decoder::{Decoder, State};
+use crate::graph::{CacheTypes, names};
 use crate::model::LanguageModel;
 use crate::sample::greatest;
+use crate::state::Cache;
 use fewbit_core::{Error, Result, Tensor};
 use fewbit_exec::kernels::softmax::log_softmax_f32;
 use fewbit_exec::kernels::{Ctx, math};
@@ -23,6 +25,21 @@ pub type Look<'l> = dyn FnMut(&[f32]) -> Result<()> + 'l;
 const WINDOW: usize = 512;
 /// Positions whose logits are held at once.
 const ROWS: usize = 64;
+
+/// How models are run to score them.
+#[derive(Clone, Debug, Default)]
+pub struct ScoreOptions {
+    /// Mode and threads.
+    pub session: SessionOptions,
+    /// What keys and values are kept in, as when the model writes. A reference has floats.
+    pub cache: CacheTypes,
+}
+
+impl From<SessionOptions> for ScoreOptions {
+    fn from(session: SessionOptions) -> ScoreOptions {
+        ScoreOptions { session, cache: CacheTypes::default() }
+    }
+}
 
 /// How well a text is predicted.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -149,7 +166,7 @@ impl Windows {
 pub fn score(
     model: &LanguageModel,
     windows: &Windows,
-    options: &SessionOptions,
+    options: &ScoreOptions,
     listener: &mut Listener,
 ) -> Result<Score> {
     score_and_look(model, windows, options, listener, &mut |_| Ok(()))
@@ -162,7 +179,7 @@ pub fn score(
 pub fn score_and_look(
     model: &LanguageModel,
     windows: &Windows,
-    options: &SessionOptions,
+    options: &ScoreOptions,
     listener: &mut Listener,
     look: &mut Look,
 ) -> Result<Score> {
@@ -197,12 +214,12 @@ pub fn compare(
     model: &LanguageModel,
     reference: &LanguageModel,
     windows: &Windows,
-    options: &SessionOptions,
+    options: &ScoreOptions,
     listener: &mut Listener,
 ) -> Result<Distance> {
     let ours = Predictor::new(model, options)?;
-    let base = SessionOptions { mode: fewbit_exec::Mode::Float, ..options.clone() };
-    let theirs = Predictor::new(reference, &base)?;
+    let base = SessionOptions { mode: fewbit_exec::Mode::Float, ..options.session.clone() };
+    let theirs = Predictor::new(reference, &base.into())?;
     if ours.vocabulary != theirs.vocabulary {
         let what = format!("vocabularies of {} and {} tokens", ours.vocabulary, theirs.vocabulary);
         return Err(Error::usage(what).code("FB-2606").hint("the reference is another model"));
@@ -224,21 +241,26 @@ pub fn compare(
 }
 
 /// A model that predicts all tokens of a window at once.
-struct Predictor {
+struct Predictor<'m> {
+    decoder: &'m Decoder,
+    /// What the cache is kept in, if there is one: floats need none to give the same bits.
+    cache: Option<CacheTypes>,
     body: Session,
     head: Session,
     width: usize,
     vocabulary: usize,
 }
 
-impl Predictor {
-    fn new(model: &LanguageModel, options: &SessionOptions) -> Result<Predictor> {
+impl<'m> Predictor<'m> {
+    fn new(model: &'m LanguageModel, options: &ScoreOptions) -> Result<Predictor<'m>> {
         let decoder = model.decoder()?;
-        let [body, head] = model.halves()?;
-        let body = Session::new(&body, options)?;
+        let cache = (options.cache != CacheTypes::default()).then_some(options.cache);
+        let [body, head] = model.halves(cache.map_or(State::None, State::Cache))?;
+        let body = Session::new(&body, &options.session)?;
         let pool = Arc::clone(body.pool());
-        let head = Session::with_pool(&head, options, &OpTable::standard(), pool)?;
-        Ok(Predictor { body, head, width: decoder.hidden, vocabulary: decoder.vocabulary })
+        let head = Session::with_pool(&head, &options.session, &OpTable::standard(), pool)?;
+        let (width, vocabulary) = (decoder.hidden, decoder.vocabulary);
+        Ok(Predictor { decoder, cache, body, head, width, vocabulary })
     }
 
     /// Hidden states of the wanted positions, a row each.
@@ -246,12 +268,19 @@ impl Predictor {
         check_tokens(tokens, self.vocabulary)?;
         let row = |values: Vec<i64>| Tensor::from_slice(vec![1, tokens.len()], &values);
         let wanted: Vec<i64> = wanted.map(|p| p as i64).collect();
-        let outputs = self.body.run_owned(vec![
-            (names::TOKENS, row(tokens.iter().map(|&t| i64::from(t)).collect())?),
-            (names::POSITIONS, row((0..tokens.len() as i64).collect())?),
-            (names::ROWS, Tensor::vector(&wanted)),
-        ])?;
-        first(outputs)?.to_vec()
+        let mut inputs = vec![
+            (names::TOKENS.to_string(), row(tokens.iter().map(|&t| i64::from(t)).collect())?),
+            (names::POSITIONS.to_string(), row((0..tokens.len() as i64).collect())?),
+            (names::ROWS.to_string(), Tensor::vector(&wanted)),
+        ];
+        if let Some(types) = self.cache {
+            let mut cache = Cache::new(self.decoder, types)?;
+            cache.reserve(tokens.len(), 0)?;
+            inputs.extend(cache.take());
+        }
+        let (names, tensors): (Vec<String>, Vec<Tensor>) = inputs.into_iter().unzip();
+        let inputs = names.iter().map(String::as_str).zip(tensors).collect();
+        first(self.body.run_owned(inputs)?)?.to_vec()
     }
 
     /// Logarithms of the probabilities of all tokens, a row for each position of `part`;

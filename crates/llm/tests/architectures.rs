@@ -7,7 +7,7 @@ use fewbit_core::{Model, Tensor};
 use fewbit_exec::{Mode, Session, SessionOptions};
 use fewbit_llm::arch::{self, Network};
 use fewbit_llm::graph::decoder::{Decoder, State};
-use fewbit_llm::graph::names;
+use fewbit_llm::graph::{CacheTypes, names};
 use random::{Blocks, RandomWeights, settings};
 
 const TEXT: [i64; 11] = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5];
@@ -48,7 +48,8 @@ fn in_pieces(
     pieces: &[usize],
     capacity: usize,
 ) -> Vec<f32> {
-    let session = session(&decoder.graph("test", weights, State::Cache).unwrap());
+    let session =
+        session(&decoder.graph("test", weights, State::Cache(CacheTypes::default())).unwrap());
     let empty = || {
         Tensor::from_slice(
             vec![1, capacity, decoder.cache_width()],
@@ -106,7 +107,8 @@ fn last_states(decoder: &Decoder, weights: &RandomWeights) -> Vec<f32> {
     let mut options = SessionOptions::new(Mode::Float).threads(1);
     let last = format!("blk.{}.ffn_residual", decoder.layers.len() - 1);
     options.taps.insert(last.clone());
-    let session = Session::new(&decoder.body("test", weights).unwrap(), &options).unwrap();
+    let session =
+        Session::new(&decoder.body("test", weights, State::None).unwrap(), &options).unwrap();
     let places: Vec<i64> = (0..TEXT.len() as i64).collect();
     let inputs = [
         (names::TOKENS, row(TEXT)),

@@ -27,7 +27,7 @@ fn the_perplexity_is_that_of_other_programs() {
     let stories: Vec<&str> =
         text.split("<|endoftext|>").map(str::trim).filter(|s| s.len() > 200).take(5).collect();
     let windows = Windows::of_documents(&model, &stories).unwrap();
-    let options = SessionOptions::new(Mode::Float);
+    let options = SessionOptions::new(Mode::Float).into();
     let found = score(&model, &windows, &options, &mut |_, _| {}).unwrap();
     assert_eq!(found.tokens, 1804);
     assert!((found.perplexity - 3.548).abs() < 0.0005, "{found:?}");
@@ -44,7 +44,7 @@ fn the_greedy_continuation_is_that_of_llama_cpp() {
     let model = open(&zoo);
     for threads in [1, 2] {
         let session = SessionOptions::new(Mode::Float).threads(threads);
-        let options = GeneratorOptions { session, context: 0 };
+        let options = GeneratorOptions { session, ..GeneratorOptions::default() };
         let mut generator = Generator::new(&model, &options).unwrap();
         let prompt = model.tokenizer().encode("Once upon a time", true).unwrap();
         let limits = Generation { max_tokens: 64, ..Generation::default() };

@@ -1,11 +1,12 @@
 //! `fewbit eval MODEL --data DATA`
 
+use crate::cmd::text::CacheFlags;
 use crate::exit::Outcome;
 use crate::flags::{ModeFlag, Work};
 use crate::ui::{Table, Ui, count, percent, seconds};
 use fewbit::formats::atomic::OutputOptions;
 use fewbit::formats::data::Corpus;
-use fewbit::llm::{LanguageModel, is_language_model};
+use fewbit::llm::{CacheTypes, LanguageModel, is_language_model};
 use fewbit::{Data, Error, Evaluation, Result, SessionOptions, TextOptions};
 use serde_json::json;
 use std::path::PathBuf;
@@ -37,6 +38,8 @@ pub struct Args {
     #[arg(long, requires = "save_logits")]
     force: bool,
     #[command(flatten)]
+    cache: CacheFlags,
+    #[command(flatten)]
     pub work: Work,
 }
 
@@ -58,8 +61,9 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
 }
 
 fn network(args: &Args, ui: &Ui) -> Result<Evaluation> {
-    if args.against.is_some() || args.context != 0 || args.save_logits.is_some() {
-        let what = "--against, --context and --save-logits are for language models";
+    let cached = args.cache.types() != CacheTypes::default();
+    if args.against.is_some() || args.context != 0 || args.save_logits.is_some() || cached {
+        let what = "--against, --context, --cache-type and --save-logits are for language models";
         return Err(Error::usage(what)
             .code("FB-2607")
             .hint("`fewbit compare` holds two networks against each other"));
@@ -80,7 +84,7 @@ fn text(args: &Args, ui: &Ui) -> Result<Evaluation> {
         inputs.extend(corpus.files.clone());
         (path, OutputOptions { inputs, keep_existing: !args.force, expected_bytes: 0 })
     });
-    let options = TextOptions { session, context: args.context, save };
+    let options = TextOptions { session, context: args.context, cache: args.cache.types(), save };
     fewbit::evaluate_text(&model, reference.as_ref(), &corpus, &options, ui.progress())
 }
 

@@ -1,6 +1,6 @@
 //! The operators. One file (or folder) for each family; its rows stand in [`ALL`].
 
-mod attention;
+pub(crate) mod attention;
 mod bitwise;
 mod broadcast;
 mod cast;

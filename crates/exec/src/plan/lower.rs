@@ -202,6 +202,7 @@ impl<'a> Lowering<'a> {
     fn lower_float(&self, id: NodeId, node: &Node) -> Result<Lowered> {
         let special = match node.op.as_str() {
             _ if !matches!(node.domain.as_str(), "" | "ai.onnx") => None,
+            "Attention" => ops::attention::lower(self, id, node),
             "Conv" | "ConvTranspose" => ops::conv::lower(self, id, node)?,
             "MatMul" | "Gemm" => ops::matmul::lower(self, id, node)?,
             "MaxPool" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" | "LpPool"

@@ -231,7 +231,13 @@ impl<'w> Builder<'w> {
         self.op(node.with("block_size", Attr::Int(coded.group as i64)))
     }
 
-    fn blocks(&mut self, op: &str, name: &str, x: ValueId, block: BlockType) -> Result<ValueId> {
+    pub fn blocks(
+        &mut self,
+        op: &str,
+        name: &str,
+        x: ValueId,
+        block: BlockType,
+    ) -> Result<ValueId> {
         let node = Node { domain: FEWBIT.to_string(), ..Node::new(op, name, &[x], &[]) };
         self.op(node.with("type", Attr::String(block.name().into())))
     }

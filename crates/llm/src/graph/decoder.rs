@@ -2,6 +2,7 @@
 
 use super::attention::{HeadShape, Scores, attend, norm_heads, project};
 use super::builder::{Builder, Size, dims};
+use super::cache::{Cache, CacheTypes};
 use super::feed_forward::FeedForward;
 use super::names;
 use super::norm::Norm;
@@ -59,8 +60,8 @@ pub enum State {
     /// There are none: whole texts at once, in parallel.
     None,
     /// From inputs `past_key_values.*`, which come out as `present.*` with the new tokens
-    /// written in.
-    Cache,
+    /// written in, in the form that they are kept in.
+    Cache(CacheTypes),
 }
 
 impl Decoder {
@@ -78,25 +79,32 @@ impl Decoder {
         let x = self.hidden(&mut b, state)?;
         let logits = self.logits(&mut b, x)?;
         b.graph.add_output(logits);
-        for (index, _) in self.layers.iter().enumerate().filter(|_| state == State::Cache) {
+        self.state_outputs(&mut b, state)?;
+        finished(b)
+    }
+
+    fn state_outputs(&self, b: &mut Builder, state: State) -> Result<()> {
+        let layers = if state == State::None { 0 } else { self.layers.len() };
+        for index in 0..layers {
             for what in ["key", "value"] {
                 let present = b.graph.value_named_or_new(&names::present(index, what))?;
                 b.graph.add_output(present);
             }
         }
-        finished(b)
+        Ok(())
     }
 
-    /// The graph up to the hidden states of the wanted rows, [`names::HIDDEN`], without a cache;
+    /// The graph up to the hidden states of the wanted rows, [`names::HIDDEN`];
     /// [`head`](Decoder::head) does the rest. Logits of many rows are large.
     ///
     /// # Errors
     /// As [`graph`](Decoder::graph).
-    pub fn body(&self, name: &str, weights: &dyn Weights) -> Result<Model> {
+    pub fn body(&self, name: &str, weights: &dyn Weights, state: State) -> Result<Model> {
         let mut b = Builder::new(name, weights);
-        let x = self.hidden(&mut b, State::None)?;
+        let x = self.hidden(&mut b, state)?;
         let out = b.simple("Identity", names::HIDDEN.to_string(), &[x])?;
         b.graph.add_output(out);
+        self.state_outputs(&mut b, state)?;
         finished(b)
     }
 
@@ -241,8 +249,7 @@ impl Decoder {
             p.k = turn(b, format!("{prefix}.attn_k_turned"), p.k, angles, rotary, of_k)?;
         }
         if let Some(cache) = &run.cache {
-            p.k = cache.write(b, index, "key", p.k)?;
-            p.v = cache.write(b, index, "value", p.v)?;
+            p = cache.write(b, prefix, index, p)?;
         }
         let scores = Scores {
             heads,
@@ -252,7 +259,10 @@ impl Decoder {
             mask: run.mask(layer.window),
             valid: run.cache.as_ref().map(|cache| cache.valid),
         };
-        let y = attend(b, format!("{prefix}.attention"), [p.q, p.k, p.v], scores)?;
+        let mut y = attend(b, format!("{prefix}.attention"), [p.q, p.k, p.v], scores)?;
+        if let Some(cache) = &run.cache {
+            y = cache.turn_back(b, prefix, y)?;
+        }
         let width = heads.queries * heads.size;
         Ok(b.linear(&format!("{prefix}.attn_output"), y, width)?.0)
     }
@@ -300,7 +310,7 @@ impl Run {
             .collect::<Result<_>>()?;
         let cache = match state {
             State::None => None,
-            State::Cache => Some(Cache::new(b, decoder, positions)?),
+            State::Cache(types) => Some(Cache::new(b, decoder, types, positions)?),
         };
         let mut run = Run { positions, angles, cache, masks: Vec::new() };
         run.make_masks(b, decoder)?;
@@ -361,46 +371,5 @@ impl Run {
 
     fn mask(&self, window: Option<usize>) -> Option<ValueId> {
         self.masks.iter().find(|(of, _)| *of == window).map(|(_, mask)| *mask)
-    }
-}
-
-/// Keys and values of earlier tokens.
-struct Cache {
-    /// Keys of the first layer before the run.
-    first: ValueId,
-    /// Where the new tokens begin, `[batch]`.
-    start: ValueId,
-    /// Number of tokens after the run, `[batch]`.
-    valid: ValueId,
-}
-
-impl Cache {
-    fn new(b: &mut Builder, decoder: &Decoder, positions: ValueId) -> Result<Cache> {
-        let width = decoder.cache_width();
-        let shape = [Size::Named(dims::BATCH), Size::Named(dims::CACHE), Size::Fixed(width)];
-        for index in 0..decoder.layers.len() {
-            for what in ["key", "value"] {
-                b.input(&names::past(index, what), DType::F32, &shape)?;
-            }
-        }
-        let mut at = |name: &str, index: i64| -> Result<ValueId> {
-            let index =
-                b.constant(&format!("{name}.index"), || Tensor::from_slice(vec![], &[index]))?;
-            let node = Node::new("Gather", name, &[positions, index], &[]);
-            b.op(node.with("axis", Attr::Int(1)))
-        };
-        let (start, last) = (at("cache.start", 0)?, at("cache.last", -1)?);
-        let one = b.integers("cache.one", &[1])?;
-        let valid = b.simple("Add", "cache.valid".to_string(), &[last, one])?;
-        let first = b.graph.value_named_or_new(&names::past(0, "key"))?;
-        Ok(Cache { first, start, valid })
-    }
-
-    /// The cache with the new rows written in.
-    fn write(&self, b: &mut Builder, layer: usize, what: &str, new: ValueId) -> Result<ValueId> {
-        let past = b.graph.value_named_or_new(&names::past(layer, what))?;
-        let node =
-            Node::new("TensorScatter", names::present(layer, what), &[past, new, self.start], &[]);
-        b.op(node.with("axis", Attr::Int(1)))
     }
 }

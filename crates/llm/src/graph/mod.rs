@@ -3,12 +3,14 @@
 
 pub mod attention;
 mod builder;
+mod cache;
 pub mod decoder;
 pub mod encoder;
 mod feed_forward;
 mod norm;
 mod rotary;
 
+pub use cache::{CacheType, CacheTypes};
 pub use feed_forward::{Activation, FeedForward};
 pub use norm::Norm;
 pub use rotary::Rotary;
@@ -36,7 +38,8 @@ pub mod names {
     /// Which of two sentences a token belongs to, `i64[batch, sequence]`.
     pub const TOKEN_TYPES: &str = "token_type_ids";
 
-    /// Keys or values of a layer before the run, `f32[batch, cache, heads * size]`.
+    /// Keys or values of a layer before the run, `[batch, cache, heads * size]` in the type that
+    /// the cache has; of block types the last dimension counts bytes.
     pub fn past(layer: usize, what: &str) -> String {
         format!("past_key_values.{layer}.{what}")
     }

@@ -1,6 +1,6 @@
 //! `fewbit generate MODEL -p "Once upon a time"`
 
-use super::{Writing, ending, speeds};
+use super::{Writing, ending, prompts, speeds};
 use crate::exit::Outcome;
 use crate::flags::Work;
 use crate::signals;
@@ -17,8 +17,14 @@ pub struct Args {
     /// A folder with config.json, or a GGUF file
     model: PathBuf,
     /// The text to continue; `-` reads it from stdin
-    #[arg(short, long, value_name = "TEXT")]
-    prompt: String,
+    #[arg(short, long, value_name = "TEXT", required_unless_present = "prompts")]
+    prompt: Option<String>,
+    /// Texts to continue: one on each line; of a .jsonl file objects, with fields as the flags
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    prompts: Option<PathBuf>,
+    /// How many texts of --prompts are written at once. Results do not depend on it
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = parallel, requires = "prompts")]
+    parallel: usize,
     #[command(flatten)]
     writing: Writing,
     #[command(flatten)]
@@ -26,14 +32,18 @@ pub struct Args {
 }
 
 /// A prompt longer than this fits no context.
-const MAX_PROMPT_BYTES: u64 = 64 << 20;
+pub const MAX_PROMPT_BYTES: u64 = 64 << 20;
 
 pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
     args.work.limit_tensors();
     let model = LanguageModel::open(&args.model)?;
-    let prompt = match args.prompt.as_str() {
-        "-" => read_stdin()?,
-        text => text.to_string(),
+    if let Some(path) = &args.prompts {
+        prompts::run(path, args.parallel, &model, (&args.writing, &args.work), ui)?;
+        return Ok(Outcome::Done);
+    }
+    let prompt = match args.prompt.as_deref() {
+        Some("-") => read_stdin()?,
+        text => text.unwrap_or_default().to_string(),
     };
     let tokens = model.tokenizer().encode(&prompt, true)?;
     let mut generator = Generator::new(&model, &args.writing.options(&args.work))?;
@@ -65,6 +75,16 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
         ui.note(&speeds(&speed));
     }
     Ok(Outcome::Done)
+}
+
+/// More texts at once than this take more memory than they save time.
+const MAX_PARALLEL: usize = 256;
+
+fn parallel(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if (1..=MAX_PARALLEL).contains(&n) => Ok(n),
+        _ => Err(format!("expected a number from 1 to {MAX_PARALLEL}")),
+    }
 }
 
 fn read_stdin() -> Result<String> {

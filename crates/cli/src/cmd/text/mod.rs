@@ -3,10 +3,13 @@
 pub mod chat;
 pub mod embed;
 pub mod generate;
+mod prompts;
 
 use crate::flags::{ModeFlag, Work};
-use fewbit::llm::{Finish, Generation, GeneratorOptions, Sampler, Sampling, Speed};
-use fewbit::{Result, SessionOptions};
+use fewbit::SessionOptions;
+use fewbit::llm::{
+    CacheType, CacheTypes, Finish, Generation, GeneratorOptions, Sampler, Sampling, Speed,
+};
 
 /// How a model writes.
 #[derive(clap::Args)]
@@ -38,14 +41,52 @@ pub struct Writing {
     /// Longest text in tokens, prompt included; 0 takes what the model was made for
     #[arg(long, default_value_t = 0, value_name = "N")]
     context: usize,
+    #[command(flatten)]
+    cache: CacheFlags,
     /// How the model is run
     #[arg(long, value_enum, default_value = "integer")]
     mode: ModeFlag,
 }
 
+/// What keys and values of earlier tokens are kept in.
+#[derive(clap::Args)]
+pub struct CacheFlags {
+    /// What keys and values of earlier tokens are kept in
+    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = cache_type)]
+    cache_type: CacheType,
+    /// The same for keys alone
+    #[arg(long, value_name = "TYPE", value_parser = cache_type)]
+    cache_type_k: Option<CacheType>,
+    /// The same for values alone
+    #[arg(long, value_name = "TYPE", value_parser = cache_type)]
+    cache_type_v: Option<CacheType>,
+}
+
+impl CacheFlags {
+    /// Keys and values by themselves, where they are given.
+    pub fn types(&self) -> CacheTypes {
+        CacheTypes {
+            keys: self.cache_type_k.unwrap_or(self.cache_type),
+            values: self.cache_type_v.unwrap_or(self.cache_type),
+        }
+    }
+}
+
+fn cache_type(text: &str) -> Result<CacheType, String> {
+    let known = || CacheType::ALL.into_iter();
+    known().find(|ty| ty.name().eq_ignore_ascii_case(text)).ok_or_else(|| {
+        let names: Vec<&str> = known().map(CacheType::name).collect();
+        format!("expected one of {}", names.join(", "))
+    })
+}
+
 impl Writing {
     fn sampler(&self) -> Sampler {
-        Sampler::new(Sampling {
+        Sampler::new(self.sampling())
+    }
+
+    fn sampling(&self) -> Sampling {
+        Sampling {
             repeat_penalty: self.repeat_penalty,
             top_k: self.top_k,
             top_p: self.top_p,
@@ -53,7 +94,7 @@ impl Writing {
             temperature: self.temperature,
             seed: self.seed,
             ..Sampling::default()
-        })
+        }
     }
 
     fn limits(&self) -> Generation {
@@ -62,7 +103,7 @@ impl Writing {
 
     fn options(&self, work: &Work) -> GeneratorOptions {
         let session = SessionOptions::new(self.mode.into()).threads(work.threads);
-        GeneratorOptions { session, context: self.context }
+        GeneratorOptions { session, context: self.context, cache: self.cache.types() }
     }
 }
 

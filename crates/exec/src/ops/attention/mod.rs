@@ -1,6 +1,7 @@
 //! Attention and the operators around it in language models.
 
 mod bias;
+mod cached;
 mod causal_conv;
 mod heads;
 mod linear;
@@ -9,5 +10,7 @@ mod rotary;
 mod scaled;
 
 use crate::def::OpDef;
+
+pub(crate) use cached::lower;
 
 pub(super) const DEFS: &[OpDef] = &[causal_conv::DEF, linear::DEF, rotary::DEF, scaled::DEF];

@@ -1,6 +1,7 @@
 //! `Attention`: scaled dot products, with grouped heads, masks and a cache of keys and values.
 
 use super::bias::Bias;
+use super::cached::{Form, Kept};
 use super::heads::Heads;
 use super::operands::Operands;
 use crate::def::OpDef;
@@ -12,7 +13,6 @@ use fewbit_core::{DType, Dim, Error, Result, Tensor, ValueType};
 use fewbit_kernels::gemm::Matrix;
 use fewbit_kernels::softmax::softmax_f32;
 use fewbit_kernels::{Ctx, math};
-use std::borrow::Cow;
 use std::ops::Range;
 
 pub(super) const DEF: OpDef = OpDef::new("Attention", infer, eval).since(23);
@@ -52,7 +52,7 @@ fn eval(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
             return Err(unsupported_dtype(dtype));
         }
     }
-    attend(ctx)
+    attend(ctx, [Form::Floats; 2])
 }
 
 /// Queries that are looked at together: their scores fit the caches.
@@ -68,9 +68,9 @@ pub(super) enum Stage {
 }
 
 pub(super) struct Attention<'a> {
-    q: Rows<'a>,
-    pub keys: Rows<'a>,
-    pub values: Rows<'a>,
+    q: Kept<'a>,
+    pub keys: Kept<'a>,
+    pub values: Kept<'a>,
     /// Keys that are looked at: those behind them are hidden from every query.
     pub reach: usize,
     scale: f32,
@@ -79,38 +79,13 @@ pub(super) struct Attention<'a> {
     shown: Option<Stage>,
 }
 
-/// Heads with their numbers.
-pub(super) struct Rows<'a> {
-    data: Cow<'a, [f32]>,
-    pub heads: Heads,
-}
-
-impl<'a> Rows<'a> {
-    fn of(tensor: &'a Tensor, heads: Heads) -> Result<Rows<'a>> {
-        Ok(Rows { data: tensor.cow::<f32>()?, heads })
-    }
-
-    /// The rows of one head, from its first element on.
-    pub fn head(&self, batch: usize, head: usize) -> Matrix<&[f32]> {
-        let start = self.heads.start(batch, head).min(self.data.len());
-        Matrix { data: &self.data[start..], stride: self.heads.stride() }
-    }
-
-    /// The first `rows` rows of one head, one after another.
-    pub fn gathered(&self, batch: usize, head: usize, rows: usize) -> Vec<f32> {
-        let (from, size) = (self.head(batch, head), self.heads.size);
-        let mut all = Vec::with_capacity(rows * size);
-        (0..rows).for_each(|row| all.extend_from_slice(&from.data[row * from.stride..][..size]));
-        all
-    }
-}
-
-/// Runs the attention of a node.
-fn attend(ctx: &EvalCtx) -> Result<Vec<Tensor>> {
+/// Runs the attention of a node, whose keys and values are stored in `forms`; those of a past that
+/// grows are floats.
+pub(super) fn attend(ctx: &EvalCtx, forms: [Form; 2]) -> Result<Vec<Tensor>> {
     let (qn, kvn) = (ctx.int("q_num_heads", 0)?, ctx.int("kv_num_heads", 0)?);
     let q = Heads::of(ctx.input(0)?.shape(), qn)?;
-    let mut k = Heads::of(ctx.input(1)?.shape(), kvn)?;
-    let mut v = Heads::of(ctx.input(2)?.shape(), kvn)?;
+    let mut k = Heads::of(&forms[0].shape(ctx.input(1)?)?, kvn)?;
+    let mut v = Heads::of(&forms[1].shape(ctx.input(2)?)?, kvn)?;
     check(&q, &k, &v)?;
     let before = ctx.opt(4).map_or(0, |past| past.shape().get(2).copied().unwrap_or(0));
     // Without a past that grows, keys and values are read where they lie.
@@ -130,9 +105,9 @@ fn attend(ctx: &EvalCtx) -> Result<Vec<Tensor>> {
         reach: if shown.is_none() { bias.reach(k.rows) } else { k.rows },
         scale: ctx.node.float("scale")?.unwrap_or(1.0 / (q.size as f32).sqrt()),
         softcap: ctx.float("softcap", 0.0)?,
-        q: Rows::of(ctx.input(0)?, q)?,
-        keys: Rows::of(&keys, k)?,
-        values: Rows::of(&values, v)?,
+        q: Kept::of(ctx.input(0)?, q, Form::Floats)?,
+        keys: Kept::of(&keys, k, forms[0])?,
+        values: Kept::of(&values, v, forms[1])?,
         bias,
         shown,
     };
@@ -204,7 +179,7 @@ impl Attention<'_> {
         for first in (0..rows).step_by(step) {
             let block = first..rows.min(first + step);
             let reach = self.reach_of(batch, &block);
-            let operands = Operands::new(self, [batch, group], block.len() * heads, reach);
+            let operands = Operands::new(self, ctx, [batch, group], block.len() * heads, reach);
             // Single queries of neighbouring heads lie as rows of one matrix.
             let (blocks, count) = if rows == 1 { (1, heads) } else { (heads, block.len()) };
             for h in 0..blocks {
@@ -247,11 +222,10 @@ impl Attention<'_> {
         }
         scores.resize(count * reach, 0.0);
         weights.resize(count * reach, 0.0);
-        let mut q = self.q.head(queries.batch, queries.head);
-        q.data = &q.data[first * q.stride..];
-        if queries.across {
-            q.stride = self.q.heads.size;
-        }
+        let stride = self.q.heads.stride();
+        let start = self.q.heads.start(queries.batch, queries.head) + first * stride;
+        let stride = if queries.across { self.q.heads.size } else { stride };
+        let q = Matrix { data: self.q.floats().get(start..).unwrap_or(&[]), stride };
         operands.scores(ctx, q, count, scores);
         self.bias_rows(&queries, reach, scores, &mut seen);
         softmax_f32(*ctx, scores, reach, weights);

@@ -1,7 +1,7 @@
 //! `ai.fewbit.QuantizeBlocks`: activations in blocks, each with the scale that its values need.
 //!
 //! Input: `f32`, rows of a multiple of 32 elements. Attribute `type`: `Q8_0`, the one format that
-//! kernels take activations in. Output: `u8`, rows of blocks for `DequantizeBlocks`.
+//! kernels take activations in, or `Q4_0`, for caches of keys and values. Output: `u8`, rows of blocks for `DequantizeBlocks`.
 
 use super::FEWBIT;
 use super::dequantize_blocks::block_type;
@@ -11,15 +11,16 @@ use crate::infer::{InferCtx, typed};
 use fewbit_core::codec::block::BlockType;
 use fewbit_core::{DType, Dim, Error, Node, Result, Tensor, ValueType};
 use fewbit_kernels::blocks::quantize_activations;
+use fewbit_kernels::cache::quantize_q4_0;
 
 pub(super) const DEF: OpDef = OpDef::new("QuantizeBlocks", infer, eval).domain(FEWBIT);
 
 fn activation_type(node: &Node) -> Result<BlockType> {
     match block_type(node)? {
-        BlockType::Q8_0 => Ok(BlockType::Q8_0),
+        ty @ (BlockType::Q8_0 | BlockType::Q4_0) => Ok(ty),
         other => Err(Error::unsupported(format!("activations cannot be quantized to {other}"))
             .at("attribute `type`")
-            .hint("Q8_0 is handled")),
+            .hint("Q8_0 and Q4_0 are handled")),
     }
 }
 
@@ -31,7 +32,10 @@ fn eval(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
     let shape = [rows, &[ty.row_bytes(last)?]].concat();
     let values = input.cow::<f32>()?;
     let output = ctx.output::<u8>(shape, |out| {
-        quantize_activations(*ctx.kernels, &values, out);
+        match ty {
+            BlockType::Q4_0 => quantize_q4_0(*ctx.kernels, &values, out),
+            _ => quantize_activations(*ctx.kernels, &values, out),
+        }
         Ok(())
     })?;
     Ok(vec![output])

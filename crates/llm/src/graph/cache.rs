@@ -1,0 +1,240 @@
+//! The cache of keys and values in a graph: what goes into it, and what comes out.
+
+use super::attention::{HeadShape, Projected};
+use super::builder::{Builder, Size, dims};
+use super::decoder::Decoder;
+use super::names;
+use fewbit_core::codec::block::BlockType;
+use fewbit_core::{Attr, DType, Error, Node, Result, Tensor, ValueId};
+
+/// What keys or values are kept in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheType {
+    /// As they are computed.
+    #[default]
+    F32,
+    /// Half the memory.
+    F16,
+    /// Blocks of 8 bits, 27% of the memory.
+    Q8_0,
+    /// Blocks of 4 bits, 14% of the memory. Each head is rotated first, by a Hadamard matrix, so
+    /// that no element stands out of its block (Ashkboos et al. 2024, QuaRot).
+    Q4_0,
+}
+
+impl CacheType {
+    /// All types, from large to small.
+    pub const ALL: [CacheType; 4] =
+        [CacheType::F32, CacheType::F16, CacheType::Q8_0, CacheType::Q4_0];
+
+    /// The name that llama.cpp gives it.
+    pub fn name(self) -> &'static str {
+        match self {
+            CacheType::F32 => "f32",
+            CacheType::F16 => "f16",
+            CacheType::Q8_0 => "q8_0",
+            CacheType::Q4_0 => "q4_0",
+        }
+    }
+
+    fn block(self) -> Option<BlockType> {
+        match self {
+            CacheType::F32 | CacheType::F16 => None,
+            CacheType::Q8_0 => Some(BlockType::Q8_0),
+            CacheType::Q4_0 => Some(BlockType::Q4_0),
+        }
+    }
+
+    fn is_rotated(self) -> bool {
+        self == CacheType::Q4_0
+    }
+
+    /// Element type, and elements of it for `width` numbers.
+    pub(crate) fn stored(self, width: usize) -> Result<(DType, usize)> {
+        match self.block() {
+            Some(block) => Ok((DType::U8, block.row_bytes(width)?)),
+            None if self == CacheType::F16 => Ok((DType::F16, width)),
+            None => Ok((DType::F32, width)),
+        }
+    }
+}
+
+/// What a cache is kept in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheTypes {
+    /// Keys.
+    pub keys: CacheType,
+    /// Values.
+    pub values: CacheType,
+}
+
+impl CacheTypes {
+    /// Keys and values alike.
+    pub fn both(ty: CacheType) -> CacheTypes {
+        CacheTypes { keys: ty, values: ty }
+    }
+
+    pub(crate) fn each(self) -> [(&'static str, CacheType); 2] {
+        [("key", self.keys), ("value", self.values)]
+    }
+
+    /// Checks that blocks fit the heads.
+    ///
+    /// # Errors
+    /// When a head is no whole number of blocks.
+    pub(crate) fn check(self, heads: HeadShape) -> Result<()> {
+        for (_, ty) in self.each() {
+            let block = ty.block().map_or(1, BlockType::elements);
+            if !heads.size.is_multiple_of(block) {
+                let (name, size) = (ty.name(), heads.size);
+                let what = format!("a cache in {name} takes blocks of {block}, heads have {size}");
+                return Err(Error::unsupported(what).code("FB-4719").hint("f16 fits any head"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Keys and values of earlier tokens.
+pub(super) struct Cache {
+    types: CacheTypes,
+    heads: HeadShape,
+    /// Keys of the first layer before the run.
+    pub first: ValueId,
+    /// Where the new tokens begin, `[batch]`.
+    start: ValueId,
+    /// Number of tokens after the run, `[batch]`.
+    pub valid: ValueId,
+}
+
+impl Cache {
+    pub fn new(
+        b: &mut Builder,
+        decoder: &Decoder,
+        types: CacheTypes,
+        positions: ValueId,
+    ) -> Result<Cache> {
+        types.check(decoder.heads)?;
+        for index in 0..decoder.layers.len() {
+            for (what, ty) in types.each() {
+                let (dtype, width) = ty.stored(decoder.cache_width())?;
+                let shape =
+                    [Size::Named(dims::BATCH), Size::Named(dims::CACHE), Size::Fixed(width)];
+                b.input(&names::past(index, what), dtype, &shape)?;
+            }
+        }
+        let mut at = |name: &str, index: i64| -> Result<ValueId> {
+            let index =
+                b.constant(&format!("{name}.index"), || Tensor::from_slice(vec![], &[index]))?;
+            let node = Node::new("Gather", name, &[positions, index], &[]);
+            b.op(node.with("axis", Attr::Int(1)))
+        };
+        let (start, last) = (at("cache.start", 0)?, at("cache.last", -1)?);
+        let one = b.integers("cache.one", &[1])?;
+        let valid = b.simple("Add", "cache.valid".to_string(), &[last, one])?;
+        let first = b.graph.value_named_or_new(&names::past(0, "key"))?;
+        Ok(Cache { types, heads: decoder.heads, first, start, valid })
+    }
+
+    /// Writes the new keys and values; gives all of them, with the queries that belong to them.
+    pub fn write(
+        &self,
+        b: &mut Builder,
+        prefix: &str,
+        layer: usize,
+        p: Projected,
+    ) -> Result<Projected> {
+        let Projected { mut q, mut k, mut v } = p;
+        let HeadShape { queries, keys, size } = self.heads;
+        // A rotation of both changes no product.
+        if self.types.keys.is_rotated() {
+            q = rotate(b, &format!("{prefix}.attn_q_rotated"), q, [queries, size])?;
+            k = rotate(b, &format!("{prefix}.attn_k_rotated"), k, [keys, size])?;
+        }
+        if self.types.values.is_rotated() {
+            v = rotate(b, &format!("{prefix}.attn_v_rotated"), v, [keys, size])?;
+        }
+        let k = self.scatter(b, (layer, "key"), self.types.keys, k)?;
+        let v = self.scatter(b, (layer, "value"), self.types.values, v)?;
+        Ok(Projected { q, k, v })
+    }
+
+    /// What the attention gives, in the directions that values had before they were rotated.
+    pub fn turn_back(&self, b: &mut Builder, prefix: &str, y: ValueId) -> Result<ValueId> {
+        if !self.types.values.is_rotated() {
+            return Ok(y);
+        }
+        let HeadShape { queries, size, .. } = self.heads;
+        rotate(b, &format!("{prefix}.attention_back"), y, [queries, size])
+    }
+
+    /// The cache with new rows written in, as numbers.
+    fn scatter(
+        &self,
+        b: &mut Builder,
+        (layer, what): (usize, &str),
+        ty: CacheType,
+        new: ValueId,
+    ) -> Result<ValueId> {
+        let past = b.graph.value_named_or_new(&names::past(layer, what))?;
+        let present = names::present(layer, what);
+        let name = format!("{present}.new");
+        let new = match ty.block() {
+            Some(block) => b.blocks("QuantizeBlocks", &name, new, block)?,
+            None if ty == CacheType::F16 => b.cast(&name, new, DType::F16)?,
+            None => new,
+        };
+        let numbers = format!("{present}.f32");
+        let node = Node::new("TensorScatter", present, &[past, new, self.start], &[]);
+        let all = b.op(node.with("axis", Attr::Int(1)))?;
+        match ty.block() {
+            Some(block) => b.blocks("DequantizeBlocks", &numbers, all, block),
+            None if ty == CacheType::F16 => b.cast(&numbers, all, DType::F32),
+            None => Ok(all),
+        }
+    }
+}
+
+/// Multiplies each head with a symmetric orthogonal matrix, which is its own inverse.
+fn rotate(b: &mut Builder, name: &str, x: ValueId, [heads, size]: [usize; 2]) -> Result<ValueId> {
+    let matrix = b.constant(&format!("cache.rotation.{size}"), || {
+        Tensor::from_slice(vec![size, size], &hadamard(size))
+    })?;
+    let apart = b.reshape(&format!("{name}.heads"), x, &[0, 0, heads as i64, size as i64])?;
+    let turned = b.simple("MatMul", name.to_string(), &[apart, matrix])?;
+    b.reshape(&format!("{name}.joined"), turned, &[0, 0, (heads * size) as i64])
+}
+
+/// Hadamard matrices of the largest power of two that divides `size`, along the diagonal
+/// (Sylvester's construction, rows of length 1).
+fn hadamard(size: usize) -> Vec<f32> {
+    let part = 1usize << size.trailing_zeros();
+    let length = 1.0 / (part as f32).sqrt();
+    let at = |row: usize, column: usize| match row / part == column / part {
+        true if ((row % part) & (column % part)).count_ones().is_multiple_of(2) => length,
+        true => -length,
+        false => 0.0,
+    };
+    (0..size * size).map(|i| at(i / size, i % size)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hadamard;
+
+    #[test]
+    fn a_rotation_is_its_own_inverse() {
+        for size in [1, 8, 64, 96, 128] {
+            let h = hadamard(size);
+            for row in 0..size {
+                for column in 0..size {
+                    let product: f64 = (0..size)
+                        .map(|i| f64::from(h[row * size + i]) * f64::from(h[i * size + column]))
+                        .sum();
+                    let expected = f64::from(u8::from(row == column));
+                    assert!((product - expected).abs() < 1e-6, "{size}: {row}, {column}");
+                }
+            }
+        }
+    }
+}
