@@ -77,6 +77,25 @@ fn threads_do_not_change_the_file() {
 }
 
 #[test]
+fn a_folder_gives_the_bytes_that_its_gguf_file_gives() {
+    let Some((dir, text)) = stories() else { return };
+    let folder = PathBuf::from(std::env::var_os("FEWBIT_ZOO").unwrap()).join("stories260k");
+    let mut convert = fewbit();
+    convert.arg("convert").arg(&folder).arg(dir.path().join("model.gguf"));
+    Ran::of(convert.args(["--type", "f32", "--force"]).output().unwrap()).succeeds();
+    for rounding in ["calibrated", "nearest"] {
+        let flags = ["--type", "Q4_0", "--calibrate", &text, "--rounding", rounding, "--force"];
+        quantize(dir.path(), "file.gguf", &flags).succeeds();
+        let mut direct = fewbit();
+        direct.arg("quantize").arg(&folder).arg("-o").arg(dir.path().join("folder.gguf"));
+        Ran::of(direct.args(flags).output().unwrap()).succeeds();
+        let [file, folder] =
+            ["file.gguf", "folder.gguf"].map(|name| fs::read(dir.path().join(name)).unwrap());
+        assert!(file == folder, "{rounding}");
+    }
+}
+
+#[test]
 fn an_importance_matrix_is_saved_and_taken_back() {
     let Some((dir, text)) = stories() else { return };
     let dir = dir.path();

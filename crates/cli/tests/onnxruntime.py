@@ -1,6 +1,8 @@
 """ONNX Runtime's side of onnxruntime.rs: samples come as raw f32 on stdin, one after the other.
 
     onnxruntime.py quantize FLOAT OUT     calibrates on the samples, writes OUT (QDQ, per channel)
+    onnxruntime.py logits MODEL PIECE...  runs a language model on pieces of text, tokens apart by
+                                          commas, with its cache; prints a line for each token
     onnxruntime.py top1 MODEL...          prints a line for each sample: the class by each model
 """
 
@@ -61,7 +63,32 @@ def quantize(model, out):
         )
 
 
+def logits(model, pieces):
+    s = session(model)
+    past = [port for port in s.get_inputs() if port.name.startswith("past_key_values.")]
+    cache = {port.name: np.zeros((1, 64, port.shape[2]), np.float32) for port in past}
+    start = 0
+    for piece in pieces:
+        tokens = np.array([[int(token) for token in piece.split(",")]])
+        places = np.arange(tokens.size)
+        found, *presents = s.run(
+            None,
+            {
+                "input_ids": tokens,
+                "position_ids": places[None] + start,
+                "logits_positions": places,
+                **cache,
+            },
+        )
+        cache = dict(zip(cache, presents))
+        start += tokens.size
+        for row in found[0]:
+            print(*row)
+
+
 if sys.argv[1] == "top1":
     top1(sys.argv[2:])
+elif sys.argv[1] == "logits":
+    logits(sys.argv[2], sys.argv[3:])
 else:
     quantize(*sys.argv[2:])

@@ -4,7 +4,10 @@
 
 mod process;
 
-use fewbit::{Data, Mode, Samples, Session, SessionOptions};
+use fewbit::llm::LanguageModel;
+use fewbit::llm::graph::decoder::State;
+use fewbit::llm::graph::names;
+use fewbit::{Data, Mode, Samples, Session, SessionOptions, Tensor};
 use process::{Ran, fewbit, zoo};
 use std::ffi::OsStr;
 use std::io::Write;
@@ -139,4 +142,52 @@ fn efficientnet_lite0_predicts_the_same_in_onnx_runtime() {
     let model = "efficientnet-lite0/efficientnet_lite0_fp32.onnx";
     let Some(network) = network(model, "imagenet.toml") else { return };
     files_go_both_ways(&network, "0..100", "100..600", &[&[]]);
+}
+
+/// Logits of every position of a language model in float, the whole text at once.
+fn logits(path: &Path, tokens: &[i64]) -> Vec<f32> {
+    let model = LanguageModel::open(path).unwrap();
+    let graph = model.graph(State::None).unwrap();
+    let session = Session::new(&graph, &SessionOptions::new(Mode::Float)).unwrap();
+    let places: Vec<i64> = (0..tokens.len() as i64).collect();
+    let row = |values: &[i64]| Tensor::from_slice(vec![1, values.len()], values).unwrap();
+    let inputs = [
+        (names::TOKENS, row(tokens)),
+        (names::POSITIONS, row(&places)),
+        (names::ROWS, Tensor::vector(&places)),
+    ];
+    session.run(&inputs).unwrap()[0].1.to_f32().unwrap()
+}
+
+#[test]
+fn onnx_runtime_runs_language_models_that_are_written_here() {
+    let Some(model) = zoo("stories260k") else { return };
+    let Some(python) = std::env::var_os("FEWBIT_PYTHON") else {
+        eprintln!("skipped: FEWBIT_PYTHON is not set");
+        return;
+    };
+    let (network, dir) = (
+        Network { python: python.into(), model: model.clone(), card: PathBuf::new() },
+        tempdir().unwrap(),
+    );
+    for ty in ["F32", "F16", "Q4_0", "Q5_0", "Q8_0"] {
+        let [gguf, onnx] = ["gguf", "onnx"].map(|end| dir.path().join(format!("{ty}.{end}")));
+        let mut quantize = fewbit();
+        quantize.arg("quantize").arg(&model).arg("-o").arg(&gguf).args(["--type", ty]);
+        Ran::of(quantize.output().unwrap()).succeeds();
+        let mut convert = fewbit();
+        Ran::of(convert.arg("convert").arg(&gguf).arg(&onnx).output().unwrap()).succeeds();
+        let pieces = ["1,403,407,261", "378", "31,5,99", "7"];
+        let args = [OsStr::new("logits"), onnx.as_os_str()];
+        let child = network.ask(args.into_iter().chain(pieces.iter().map(OsStr::new)));
+        let ran = Ran::of(child.wait_with_output().unwrap());
+        let found = ran.succeeds().stdout.split_whitespace();
+        let found: Vec<f32> = found.map(|number| number.parse().unwrap()).collect();
+        let tokens: Vec<i64> = pieces.join(",").split(',').map(|t| t.parse().unwrap()).collect();
+        let expected = logits(&gguf, &tokens);
+        assert_eq!(found.len(), expected.len(), "{ty}");
+        for (a, b) in found.iter().zip(&expected) {
+            assert!((a - b).abs() < 1e-3, "{ty}: {a} there, {b} here");
+        }
+    }
 }

@@ -2,8 +2,11 @@
 
 mod process;
 
+use fewbit::llm::{Generator, GeneratorOptions, LanguageModel};
+use fewbit::{Mode, Session, SessionOptions, Tensor};
 use process::{run, zoo};
 use std::fs;
+use std::path::Path;
 use tempfile::tempdir;
 
 #[test]
@@ -98,6 +101,56 @@ fn a_cache_has_the_type_that_is_asked_for() {
     run(generate.iter().chain(&["f16"])).succeeds();
     run(generate.iter().chain(&["q4_0"])).fails(4, &["FB-4719", "heads have 8", "f16"]);
     run(generate.iter().chain(&["q5_9"])).fails(2, &["f32, f16, q8_0, q4_0"]);
+}
+
+/// Logits behind `tokens`, by an ONNX file with a cache.
+fn logits_of(path: &Path, tokens: &[i64]) -> Vec<f32> {
+    let source = fewbit::load(path).unwrap();
+    let session = Session::new(&source.model, &SessionOptions::new(Mode::Float)).unwrap();
+    let places: Vec<i64> = (0..tokens.len() as i64).collect();
+    let row = |values: &[i64]| Tensor::from_slice(vec![1, values.len()], values).unwrap();
+    let mut inputs = vec![
+        ("input_ids", row(tokens)),
+        ("position_ids", row(&places)),
+        ("logits_positions", Tensor::vector(&places[places.len() - 1..])),
+    ];
+    for port in &session.inputs()[3..] {
+        let width = port.ty.shape.as_ref().unwrap()[2].known().unwrap();
+        inputs.push((&port.name, Tensor::zeros(fewbit::DType::F32, vec![1, 32, width]).unwrap()));
+    }
+    session.run(&inputs).unwrap()[0].1.to_f32().unwrap()
+}
+
+#[test]
+fn an_onnx_file_computes_what_the_model_does() {
+    let Some(model) = zoo("stories260k") else { return };
+    let (model, dir) = (model.display().to_string(), tempdir().unwrap());
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    for ty in ["Q4_0", "Q5_0", "Q8_0", "Q5_1"] {
+        let (gguf, onnx) = (path(&format!("{ty}.gguf")), path(&format!("{ty}.onnx")));
+        run(["quantize", &model, "-o", &gguf, "--type", ty]).succeeds();
+        let plain = run(["convert", &gguf, &onnx]);
+        if ty == "Q5_1" {
+            plain.fails(4, &["Q5_1 has no form in ONNX", "FB-4722", "--floats"]);
+            assert!(!Path::new(&onnx).exists());
+            run(["convert", &gguf, &onnx, "--floats"]).succeeds();
+        } else {
+            plain.succeeds();
+        }
+        let tokens = [1u32, 403, 407, 261, 378, 31];
+        let quantized = LanguageModel::open(Path::new(&gguf)).unwrap();
+        let session = SessionOptions::new(Mode::Float);
+        let options = GeneratorOptions { session, ..GeneratorOptions::default() };
+        let expected = Generator::new(&quantized, &options).unwrap().logits(&tokens).unwrap();
+        let found = logits_of(Path::new(&onnx), &tokens.map(i64::from));
+        assert_eq!(found, expected, "{ty}");
+    }
+    let floats = path("float.onnx");
+    let value = run(["convert", &model, &floats, "--json"]).succeeds().json();
+    assert_eq!(value["file_bytes"].as_u64(), Some(fs::metadata(&floats).unwrap().len()));
+    run(["convert", &model, &floats]).fails(2, &["FB-2102", "--force"]);
+    run(["convert", &model, &floats, "--type", "f32"]).fails(2, &["keeps the types"]);
+    run(["convert", &model, &path("x.gguf"), "--floats"]).fails(2, &["for ONNX files"]);
 }
 
 #[test]

@@ -51,6 +51,7 @@ mod job;
 mod load;
 mod machine;
 mod plan;
+mod portable;
 mod report;
 mod text;
 mod weight_file;
@@ -89,6 +90,7 @@ pub use job::{QuantizeJob, Quantized};
 pub use load::{Source, load};
 pub use machine::{cores, describe_machine, peak_rss_bytes};
 pub use plan::{plan, read_plan, recipe, target};
+pub use portable::{OnnxJob, OnnxReport};
 pub use report::write_report;
 pub use text::{TextOptions, evaluate_text};
 pub use weight_file::{

@@ -3,6 +3,7 @@
 use crate::arch::Network;
 use crate::graph::decoder::{Decoder, State};
 use crate::graph::encoder::Encoder;
+use crate::graph::{BlockForm, CacheTypes};
 use crate::source::Checkpoint;
 use crate::tokenizer::Tokenizer;
 use fewbit_core::{Error, Model, Result, ResultExt};
@@ -20,9 +21,25 @@ impl LanguageModel {
     /// # Errors
     /// When a file is damaged, a part is missing, or the model is of a kind that is not known.
     pub fn open(path: &Path) -> Result<LanguageModel> {
-        let checkpoint = Checkpoint::open(path)?;
+        LanguageModel::of(Checkpoint::open(path)?)
+    }
+
+    /// As [`open`](LanguageModel::open), but a folder is seen as the GGUF file that would be
+    /// written of it: its rows lie in the order of that file, and the tokenizer is the file's.
+    ///
+    /// # Errors
+    /// As `open`, and as [`to_gguf`](crate::export::to_gguf).
+    pub fn open_as_gguf(path: &Path) -> Result<LanguageModel> {
+        let model = LanguageModel::open(path)?;
+        match path.is_dir() {
+            true => LanguageModel::of(crate::export::as_gguf(model)?),
+            false => Ok(model),
+        }
+    }
+
+    fn of(checkpoint: Checkpoint) -> Result<LanguageModel> {
         let network = (checkpoint.architecture.network)(&checkpoint.settings, &*checkpoint.weights)
-            .at(|| path.display().to_string())?;
+            .at(|| checkpoint.path.display().to_string())?;
         Ok(LanguageModel { checkpoint, network })
     }
 
@@ -92,10 +109,25 @@ impl LanguageModel {
     /// # Errors
     /// When a tensor is missing or has another shape than the settings say.
     pub fn graph(&self, state: State) -> Result<Model> {
+        self.graph_in(state, BlockForm::Stored)
+    }
+
+    /// The graph as other programs understand it, with a cache of floats where it is a decoder's
+    /// ([`graph::names`](crate::graph::names)). Weights in blocks become `MatMulNBits` of ONNX
+    /// Runtime, with the same numbers; where a type has no such form, floats if those are
+    /// allowed. Inputs of products are not quantized.
+    ///
+    /// # Errors
+    /// As [`graph`](LanguageModel::graph), and when a type of blocks has no such form.
+    pub fn portable_graph(&self, floats: bool) -> Result<Model> {
+        self.graph_in(State::Cache(CacheTypes::default()), BlockForm::Portable { floats })
+    }
+
+    fn graph_in(&self, state: State, form: BlockForm) -> Result<Model> {
         let (name, weights) = (self.checkpoint.architecture.title, &*self.checkpoint.weights);
         match &self.network {
-            Network::Decoder(decoder) => decoder.graph(name, weights, state),
-            Network::Encoder(encoder) => encoder.graph(name, weights),
+            Network::Decoder(decoder) => decoder.graph_in(name, weights, state, form),
+            Network::Encoder(encoder) => encoder.graph_in(name, weights, form),
         }
         .at(|| self.checkpoint.path.display().to_string())
     }

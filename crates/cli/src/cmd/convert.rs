@@ -1,23 +1,27 @@
-//! `fewbit convert IN OUT`, between GGUF files and folders of Hugging Face.
+//! `fewbit convert IN OUT`, between GGUF files and folders of Hugging Face, and to ONNX.
 
 use crate::cmd::quantize::folder;
 use crate::cmd::quantize::gguf::{is_text_model, show};
 use crate::exit::Outcome;
 use crate::flags::Work;
-use crate::ui::Ui;
+use crate::ui::{Ui, bytes};
 use fewbit::quant::algo::mix::FileType;
-use fewbit::{Error, FolderJob, FolderType, GgufJob, Result};
+use fewbit::{Error, FolderJob, FolderType, GgufJob, OnnxJob, Result};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Args {
     /// The model: a GGUF file, or a folder with config.json and safetensors
     input: PathBuf,
-    /// Where it goes: a file that ends in .gguf, or a folder
+    /// Where it goes: a file that ends in .gguf or .onnx, or a folder
     output: PathBuf,
-    /// What numbers it is stored in
-    #[arg(long = "type", value_name = "NAME", default_value = "f16", value_enum)]
-    float: Float,
+    /// What numbers it is stored in: f16 unless said otherwise; an ONNX file keeps the types that
+    /// there are
+    #[arg(long = "type", value_name = "NAME", value_enum)]
+    float: Option<Float>,
+    /// ONNX: store types of blocks that it has no form for as floats
+    #[arg(long)]
+    floats: bool,
     /// Replace an existing output
     #[arg(long)]
     force: bool,
@@ -42,9 +46,9 @@ impl Float {
     }
 }
 
-/// Whether an output is to be a GGUF file, by its name.
-fn names_gguf(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"))
+/// Whether the name of an output has this ending.
+fn ends_in(path: &Path, ending: &str) -> bool {
+    path.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending))
 }
 
 pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
@@ -55,14 +59,38 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
         .code("FB-4705")
         .at(args.input.display().to_string()));
     }
-    let file_type = args.float.file_type();
+    if ends_in(&args.output, "onnx") {
+        return to_onnx(args, ui);
+    }
+    if args.floats {
+        return Err(Error::usage("--floats is for ONNX files")
+            .hint("an output that ends in .onnx is one; --type f32 stores any other as floats"));
+    }
+    let file_type = args.float.unwrap_or(Float::F16).file_type();
     match FolderType::of_float(file_type) {
-        Some(ty) if !names_gguf(&args.output) => {
+        Some(ty) if !ends_in(&args.output, "gguf") => {
             let mut job = FolderJob::new(&args.input, ty);
             job.threads = args.work.threads;
             folder::print(&job.run(&args.output, args.force, ui.progress())?, false, ui)?;
         }
         _ => to_gguf(args, file_type, ui)?,
+    }
+    Ok(Outcome::Done)
+}
+
+fn to_onnx(args: &Args, ui: &Ui) -> Result<Outcome> {
+    if args.float.is_some() {
+        return Err(Error::usage("an ONNX file keeps the types of its weights: leave out --type")
+            .hint("convert or quantize to a GGUF file of that type first"));
+    }
+    let job = OnnxJob { model: args.input.clone(), floats: args.floats };
+    let report = job.run(&args.output, args.force)?;
+    if ui.json {
+        let value = serde_json::to_value(report);
+        ui.print_json(&value.map_err(|e| Error::internal(e.to_string()))?);
+    } else {
+        let size = bytes(report.file_bytes);
+        ui.line(&format!("{} nodes, {size}, written to {}", report.nodes, args.output.display()));
     }
     Ok(Outcome::Done)
 }

@@ -151,18 +151,6 @@ pub(super) fn columns(source: &Source, matrix: &str) -> Result<usize> {
     Ok(source.infos()[index].row_elements())
 }
 
-/// # Errors
-/// For folders, whose rows lie in another order than those of GGUF files.
-pub(super) fn open_model(path: &Path) -> Result<LanguageModel> {
-    if path.is_dir() {
-        return Err(Error::unsupported("a folder cannot be calibrated as it is")
-            .code("FB-4720")
-            .hint("`fewbit convert` makes a GGUF file of it; quantize that")
-            .at(path.display().to_string()));
-    }
-    LanguageModel::open(path)
-}
-
 pub(super) fn walk(model: &LanguageModel, threads: usize) -> Result<Walk<'_>> {
     Walk::new(model, &SessionOptions::new(Mode::Float).threads(threads))
 }

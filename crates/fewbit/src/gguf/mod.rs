@@ -27,6 +27,7 @@ use fewbit_formats::gguf::{TensorInfo, Writer, file_size};
 use fewbit_formats::imatrix::{self, Form, ImportanceMatrix};
 use fewbit_kernels::encode::Loss;
 use fewbit_kernels::{Isa, Pool};
+use fewbit_llm::LanguageModel;
 use fewbit_quant::Progress;
 use fewbit_quant::algo::blocks::RowEncoder;
 use fewbit_quant::algo::mix::{Choice, FileType, choose};
@@ -44,7 +45,7 @@ const SAMPLED_ROWS: usize = 32;
 /// A GGUF file to quantize or convert.
 #[derive(Clone, Debug)]
 pub struct GgufJob {
-    /// The file; of a split model, any part.
+    /// The file; of a split model, any part. Or a folder of Hugging Face.
     pub model: PathBuf,
     /// What it becomes.
     pub file_type: FileType,
@@ -187,7 +188,7 @@ impl GgufJob {
                     .hint("give one of them"));
             }
         };
-        let model = calibration::open_model(&self.model)?;
+        let model = LanguageModel::open_as_gguf(&self.model)?;
         let source = Source::open(&self.model)?;
         let found = text.measure(&model, &source, self.threads, progress)?;
         if let (Some(path), Some(options)) = (&text.save_importance, options) {

@@ -15,8 +15,8 @@ use fewbit_formats::gguf::Writer;
 use fewbit_formats::imatrix::{Entry, Form};
 use fewbit_kernels::encode::Loss;
 use fewbit_kernels::{Ctx, Pool};
-use fewbit_llm::Weight;
 use fewbit_llm::walk::{Replaced, States, Walk};
+use fewbit_llm::{LanguageModel, Weight};
 use fewbit_quant::Progress;
 use fewbit_quant::algo::blocks::RowEncoder;
 use fewbit_quant::algo::factor::Factor;
@@ -54,7 +54,7 @@ pub(super) fn run(
     progress: &dyn Progress,
 ) -> Result<GgufReport> {
     let start = Instant::now();
-    let model = calibration::open_model(&job.model)?;
+    let model = LanguageModel::open_as_gguf(&job.model)?;
     let mut plan = job.plan(None)?;
     let mut options = OutputOptions { inputs: plan.source.paths(), ..Default::default() };
     check_destination(out, &options)?;

@@ -10,8 +10,10 @@ mod gguf;
 mod hugging_face;
 mod metadata;
 mod piece;
+mod seen;
 mod vocabulary;
 
 pub use gguf::{GgufForm, to_gguf};
 pub use hugging_face::{FolderForm, to_folder};
 pub use piece::{Piece, Pieces};
+pub(crate) use seen::as_gguf;

@@ -14,6 +14,13 @@ pub struct Piece {
     pub(super) order: Order,
 }
 
+impl Piece {
+    /// Whether it lies in a file as it is wanted.
+    pub(super) fn is_mapped(&self) -> bool {
+        self.order == Order::Kept && matches!(self.place, Place::File { .. })
+    }
+}
+
 /// Where bytes lie.
 #[derive(Clone, Debug)]
 pub(super) enum Place {

@@ -1,5 +1,6 @@
 //! Building an ONNX-operator graph node by node.
 
+use super::portable::BlockForm;
 use crate::source::{Coded, Weight, Weights};
 use fewbit_core::codec::block::BlockType;
 use fewbit_core::{
@@ -22,6 +23,8 @@ pub(crate) struct Builder<'w> {
     pub graph: Graph,
     /// Matrices that were multiplied with, by name, and what with.
     pub products: Vec<(String, ValueId)>,
+    /// What becomes of weights in blocks.
+    pub form: BlockForm,
     weights: &'w dyn Weights,
 }
 
@@ -33,7 +36,8 @@ pub(crate) enum Size {
 
 impl<'w> Builder<'w> {
     pub fn new(name: &str, weights: &'w dyn Weights) -> Self {
-        Builder { graph: Graph::new(name), products: Vec::new(), weights }
+        let form = BlockForm::default();
+        Builder { graph: Graph::new(name), products: Vec::new(), form, weights }
     }
 
     /// Declares an input.
@@ -140,14 +144,13 @@ impl<'w> Builder<'w> {
     /// `x`; the output has as many columns as the matrix says.
     pub fn linear(&mut self, name: &str, x: ValueId, inputs: usize) -> Result<(ValueId, usize)> {
         let weight = self.weight(&format!("{name}.weight"))?;
-        let (matrix, outputs) = self.matrix(&format!("{name}.weight"), &weight, inputs)?;
         self.products.push((format!("{name}.weight"), x));
-        let x = match weight.coded.as_ref().and_then(|coded| coded.activations) {
-            Some(dtype) => self.in_codes(x, inputs, dtype)?,
-            None if weight.block.is_some() => self.in_blocks(x)?,
-            None => x,
+        let place = || format!("tensor `{name}.weight`");
+        let outputs = outputs(&weight, inputs).at(place)?;
+        let mut y = match self.grid_product(name, x, &weight).at(place)? {
+            Some(y) => y,
+            None => self.plain_product(name, x, &weight, inputs).at(place)?,
         };
-        let mut y = self.simple("MatMul", name.to_string(), &[x, matrix])?;
         let bias = format!("{name}.bias");
         if self.has(&bias)? {
             let bias = self.vector_plus(&bias, outputs, 0.0)?;
@@ -156,28 +159,37 @@ impl<'w> Builder<'w> {
         Ok((y, outputs))
     }
 
+    /// `x W^T`, with the inputs quantized where the weights ask for it.
+    fn plain_product(
+        &mut self,
+        name: &str,
+        x: ValueId,
+        weight: &Weight,
+        inputs: usize,
+    ) -> Result<ValueId> {
+        let matrix = self.matrix(&format!("{name}.weight"), weight)?;
+        let x = match weight.coded.as_ref().and_then(|coded| coded.activations) {
+            Some(dtype) => self.in_codes(x, inputs, dtype)?,
+            None if weight.block.is_some() && self.form == BlockForm::Stored => {
+                self.in_blocks(x)?
+            }
+            None => x,
+        };
+        self.simple("MatMul", name.to_string(), &[x, matrix])
+    }
+
     /// The right operand of a product, `[inputs, outputs]` in `f32`, from a stored matrix: the
     /// bytes stay as they are, what turns them into numbers stands in the graph.
-    fn matrix(&mut self, name: &str, weight: &Weight, inputs: usize) -> Result<(ValueId, usize)> {
-        let place = || format!("tensor `{name}`");
-        let &[first, second] = weight.shape.as_slice() else {
-            let what = format!("shape {:?} where a matrix is expected", weight.shape);
-            return Err(Error::bad_input(what).code("FB-3702").at(place()));
-        };
-        let (rows, outputs) = if weight.transposed { (first, second) } else { (second, first) };
-        if rows != inputs {
-            let what = format!("shape {:?} for inputs of {inputs} numbers", weight.shape);
-            return Err(Error::bad_input(what).code("FB-3702").at(place()));
-        }
+    fn matrix(&mut self, name: &str, weight: &Weight) -> Result<ValueId> {
         if let Some(id) = self.graph.find_value(&format!("{name}.matrix")) {
-            return Ok((id, outputs));
+            return Ok(id);
         }
-        let numbers = self.numbers(name, weight).at(place)?;
+        let numbers = self.numbers(name, weight)?;
         if weight.transposed {
-            return Ok((numbers, outputs));
+            return Ok(numbers);
         }
         let turn = Node::new("Transpose", format!("{name}.matrix"), &[numbers], &[]);
-        Ok((self.op(turn.with("perm", Attr::Ints(vec![1, 0])))?, outputs))
+        self.op(turn.with("perm", Attr::Ints(vec![1, 0])))
     }
 
     /// `x` as products with weights in blocks take it: quantized to blocks of 8 bits, and back.
@@ -244,6 +256,9 @@ impl<'w> Builder<'w> {
 
     /// The stored values as `f32`.
     fn numbers(&mut self, name: &str, weight: &Weight) -> Result<ValueId> {
+        if let Some(floats) = self.block_floats(name, weight)? {
+            return Ok(floats);
+        }
         let stored = self.constant(name, || Ok(weight.tensor.clone()))?;
         self.as_numbers(&format!("{name}.f32"), stored, weight)
     }
@@ -255,6 +270,13 @@ impl<'w> Builder<'w> {
         if weight.shape.len() != 2 || weight.shape[1] != width || !plain {
             let what = format!("shape {:?} for rows of {width} numbers", weight.shape);
             return Err(Error::bad_input(what).code("FB-3702").at(format!("tensor `{name}`")));
+        }
+        let place = || format!("tensor `{name}`");
+        if let Some(rows) = self.grid_rows(name, ids, &weight).at(place)? {
+            return Ok(rows);
+        }
+        if let Some(table) = self.block_floats(name, &weight).at(place)? {
+            return self.simple("Gather", format!("{name}.picked"), &[table, ids]);
         }
         let table = self.constant(name, || Ok(weight.tensor.clone()))?;
         let picked = self.simple("Gather", format!("{name}.rows"), &[table, ids])?;
@@ -280,4 +302,18 @@ impl<'w> Builder<'w> {
         let node = Node::new("Cast", name, &[x], &[]);
         self.op(node.with("to", Attr::Int(i64::from(dtype.to_onnx()))))
     }
+}
+
+/// Columns of the product with a matrix.
+fn outputs(weight: &Weight, inputs: usize) -> Result<usize> {
+    let &[first, second] = weight.shape.as_slice() else {
+        let what = format!("shape {:?} where a matrix is expected", weight.shape);
+        return Err(Error::bad_input(what).code("FB-3702"));
+    };
+    let (rows, outputs) = if weight.transposed { (first, second) } else { (second, first) };
+    if rows != inputs {
+        let what = format!("shape {:?} for inputs of {inputs} numbers", weight.shape);
+        return Err(Error::bad_input(what).code("FB-3702"));
+    }
+    Ok(outputs)
 }

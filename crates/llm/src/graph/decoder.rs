@@ -6,6 +6,7 @@ use super::cache::{Cache, CacheTypes};
 use super::feed_forward::FeedForward;
 use super::names;
 use super::norm::Norm;
+use super::portable::BlockForm;
 use super::rotary::{Angles, Rotary, angles, turn};
 use crate::source::Weights;
 use fewbit_core::{Attr, DType, Error, Model, Node, Result, ResultExt, Tensor, ValueId};
@@ -75,7 +76,22 @@ impl Decoder {
     /// # Errors
     /// When a tensor is missing or has another shape than the configuration says.
     pub fn graph(&self, name: &str, weights: &dyn Weights, state: State) -> Result<Model> {
+        self.graph_in(name, weights, state, BlockForm::Stored)
+    }
+
+    /// As [`graph`](Decoder::graph), with weights in blocks in another form.
+    ///
+    /// # Errors
+    /// As `graph`, and when a type of blocks has no such form.
+    pub fn graph_in(
+        &self,
+        name: &str,
+        weights: &dyn Weights,
+        state: State,
+        form: BlockForm,
+    ) -> Result<Model> {
         let mut b = Builder::new(name, weights);
+        b.form = form;
         let x = self.hidden(&mut b, state)?;
         let logits = self.logits(&mut b, x)?;
         b.graph.add_output(logits);
@@ -287,7 +303,7 @@ fn text_input(b: &mut Builder, name: &str) -> Result<ValueId> {
 }
 
 fn finished(b: Builder) -> Result<Model> {
-    let model = super::model(b.graph);
+    let model = super::model(b.graph, b.form);
     model.graph.verify(None)?;
     Ok(model)
 }

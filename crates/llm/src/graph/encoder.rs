@@ -5,6 +5,7 @@ use super::builder::{Builder, Size, dims};
 use super::feed_forward::FeedForward;
 use super::names;
 use super::norm::Norm;
+use super::portable::BlockForm;
 use crate::source::Weights;
 use fewbit_core::{DType, Model, Result, ResultExt, ValueId};
 
@@ -32,14 +33,23 @@ impl Encoder {
     /// # Errors
     /// When a tensor is missing or has another shape than the configuration says.
     pub fn graph(&self, name: &str, weights: &dyn Weights) -> Result<Model> {
+        self.graph_in(name, weights, BlockForm::Stored)
+    }
+
+    /// As [`graph`](Encoder::graph), with weights in blocks in another form.
+    ///
+    /// # Errors
+    /// As `graph`, and when a type of blocks has no such form.
+    pub fn graph_in(&self, name: &str, weights: &dyn Weights, form: BlockForm) -> Result<Model> {
         let mut b = Builder::new(name, weights);
+        b.form = form;
         let mut x = self.embed(&mut b)?;
         for index in 0..self.layers {
             x = self.layer(&mut b, &format!("blk.{index}"), x).at(|| format!("layer {index}"))?;
         }
         let out = b.simple("Identity", names::HIDDEN.to_string(), &[x])?;
         b.graph.add_output(out);
-        let model = super::model(b.graph);
+        let model = super::model(b.graph, b.form);
         model.graph.verify(None)?;
         Ok(model)
     }

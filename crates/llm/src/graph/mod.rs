@@ -8,11 +8,13 @@ pub mod decoder;
 pub mod encoder;
 mod feed_forward;
 mod norm;
+mod portable;
 mod rotary;
 
 pub use cache::{CacheType, CacheTypes};
 pub use feed_forward::{Activation, FeedForward};
 pub use norm::Norm;
+pub use portable::BlockForm;
 pub use rotary::Rotary;
 
 use fewbit_core::{Graph, Model};
@@ -50,8 +52,12 @@ pub mod names {
     }
 }
 
-fn model(graph: Graph) -> Model {
-    let opsets = vec![(String::new(), OPSET), (builder::FEWBIT.to_string(), 1)];
+fn model(graph: Graph, form: BlockForm) -> Model {
+    let other = match form {
+        BlockForm::Stored => builder::FEWBIT,
+        BlockForm::Portable { .. } => portable::MICROSOFT,
+    };
+    let opsets = vec![(String::new(), OPSET), (other.to_string(), 1)];
     let producer = ("fewbit".to_string(), env!("CARGO_PKG_VERSION").to_string());
     Model { graph, opsets, ir_version: 11, producer, ..Default::default() }
 }

@@ -10,7 +10,7 @@ use fewbit_formats::mmap::{InputFile, shown};
 use serde_json::{Map, Value, json};
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Whether a file begins as GGUF files do.
 pub(super) fn is_gguf(path: &Path) -> bool {
@@ -23,23 +23,29 @@ pub(super) fn is_gguf(path: &Path) -> bool {
 
 pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     let file = gguf::read(path)?;
-    let metadata = file.metadata();
+    let metadata = file.metadata().clone();
+    let files = file.files().iter().map(|f| f.path().to_path_buf()).collect();
+    described(path, &metadata, Box::new(Stored(file)), files)
+}
+
+/// A checkpoint that metadata of GGUF describe.
+///
+/// # Errors
+/// When they lack something, contradict themselves, or name an architecture that is not known.
+pub(crate) fn described(
+    path: &Path,
+    metadata: &Metadata,
+    weights: Box<dyn Weights + Send + Sync>,
+    files: Vec<PathBuf>,
+) -> Result<Checkpoint> {
     let parts = || -> Result<_> {
         let name: &str = metadata.require("general.architecture")?;
         let settings = settings(metadata, name)?;
         Ok((arch::find(name)?, settings, tokenizer(metadata)?, pooling(metadata, name)?))
     };
     let (architecture, settings, tokenizer, pooling) = parts().at(|| shown(path))?;
-    let files = file.files().iter().map(|f| f.path().to_path_buf()).collect();
-    Ok(Checkpoint {
-        path: path.to_path_buf(),
-        architecture,
-        settings,
-        weights: Box::new(Stored(file)),
-        tokenizer,
-        pooling,
-        files,
-    })
+    let path = path.to_path_buf();
+    Ok(Checkpoint { path, architecture, settings, weights, tokenizer, pooling, files })
 }
 
 /// Keys behind the name of the architecture, and what `config.json` calls them.

@@ -4,7 +4,7 @@
 //! the names of `config.json` (`hidden_size`).
 
 mod coded;
-mod gguf;
+pub(crate) mod gguf;
 pub(crate) mod hugging_face;
 pub(crate) mod names;
 mod settings;
