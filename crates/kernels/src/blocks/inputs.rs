@@ -11,25 +11,30 @@ use crate::threads::SharedMut;
 /// The most tokens that a microkernel computes at once.
 pub(super) const MAX_TOKENS: usize = 4;
 
-/// Which form of the codes and sums a unit of weights is multiplied with.
+/// 32-bit words of codes per block and token: fours of i8.
+pub(super) const WORDS: usize = SPAN / 4;
+
+/// Which sums of the codes a unit of weights is multiplied with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Form {
-    /// i8 codes in fours; `scale * sum of 32 codes`, exact.
+    /// `scale * sum of 32 codes`, exact.
     Quads,
-    /// i8 codes in fours; so many times the sum of 32 codes, as i32.
-    Offset(i32),
-    /// i8 codes in fours; the sums of 16 codes, as a pair of i16.
+    /// `times` the sums of the codes of `chain` fours, the first two of each and the last two, as
+    /// a pair of i16: what the products of as many fours start from in 16 bits.
+    Offset { times: i16, chain: usize },
+    /// The sums of 16 codes, as a pair of i16.
     Halves,
-    /// i16 codes in twos; no sums.
-    Pairs,
+    /// No sums.
+    Signed,
 }
 
 impl Form {
-    /// 32-bit words of codes per block and token.
-    pub(super) fn words(self) -> usize {
+    /// 32-bit words of sums per block and token.
+    pub(super) const fn sums(self) -> usize {
         match self {
-            Form::Quads | Form::Offset(_) | Form::Halves => SPAN / 4,
-            Form::Pairs => SPAN / 2,
+            Form::Quads | Form::Halves => 1,
+            Form::Offset { chain, .. } => WORDS / chain,
+            Form::Signed => 0,
         }
     }
 }
@@ -53,8 +58,7 @@ pub(super) fn tiles(tokens: Range<usize>) -> impl Iterator<Item = Range<usize>> 
 pub(super) struct Inputs {
     tokens: usize,
     blocks: usize,
-    /// 32-bit words of codes per block and token.
-    words: usize,
+    form: Form,
     codes: Vec<u32>,
     scales: Vec<f32>,
     sums: Vec<u32>,
@@ -73,14 +77,13 @@ impl Inputs {
     pub(super) fn new(ctx: Ctx<'_>, form: Form, blocks: usize, bytes: &[u8]) -> Inputs {
         let row = blocks * ACTIVATION_BYTES;
         let tokens = bytes.len().checked_div(row).unwrap_or(0);
-        let words = form.words();
         let mut inputs = Inputs {
             tokens,
             blocks,
-            words,
-            codes: vec![0; tokens * blocks * words],
+            form,
+            codes: vec![0; tokens * blocks * WORDS],
             scales: vec![0.0; tokens * blocks],
-            sums: vec![0; tokens * blocks],
+            sums: vec![0; tokens * blocks * form.sums()],
         };
         let codes = SharedMut::new(&mut inputs.codes);
         let scales = SharedMut::new(&mut inputs.scales);
@@ -92,8 +95,9 @@ impl Inputs {
             let part = first * blocks..last * blocks;
             // SAFETY: ranges of tiles are disjoint, and so are their parts.
             let (codes, scales, sums) = unsafe {
-                let words = part.start * words..part.end * words;
-                (codes.range(words), scales.range(part.clone()), sums.range(part))
+                let words = |n: usize| part.start * n..part.end * n;
+                let (codes, sums) = (codes.range(words(WORDS)), sums.range(words(form.sums())));
+                (codes, scales.range(part.clone()), sums)
             };
             let bytes = &bytes[first * row..last * row];
             Fill { form, blocks, bytes, codes, scales, sums }.dispatch(ctx.isa);
@@ -110,9 +114,9 @@ impl Inputs {
     pub(super) fn at(&self, token: usize, tokens: usize, block: usize) -> Tile {
         let index = token * self.blocks + block * tokens;
         Tile {
-            codes: self.codes[index * self.words..].as_ptr(),
+            codes: self.codes[index * WORDS..].as_ptr(),
             scales: self.scales[index..].as_ptr(),
-            sums: self.sums[index..].as_ptr(),
+            sums: self.sums[index * self.form.sums()..].as_ptr(),
         }
     }
 }
@@ -138,20 +142,26 @@ impl Fill<'_> {
     }
 
     fn plain(self) {
-        match self.form {
-            Form::Quads => self.fill::<8>(quads, |codes, scale| {
-                let sum: i32 = codes.iter().map(|&c| i32::from(c)).sum();
-                (scale * sum as f32).to_bits()
-            }),
-            Form::Offset(times) => self.fill::<8>(quads, |codes, _| {
-                let sum: i32 = codes.iter().map(|&c| i32::from(c)).sum();
-                (times * sum).cast_unsigned()
-            }),
-            Form::Halves => self.fill::<8>(quads, |codes, _| {
-                let half = |at: usize| codes[at..at + 16].iter().map(|&c| i16::from(c)).sum();
-                word(half(0), half(16))
-            }),
-            Form::Pairs => self.fill::<16>(pairs, |_, _| 0),
+        let (blocks, row, n) = (self.blocks, self.blocks * ACTIVATION_BYTES, self.form.sums());
+        for tile in tiles(0..self.bytes.len() / row) {
+            let (first, tokens) = (tile.start * blocks, tile.len());
+            let codes = &mut self.codes[first * WORDS..tile.end * blocks * WORDS];
+            let scales = &mut self.scales[first..tile.end * blocks];
+            let sums = &mut self.sums[first * n..tile.end * blocks * n];
+            let bytes = &self.bytes[tile.start * row..tile.end * row];
+            for (t, bytes) in bytes.chunks_exact(row).enumerate() {
+                for (b, block) in bytes.as_chunks::<ACTIVATION_BYTES>().0.iter().enumerate() {
+                    let scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
+                    let block: [i8; SPAN] = std::array::from_fn(|i| block[2 + i].cast_signed());
+                    scales[b * tokens + t] = scale;
+                    let word = |at: usize, n: usize| (b * n + at) * tokens + t;
+                    words(&block)
+                        .into_iter()
+                        .enumerate()
+                        .for_each(|(i, x)| codes[word(i, WORDS)] = x);
+                    sums_of(self.form, &block, scale, |i, sum| sums[word(i, n)] = sum);
+                }
+            }
         }
     }
 }
@@ -161,40 +171,31 @@ fn word(low: i16, high: i16) -> u32 {
     u32::from(low.cast_unsigned()) | u32::from(high.cast_unsigned()) << 16
 }
 
-fn quads(codes: &[i8; SPAN]) -> [u32; 8] {
+/// The codes in fours.
+fn words(codes: &[i8; SPAN]) -> [u32; WORDS] {
     let (words, _) = bytemuck::cast_slice::<i8, u8>(codes).as_chunks::<4>();
     std::array::from_fn(|i| u32::from_le_bytes(words[i]))
 }
 
-fn pairs(codes: &[i8; SPAN]) -> [u32; 16] {
-    std::array::from_fn(|i| word(i16::from(codes[2 * i]), i16::from(codes[2 * i + 1])))
-}
-
-impl Fill<'_> {
-    fn fill<const W: usize>(
-        self,
-        words: impl Fn(&[i8; SPAN]) -> [u32; W],
-        sum: impl Fn(&[i8; SPAN], f32) -> u32,
-    ) {
-        let (blocks, row) = (self.blocks, self.blocks * ACTIVATION_BYTES);
-        for tile in tiles(0..self.bytes.len() / row) {
-            let (first, tokens) = (tile.start * blocks, tile.len());
-            let codes = &mut self.codes[first * W..tile.end * blocks * W];
-            let scales = &mut self.scales[first..tile.end * blocks];
-            let sums = &mut self.sums[first..tile.end * blocks];
-            let bytes = &self.bytes[tile.start * row..tile.end * row];
-            for (t, bytes) in bytes.chunks_exact(row).enumerate() {
-                for (b, block) in bytes.as_chunks::<ACTIVATION_BYTES>().0.iter().enumerate() {
-                    let scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
-                    let block: [i8; SPAN] = std::array::from_fn(|i| block[2 + i].cast_signed());
-                    scales[b * tokens + t] = scale;
-                    sums[b * tokens + t] = sum(&block, scale);
-                    let codes = &mut codes[b * W * tokens..][..W * tokens];
-                    let slots = codes[t..].iter_mut().step_by(tokens);
-                    slots.zip(words(&block)).for_each(|(slot, word)| *slot = word);
-                }
+/// Gives each word of the sums of a block to `put`.
+fn sums_of(form: Form, codes: &[i8; SPAN], scale: f32, mut put: impl FnMut(usize, u32)) {
+    match form {
+        Form::Quads => {
+            let sum: i32 = codes.iter().map(|&c| i32::from(c)).sum();
+            put(0, (scale * sum as f32).to_bits());
+        }
+        Form::Offset { times, chain } => {
+            for (i, codes) in codes.chunks_exact(4 * chain).enumerate() {
+                let at =
+                    |j: usize| -> i16 { codes[j..].iter().step_by(4).map(|&c| i16::from(c)).sum() };
+                put(i, word(times * (at(0) + at(1)), times * (at(2) + at(3))));
             }
         }
+        Form::Halves => {
+            let half = |at: usize| codes[at..at + 16].iter().map(|&c| i16::from(c)).sum();
+            put(0, word(half(0), half(16)));
+        }
+        Form::Signed => {}
     }
 }
 
@@ -211,7 +212,9 @@ mod tests {
             let x: Vec<f32> = (0..tokens * blocks * SPAN)
                 .map(|i| (i as u32).wrapping_mul(2_654_435_761) as f32 - 2e9)
                 .collect();
-            for form in [Form::Quads, Form::Offset(-8), Form::Halves, Form::Pairs] {
+            let offset = |times, chain| Form::Offset { times, chain };
+            let forms = [Form::Quads, offset(-8, 8), offset(-16, 4), Form::Halves, Form::Signed];
+            for form in forms {
                 let laid = |isa| {
                     let pool = Pool::single();
                     let ctx = Ctx { isa, pool: &pool };

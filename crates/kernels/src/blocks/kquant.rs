@@ -1,8 +1,8 @@
 //! The formats with blocks of 256: `Q2_K` to `Q6_K`, `IQ4_XS`, `TQ1_0`, `TQ2_0`.
 
-use super::plain::{IQ4_VALUES, heads_of, pack_value_codes, widen};
+use super::plain::{IQ4_VALUES, heads_of, pack_value_codes};
 use super::planes::{add1, add2, pack, unpack2, unpack4};
-use super::unit::{Convert, Halves, Minima, Pairs, Quads, ROWS, SPAN, Steps, in_quads};
+use super::unit::{Convert, Halves, Minima, Quads, ROWS, SPAN, Signed, Steps, in_quads};
 use super::weights::{Blocks, Weights, gather2, take};
 
 /// Units of a block.
@@ -354,8 +354,8 @@ fn xs_step(block: &[u8], u: usize) -> u8 {
 }
 
 impl Weights for Iq4Xs {
-    type Unit = Pairs;
-    type Stored = Pairs;
+    type Unit = Signed;
+    type Stored = Signed;
     const UNITS: usize = UNITS;
     const BLOCK: usize = 136;
 
@@ -373,7 +373,7 @@ impl Weights for Iq4Xs {
     fn heads<'h, C: Convert>(_: &[u8], _: impl Iterator<Item = &'h mut ()>) {}
 
     #[inline(always)]
-    fn unpack<C: Convert>(packed: &[u8], units: &mut [Pairs]) {
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [Signed]) {
         let (scales, packed) = take(packed);
         let (low, packed) = take::<64>(packed);
         let (high, codes) = take::<32>(packed);
@@ -386,7 +386,7 @@ impl Weights for Iq4Xs {
             for ((scale, d), step) in unit.scale.iter_mut().zip(&d).zip(steps) {
                 *scale = d * (f32::from(*step) - 32.0);
             }
-            widen(&C::lookup(&IQ4_VALUES, codes), &mut unit.codes);
+            unit.set_codes(&C::lookup(&IQ4_VALUES, codes));
         }
     }
 }

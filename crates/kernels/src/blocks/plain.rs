@@ -4,9 +4,7 @@ use std::marker::PhantomData;
 
 use super::inputs::Form;
 use super::planes::{add1, pack, unpack4};
-use super::unit::{
-    CODES, Convert, HalfPairs, Minima, Pairs, Quads, ROWS, SPAN, in_pairs, in_quads,
-};
+use super::unit::{CODES, Convert, Minima, Quads, ROWS, SPAN, Signed, StoredSigned, in_quads};
 use super::weights::{Blocks, Weights, gather2, take};
 
 /// The 32 codes of 16 bytes of nibbles: lower halves first.
@@ -130,7 +128,10 @@ impl<P: Plain, const MINIMUM: bool> Weights for Affine<P, MINIMUM> {
     const UNITS: usize = 1;
     const BLOCK: usize = 2 * Self::NUMBERS + P::BITS * SPAN / 8;
     const CHAIN: usize = P::CHAIN;
-    const FORM: Form = if MINIMUM { Form::Quads } else { Form::Offset(P::LEAST as i32) };
+    const FORM: Form = match MINIMUM {
+        true => Form::Quads,
+        false => Form::Offset { times: P::LEAST as i16, chain: P::CHAIN },
+    };
     const BITS: usize = P::BITS;
     const HEAD: usize = 2 * Self::NUMBERS * ROWS;
 
@@ -164,8 +165,8 @@ impl<P: Plain, const MINIMUM: bool> Weights for Affine<P, MINIMUM> {
 pub(super) struct Q8_0;
 
 impl Weights for Q8_0 {
-    type Unit = Pairs;
-    type Stored = HalfPairs;
+    type Unit = Signed;
+    type Stored = StoredSigned;
     const UNITS: usize = 1;
     const BLOCK: usize = 34;
     const DIRECT: bool = true;
@@ -173,18 +174,16 @@ impl Weights for Q8_0 {
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
         let (scales, codes) = packed.split_at_mut(32);
         gather2(blocks, 0, scales);
-        let ordered = in_pairs(|r| std::array::from_fn(|i| blocks[r][2 + i].cast_signed()));
-        codes.copy_from_slice(bytemuck::cast_slice(&ordered));
+        codes.copy_from_slice(&in_quads(|r| std::array::from_fn(|i| blocks[r][2 + i])));
     }
 
     fn heads<'h, C: Convert>(_: &[u8], _: impl Iterator<Item = &'h mut ()>) {}
 
     #[inline(always)]
-    fn unpack<C: Convert>(packed: &[u8], units: &mut [Pairs]) {
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [Signed]) {
         let (scales, codes) = take::<32>(packed);
         units[0].scale = C::halves(scales);
-        let (codes, _) = take::<CODES>(codes);
-        widen(bytemuck::cast_ref(codes), &mut units[0].codes);
+        units[0].set_codes(bytemuck::cast_ref(take::<CODES>(codes).0));
     }
 }
 
@@ -195,8 +194,8 @@ pub(super) const IQ4_VALUES: [i8; 16] =
 pub(super) struct Iq4Nl;
 
 impl Weights for Iq4Nl {
-    type Unit = Pairs;
-    type Stored = Pairs;
+    type Unit = Signed;
+    type Stored = Signed;
     const UNITS: usize = 1;
     const BLOCK: usize = 18;
 
@@ -209,26 +208,17 @@ impl Weights for Iq4Nl {
     fn heads<'h, C: Convert>(_: &[u8], _: impl Iterator<Item = &'h mut ()>) {}
 
     #[inline(always)]
-    fn unpack<C: Convert>(packed: &[u8], units: &mut [Pairs]) {
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [Signed]) {
         let unit = &mut units[0];
         let (scales, packed) = take::<32>(packed);
         unit.scale = C::halves(scales);
-        widen(&C::lookup(&IQ4_VALUES, take::<256>(packed).0), &mut unit.codes);
+        unit.set_codes(&C::lookup(&IQ4_VALUES, take::<256>(packed).0));
     }
 }
 
-/// The codes in 16 bits.
-#[inline(always)]
-pub(super) fn widen(codes: &[i8; CODES], wide: &mut [i16; CODES]) {
-    for (wide, code) in wide.iter_mut().zip(codes) {
-        *wide = i16::from(*code);
-    }
-}
-
-/// Nibbles that choose values, in the order of pairs.
+/// Nibbles that choose values.
 pub(super) fn pack_value_codes<'a>(row: impl Fn(usize) -> &'a [u8], packed: &mut [u8]) {
-    let ordered = in_pairs(|r| nibbles(row(r)).map(u8::cast_signed));
-    pack::<4>(bytemuck::cast_slice(&ordered), 0, packed);
+    pack::<4>(&in_quads(|r| nibbles(row(r))), 0, packed);
 }
 
 /// The values of FP4 E2M1, doubled, plus 12.

@@ -7,15 +7,15 @@
 //!   format has one offset for all, `acc = fma((dot + offset * sum) * scale, s, acc)`;
 //! - [`Halves`] with joint minima: `acc = fma((dot + min) * scale, s, acc)`, all integer inside;
 //! - [`Halves`] otherwise: `acc = fma(dot * scale, s, acc)`, then `fma(min * min_scale, s, acc)`;
-//! - [`Pairs`] and [`HalfPairs`]: `acc = fma(dot * scale, s, acc)`,
+//! - [`Signed`] and [`StoredSigned`]: `acc = fma(dot * scale, s, acc)`,
 //!
 //! where `s` is the scale of the activations' block and `dot` is rounded to `f32` once.
 
 use bytemuck::Pod;
 use half::f16;
 
-use super::inputs::{Form, Tile};
-use super::unit::{CODES, HalfPairs, Halves, Minima, Pairs, Quads, ROWS, SPAN, Steps};
+use super::inputs::{Form, Tile, WORDS};
+use super::unit::{CODES, Halves, Minima, Quads, ROWS, SPAN, Signed, Steps, StoredSigned};
 use super::weights::Weights;
 #[cfg(target_arch = "x86_64")]
 use super::x86_avx2::{self, Packed};
@@ -72,31 +72,39 @@ pub(super) struct Codes {
 struct Block {
     codes: [i32; SPAN],
     scale: f32,
-    sum: u32,
+    sums: [u32; 2],
 }
 
 impl Tile {
-    /// Block `block` of token `token` of `tokens`, as `N` codes per word.
+    /// Block `block` of token `token` of `tokens`, with as many sums as `form` has.
     ///
     /// # Safety
-    /// The tile has the block, and its form has `N` codes per word.
-    unsafe fn block<const N: usize>(&self, block: usize, token: usize, tokens: usize) -> Block {
-        let at = block * tokens + token;
+    /// The tile has the block, and is of the form.
+    unsafe fn block(&self, form: Form, block: usize, token: usize, tokens: usize) -> Block {
         let code = |i: usize| {
             // SAFETY: the caller's promise.
-            let word = unsafe { *self.codes.add((block * (SPAN / N) + i / N) * tokens + token) };
-            let shifted = word << (32 / N * (N - 1 - i % N));
-            shifted.cast_signed() >> (32 - 32 / N)
+            let word = unsafe { *self.codes.add((block * WORDS + i / 4) * tokens + token) };
+            (word << (8 * (3 - i % 4))).cast_signed() >> 24
         };
+        let mut sums = [0; 2];
+        for (i, sum) in sums[..form.sums()].iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *sum = unsafe { *self.sums.add((block * form.sums() + i) * tokens + token) };
+        }
         // SAFETY: the caller's promise.
-        let (scale, sum) = unsafe { (*self.scales.add(at), *self.sums.add(at)) };
-        Block { codes: std::array::from_fn(code), scale, sum }
+        let scale = unsafe { *self.scales.add(block * tokens + token) };
+        Block { codes: std::array::from_fn(code), scale, sums }
     }
 }
 
 /// The integer product of row `r` with the elements `range` of a block.
 fn dot_quads(codes: &[u8], block: &Block, r: usize, range: std::ops::Range<usize>) -> i32 {
     range.map(|i| i32::from(codes[(i / 4 * ROWS + r) * 4 + i % 4]) * block.codes[i]).sum()
+}
+
+/// Both i16 of a word, added.
+fn both(word: u32) -> i32 {
+    i32::from(word as i16) + i32::from((word >> 16) as i16)
 }
 
 /// The codes of element `i` of a unit, by row.
@@ -112,10 +120,10 @@ fn quad_codes(codes: &[u8; CODES], i: usize) -> [i32; ROWS] {
 
 /// Signed codes times the scales.
 #[inline(always)]
-fn expand_pairs(scale: &[f32; ROWS], code: impl Fn(usize) -> i16, out: &mut [[f32; ROWS]; SPAN]) {
+fn expand_signed(scale: &[f32; ROWS], codes: &[i8; CODES], out: &mut [[f32; ROWS]; SPAN]) {
     for (i, out) in out.iter_mut().enumerate() {
         for r in 0..ROWS {
-            out[r] = scale[r] * f32::from(code((i / 2 * ROWS + r) * 2 + i % 2));
+            out[r] = scale[r] * f32::from(codes[(i / 4 * ROWS + r) * 4 + i % 4]);
         }
     }
 }
@@ -139,15 +147,15 @@ impl Unit for Quads {
         for (b, unit) in units.iter().enumerate() {
             for (t, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: the caller's promise.
-                let block = unsafe { tile.block::<4>(b, t, tokens) };
+                let block = unsafe { tile.block(W::FORM, b, t, tokens) };
                 for (r, acc) in sums.iter_mut().enumerate() {
                     let dot = dot_quads(&unit.codes, &block, r, 0..SPAN);
-                    if let Form::Offset(_) = W::FORM {
-                        let dot = (dot + block.sum.cast_signed()) as f32;
+                    if let Form::Offset { .. } = W::FORM {
+                        let dot = (dot + both(block.sums[0]) + both(block.sums[1])) as f32;
                         *acc = (dot * unit.head.scale[r]).mul_add(block.scale, *acc);
                     } else {
                         *acc = (dot as f32 * unit.head.scale[r]).mul_add(block.scale, *acc);
-                        *acc = unit.head.min[r].mul_add(f32::from_bits(block.sum), *acc);
+                        *acc = unit.head.min[r].mul_add(f32::from_bits(block.sums[0]), *acc);
                     }
                 }
             }
@@ -160,9 +168,9 @@ impl Unit for Quads {
         // SAFETY: the caller's promise.
         unsafe {
             match (W::CHAIN, W::FORM) {
-                (8, Form::Offset(_)) => x86_avx2::quads::<_, 8, true, T>(units, tile, sums),
+                (8, Form::Offset { .. }) => x86_avx2::quads::<_, 8, true, T>(units, tile, sums),
                 (8, _) => x86_avx2::quads::<_, 8, false, T>(units, tile, sums),
-                (_, Form::Offset(_)) => x86_avx2::quads::<_, 4, true, T>(units, tile, sums),
+                (_, Form::Offset { .. }) => x86_avx2::quads::<_, 4, true, T>(units, tile, sums),
                 _ => x86_avx2::quads::<_, 4, false, T>(units, tile, sums),
             }
         }
@@ -181,9 +189,9 @@ impl Unit for Quads {
             let four = Packed::<_, 4> { heads, codes };
             let five = Packed::<_, 5> { heads, codes };
             match (W::BITS, W::FORM) {
-                (4, Form::Offset(_)) => x86_avx2::quads::<_, 8, true, T>(four, tile, sums),
+                (4, Form::Offset { .. }) => x86_avx2::quads::<_, 8, true, T>(four, tile, sums),
                 (4, _) => x86_avx2::quads::<_, 8, false, T>(four, tile, sums),
-                (5, Form::Offset(_)) => x86_avx2::quads::<_, 4, true, T>(five, tile, sums),
+                (5, Form::Offset { .. }) => x86_avx2::quads::<_, 4, true, T>(five, tile, sums),
                 (5, _) => x86_avx2::quads::<_, 4, false, T>(five, tile, sums),
                 _ => {
                     let two = Packed::<_, 2> { heads, codes };
@@ -220,8 +228,9 @@ impl Unit for Halves {
         for (b, unit) in units.iter().enumerate() {
             for (t, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: the caller's promise.
-                let block = unsafe { tile.block::<4>(b, t, tokens) };
-                let halves = [i32::from(block.sum as i16), i32::from((block.sum >> 16) as i16)];
+                let block = unsafe { tile.block(W::FORM, b, t, tokens) };
+                let word = block.sums[0];
+                let halves = [i32::from(word as i16), i32::from((word >> 16) as i16)];
                 for (r, acc) in sums.iter_mut().enumerate() {
                     let dot = |h: usize| {
                         let dot = dot_quads(&unit.codes, &block, r, 16 * h..16 * h + 16);
@@ -279,8 +288,8 @@ impl Unit for Halves {
 ///
 /// # Safety
 /// As [`Unit::plain`].
-unsafe fn plain_pairs(
-    (scale, code): ([f32; ROWS], impl Fn(usize) -> i32),
+unsafe fn plain_signed(
+    (scale, codes): ([f32; ROWS], &[i8; CODES]),
     b: usize,
     tile: Tile,
     sums: &mut [[f32; ROWS]],
@@ -288,39 +297,36 @@ unsafe fn plain_pairs(
     let tokens = sums.len();
     for (t, sums) in sums.iter_mut().enumerate() {
         // SAFETY: the caller's promise.
-        let block = unsafe { tile.block::<2>(b, t, tokens) };
+        let block = unsafe { tile.block(Form::Signed, b, t, tokens) };
         for (r, acc) in sums.iter_mut().enumerate() {
-            let at = |i: usize| (i / 2 * ROWS + r) * 2 + i % 2;
-            let dot: i32 = (0..SPAN).map(|i| code(at(i)) * block.codes[i]).sum();
+            let code = |i: usize| i32::from(codes[(i / 4 * ROWS + r) * 4 + i % 4]);
+            let dot: i32 = (0..SPAN).map(|i| code(i) * block.codes[i]).sum();
             *acc = (dot as f32 * scale[r]).mul_add(block.scale, *acc);
         }
     }
 }
 
-impl Unit for Pairs {
+impl Unit for Signed {
     type Head = ();
-    const FORM: Form = Form::Pairs;
+    const FORM: Form = Form::Signed;
 
     #[inline(always)]
     fn expand<W: Weights>(&self, out: &mut [[f32; ROWS]; SPAN]) {
-        expand_pairs(&self.scale, |at| self.codes[at], out);
+        expand_signed(&self.scale, &self.codes, out);
     }
 
-    unsafe fn plain<W: Weights>(units: &[Pairs], tile: Tile, sums: &mut [[f32; ROWS]]) {
+    unsafe fn plain<W: Weights>(units: &[Signed], tile: Tile, sums: &mut [[f32; ROWS]]) {
         for (b, unit) in units.iter().enumerate() {
             // SAFETY: the caller's promise.
-            unsafe {
-                let code = |at: usize| i32::from(unit.codes[at]);
-                plain_pairs((unit.scale, code), b, tile, sums);
-            };
+            unsafe { plain_signed((unit.scale, &unit.codes), b, tile, sums) };
         }
     }
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn avx2<W: Weights, const T: usize>(units: &[Pairs], tile: Tile, sums: &mut Sums<T>) {
+    unsafe fn avx2<W: Weights, const T: usize>(units: &[Signed], tile: Tile, sums: &mut Sums<T>) {
         // SAFETY: the caller's promise.
-        unsafe { x86_avx2::pairs(units, tile, sums) }
+        unsafe { x86_avx2::signed(units, tile, sums) }
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -334,39 +340,43 @@ impl Unit for Pairs {
     }
 }
 
-impl Unit for HalfPairs {
-    type Head = ();
-    const FORM: Form = Form::Pairs;
-
+impl StoredSigned {
+    /// The scales as numbers.
     #[inline(always)]
-    fn expand<W: Weights>(&self, out: &mut [[f32; ROWS]; SPAN]) {
+    fn scales(&self) -> [f32; ROWS] {
         let mut scale = [0.0; ROWS];
         for (scale, bits) in scale.iter_mut().zip(self.scale) {
             *scale = f16::from_bits(bits).to_f32();
         }
-        expand_pairs(&scale, |at| i16::from(self.codes[at]), out);
+        scale
+    }
+}
+
+impl Unit for StoredSigned {
+    type Head = ();
+    const FORM: Form = Form::Signed;
+
+    #[inline(always)]
+    fn expand<W: Weights>(&self, out: &mut [[f32; ROWS]; SPAN]) {
+        expand_signed(&self.scales(), &self.codes, out);
     }
 
-    unsafe fn plain<W: Weights>(units: &[HalfPairs], tile: Tile, sums: &mut [[f32; ROWS]]) {
+    unsafe fn plain<W: Weights>(units: &[StoredSigned], tile: Tile, sums: &mut [[f32; ROWS]]) {
         for (b, unit) in units.iter().enumerate() {
-            let scale = unit.scale.map(|bits| f16::from_bits(bits).to_f32());
             // SAFETY: the caller's promise.
-            unsafe {
-                let code = |at: usize| i32::from(unit.codes[at]);
-                plain_pairs((scale, code), b, tile, sums);
-            };
+            unsafe { plain_signed((unit.scales(), &unit.codes), b, tile, sums) };
         }
     }
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     unsafe fn avx2<W: Weights, const T: usize>(
-        units: &[HalfPairs],
+        units: &[StoredSigned],
         tile: Tile,
         sums: &mut Sums<T>,
     ) {
         // SAFETY: the caller's promise.
-        unsafe { x86_avx2::pairs(units, tile, sums) }
+        unsafe { x86_avx2::signed(units, tile, sums) }
     }
 
     #[cfg(target_arch = "x86_64")]

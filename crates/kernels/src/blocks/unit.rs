@@ -52,43 +52,41 @@ pub(super) struct Steps {
     pub min_scale: [f32; ROWS],
 }
 
-/// Signed 8-bit codes in 16 bits, a scale for each row.
-///
-/// Codes stand two of k together: pair of k, row, element.
+/// Signed 8-bit codes and their magnitudes, a scale for each row; codes in the order of [`Quads`].
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
-pub(super) struct Pairs {
+pub(super) struct Signed {
+    pub codes: [i8; CODES],
+    pub sizes: [u8; CODES],
     pub scale: [f32; ROWS],
-    pub codes: [i16; CODES],
 }
 
-/// As [`Pairs`], in the stored form of `Q8_0`: codes in 8 bits, scales in binary16.
+impl Signed {
+    /// Sets the codes, and their magnitudes with them.
+    #[inline(always)]
+    pub(super) fn set_codes(&mut self, codes: &[i8; CODES]) {
+        self.codes = *codes;
+        for (size, code) in self.sizes.iter_mut().zip(codes) {
+            *size = code.unsigned_abs();
+        }
+    }
+}
+
+/// Signed codes in the stored form of `Q8_0`: scales in binary16, no magnitudes.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct HalfPairs {
+pub(super) struct StoredSigned {
     pub scale: [u16; ROWS],
     pub codes: [i8; CODES],
 }
 
-/// The order of the codes of [`Quads`] and [`Halves`], from those of each row.
+/// The order of the codes of every unit, from those of each row.
 pub(super) fn in_quads(row: impl Fn(usize) -> [u8; SPAN]) -> [u8; CODES] {
     let mut codes = [0; CODES];
     let (words, _) = codes.as_chunks_mut::<4>();
     for r in 0..ROWS {
         for (group, word) in row(r).as_chunks::<4>().0.iter().enumerate() {
             words[group * ROWS + r] = *word;
-        }
-    }
-    codes
-}
-
-/// The order of the codes of [`Pairs`], from those of each row.
-pub(super) fn in_pairs(row: impl Fn(usize) -> [i8; SPAN]) -> [i8; CODES] {
-    let mut codes = [0; CODES];
-    let (words, _) = codes.as_chunks_mut::<2>();
-    for r in 0..ROWS {
-        for (pair, word) in row(r).as_chunks::<2>().0.iter().enumerate() {
-            words[pair * ROWS + r] = *word;
         }
     }
     codes

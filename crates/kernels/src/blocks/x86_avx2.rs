@@ -1,14 +1,16 @@
 //! The integer microkernels with AVX2: both halves of a panel's rows in a vector each.
 //!
 //! Unsigned codes of up to 6 bits are multiplied by `vpmaddubsw`; their sums of two are added in
-//! 16 bits as far as they cannot overflow ([`CHAIN`](super::weights::Weights::CHAIN)). Signed codes of 8 bits are widened
-//! and multiplied by `vpmaddwd`.
+//! 16 bits as far as they cannot overflow ([`CHAIN`](super::weights::Weights::CHAIN)). Of signed codes of 8 bits, the
+//! magnitudes are multiplied with activations that took the sign.
+//!
+//! What bounds these loops is the number of vector instructions, loads among them.
 
 use std::arch::x86_64::*;
 
 use super::inputs::Tile;
 use super::tile::{Codes, Sums};
-use super::unit::{CODES, Convert, HalfPairs, Halves, Minima, Pairs, Quads, ROWS, Steps};
+use super::unit::{CODES, Convert, Halves, Minima, Quads, ROWS, Signed, Steps, StoredSigned};
 
 /// Groups of k per unit.
 const GROUPS: usize = 8;
@@ -218,6 +220,44 @@ unsafe fn bits(bytes: *const u8, from: usize, to: usize, mask: u8) -> __m256i {
     }
 }
 
+/// Products of fours in 16 bits: token, half of the rows.
+type Chain<const T: usize> = [[__m256i; 2]; T];
+
+/// The products of group `g` of unit `b` with the tokens of a tile.
+///
+/// # Safety
+/// There are more than `b` units and blocks of `T` tokens; `g` is below 8.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn products<U: Units, const T: usize>(
+    units: &U,
+    tile: Tile,
+    b: usize,
+    g: usize,
+) -> Chain<T> {
+    // SAFETY: the caller's promise.
+    let w = unsafe { [units.codes(b, g, 0), units.codes(b, g, 1)] };
+    let mut out = [[_mm256_setzero_si256(); 2]; T];
+    for t in 0..T {
+        // SAFETY: the tile has `T` tokens in each group of each block.
+        let x = unsafe { *tile.codes.add((b * GROUPS + g) * T + t) };
+        let x = _mm256_set1_epi32(x.cast_signed());
+        out[t] = [_mm256_maddubs_epi16(w[0], x), _mm256_maddubs_epi16(w[1], x)];
+    }
+    out
+}
+
+/// Adds in 16 bits.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn add<const T: usize>(chain: &mut Chain<T>, products: &Chain<T>) {
+    for t in 0..T {
+        for h in 0..2 {
+            chain[t][h] = _mm256_add_epi16(chain[t][h], products[t][h]);
+        }
+    }
+}
+
 /// # Safety
 /// As [`Unit::avx2`](super::tile::Unit::avx2).
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -237,19 +277,22 @@ pub(super) unsafe fn quads<
         units.ahead(b);
         let mut dots = [[_mm256_setzero_si256(); 2]; T];
         for start in (0..GROUPS).step_by(CHAIN) {
-            let mut chain = [[_mm256_setzero_si256(); 2]; T];
-            let count = if U::UNROLL { CHAIN } else { opaque(CHAIN) };
-            for g in start..start + count {
-                // SAFETY: `b` is a unit, `g` a group.
-                let w = unsafe { [units.codes(b, g, 0), units.codes(b, g, 1)] };
+            // SAFETY: `b` is a unit, `start` a group.
+            let mut chain = unsafe { products::<U, T>(&units, tile, b, start) };
+            if OFFSET {
                 for (t, chain) in chain.iter_mut().enumerate() {
-                    // SAFETY: the tile has `T` tokens in each group of each block.
-                    let x = unsafe { *tile.codes.add((b * GROUPS + g) * T + t) };
-                    let x = _mm256_set1_epi32(x.cast_signed());
-                    for h in 0..2 {
-                        chain[h] = _mm256_add_epi16(chain[h], _mm256_maddubs_epi16(w[h], x));
-                    }
+                    let at = (b * (GROUPS / CHAIN) + start / CHAIN) * T + t;
+                    // SAFETY: the tile has a sum for each chain of each block.
+                    let offset = unsafe { *tile.sums.add(at) };
+                    let offset = _mm256_set1_epi32(offset.cast_signed());
+                    chain[0] = _mm256_add_epi16(chain[0], offset);
+                    chain[1] = _mm256_add_epi16(chain[1], offset);
                 }
+            }
+            let count = if U::UNROLL { CHAIN } else { opaque(CHAIN) };
+            for g in start + 1..start + count {
+                // SAFETY: `g` is a group.
+                add(&mut chain, &unsafe { products::<U, T>(&units, tile, b, g) });
             }
             for (dots, chain) in dots.iter_mut().zip(&chain) {
                 for h in 0..2 {
@@ -258,24 +301,19 @@ pub(super) unsafe fn quads<
                 }
             }
         }
-        for h in 0..2 {
-            let scale = half_row(&head.scale, h);
-            for (t, acc) in acc.iter_mut().enumerate() {
-                // SAFETY: the tile has `T` tokens in each block.
-                let (s, sum) = unsafe { (tile.scales.add(b * T + t), tile.sums.add(b * T + t)) };
+        let scale = [half_row(&head.scale, 0), half_row(&head.scale, 1)];
+        for (t, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: the tile has `T` tokens in each block.
+            let s = unsafe { _mm256_broadcast_ss(&*tile.scales.add(b * T + t)) };
+            for h in 0..2 {
+                let dot = _mm256_mul_ps(_mm256_cvtepi32_ps(dots[t][h]), scale[h]);
+                acc[h] = _mm256_fmadd_ps(dot, s, acc[h]);
+            }
+            if !OFFSET {
                 // SAFETY: as above.
-                let s = unsafe { _mm256_broadcast_ss(&*s) };
-                if OFFSET {
-                    // SAFETY: as above.
-                    let sum = unsafe { _mm256_set1_epi32((*sum).cast_signed()) };
-                    let dot = _mm256_cvtepi32_ps(_mm256_add_epi32(dots[t][h], sum));
-                    acc[h] = _mm256_fmadd_ps(_mm256_mul_ps(dot, scale), s, acc[h]);
-                } else {
-                    // SAFETY: as above.
-                    let sum = unsafe { _mm256_broadcast_ss(&*sum.cast()) };
-                    let dot = _mm256_mul_ps(_mm256_cvtepi32_ps(dots[t][h]), scale);
-                    let min = half_row(&head.min, h);
-                    acc[h] = _mm256_fmadd_ps(min, sum, _mm256_fmadd_ps(dot, s, acc[h]));
+                let sum = unsafe { _mm256_broadcast_ss(&*tile.sums.add(b * T + t).cast()) };
+                for h in 0..2 {
+                    acc[h] = _mm256_fmadd_ps(half_row(&head.min, h), sum, acc[h]);
                 }
             }
         }
@@ -307,23 +345,25 @@ pub(super) unsafe fn halves<
     let mut acc = load_sums(sums);
     for (b, head) in units.heads().enumerate() {
         units.ahead(b);
-        let mut dots = [[_mm256_setzero_si256(); 2]; T];
-        for start in (0..GROUPS).step_by(CHAIN) {
+        let min_steps = [half_pairs(&head.min_steps, 0), half_pairs(&head.min_steps, 1)];
+        let mut minima = [[_mm256_setzero_si256(); 2]; T];
+        for (t, minima) in minima.iter_mut().enumerate() {
+            // SAFETY: the tile has `T` tokens in each block.
+            let sum = unsafe { *tile.sums.add(b * T + t) };
+            let sum = _mm256_set1_epi32(sum.cast_signed());
+            *minima = [_mm256_madd_epi16(min_steps[0], sum), _mm256_madd_epi16(min_steps[1], sum)];
+        }
+        let mut dots = if JOINT { minima } else { [[_mm256_setzero_si256(); 2]; T] };
+        let chains = GROUPS / CHAIN;
+        for c in 0..if U::UNROLL { chains } else { opaque(chains) } {
+            let start = c * CHAIN;
             let steps = &head.steps[start / 4];
             let steps = [half_pairs(steps, 0), half_pairs(steps, 1)];
-            let mut chain = [[_mm256_setzero_si256(); 2]; T];
-            let count = if U::UNROLL { CHAIN } else { opaque(CHAIN) };
-            for g in start..start + count {
-                // SAFETY: `b` is a unit, `g` a group.
-                let w = unsafe { [units.codes(b, g, 0), units.codes(b, g, 1)] };
-                for (t, chain) in chain.iter_mut().enumerate() {
-                    // SAFETY: the tile has `T` tokens in each group of each block.
-                    let x = unsafe { *tile.codes.add((b * GROUPS + g) * T + t) };
-                    let x = _mm256_set1_epi32(x.cast_signed());
-                    for h in 0..2 {
-                        chain[h] = _mm256_add_epi16(chain[h], _mm256_maddubs_epi16(w[h], x));
-                    }
-                }
+            // SAFETY: `b` is a unit, `start` a group, and so are those of the chain.
+            let mut chain = unsafe { products::<U, T>(&units, tile, b, start) };
+            for g in start + 1..start + CHAIN {
+                // SAFETY: as above.
+                add(&mut chain, &unsafe { products::<U, T>(&units, tile, b, g) });
             }
             for (dots, chain) in dots.iter_mut().zip(&chain) {
                 for h in 0..2 {
@@ -331,21 +371,16 @@ pub(super) unsafe fn halves<
                 }
             }
         }
-        for h in 0..2 {
-            let (scale, min_steps) = (half_row(&head.scale, h), half_pairs(&head.min_steps, h));
-            for (t, acc) in acc.iter_mut().enumerate() {
-                // SAFETY: the tile has `T` tokens in each block.
-                let (s, sum) = unsafe {
-                    let at = b * T + t;
-                    (_mm256_broadcast_ss(&*tile.scales.add(at)), *tile.sums.add(at))
-                };
-                let min = _mm256_madd_epi16(min_steps, _mm256_set1_epi32(sum.cast_signed()));
-                let dot = if JOINT { _mm256_add_epi32(dots[t][h], min) } else { dots[t][h] };
-                let dot = _mm256_mul_ps(_mm256_cvtepi32_ps(dot), scale);
+        let scale = [half_row(&head.scale, 0), half_row(&head.scale, 1)];
+        for (t, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: the tile has `T` tokens in each block.
+            let s = unsafe { _mm256_broadcast_ss(&*tile.scales.add(b * T + t)) };
+            for h in 0..2 {
+                let dot = _mm256_mul_ps(_mm256_cvtepi32_ps(dots[t][h]), scale[h]);
                 acc[h] = _mm256_fmadd_ps(dot, s, acc[h]);
                 if !JOINT {
                     let min_scale = half_row(&head.min_scale, h);
-                    let min = _mm256_mul_ps(_mm256_cvtepi32_ps(min), min_scale);
+                    let min = _mm256_mul_ps(_mm256_cvtepi32_ps(minima[t][h]), min_scale);
                     acc[h] = _mm256_fmadd_ps(min, s, acc[h]);
                 }
             }
@@ -355,22 +390,34 @@ pub(super) unsafe fn halves<
 }
 
 /// Signed codes and their scales.
-pub(super) trait Signed {
-    /// The codes of pair `p` and half `h`, in 16 bits.
+pub(super) trait SignedCodes {
+    /// The codes of group `g` and half `h`.
     ///
     /// # Safety
-    /// The CPU has AVX2; `p` is below 16, `h` below 2.
-    unsafe fn codes(&self, p: usize, h: usize) -> __m256i;
+    /// The CPU has AVX2; `g` is below 8, `h` below 2.
+    unsafe fn codes(&self, g: usize, h: usize) -> __m256i;
+
+    /// Their magnitudes.
+    ///
+    /// # Safety
+    /// As [`SignedCodes::codes`].
+    unsafe fn sizes(&self, g: usize, h: usize) -> __m256i;
 
     /// The scales of the rows.
     fn scales(&self) -> [f32; ROWS];
 }
 
-impl Signed for Pairs {
+impl SignedCodes for Signed {
     #[inline(always)]
-    unsafe fn codes(&self, p: usize, h: usize) -> __m256i {
-        // SAFETY: 16 pairs of two halves of 16 codes.
-        unsafe { _mm256_loadu_si256(self.codes.as_ptr().add(p * 32 + h * 16).cast()) }
+    unsafe fn codes(&self, g: usize, h: usize) -> __m256i {
+        // SAFETY: eight groups of two halves of 32 codes.
+        unsafe { _mm256_load_si256(self.codes.as_ptr().add(g * 64 + h * 32).cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn sizes(&self, g: usize, h: usize) -> __m256i {
+        // SAFETY: eight groups of two halves of 32 codes.
+        unsafe { _mm256_load_si256(self.sizes.as_ptr().add(g * 64 + h * 32).cast()) }
     }
 
     #[inline(always)]
@@ -379,14 +426,17 @@ impl Signed for Pairs {
     }
 }
 
-impl Signed for HalfPairs {
+impl SignedCodes for StoredSigned {
     #[inline(always)]
-    unsafe fn codes(&self, p: usize, h: usize) -> __m256i {
-        // SAFETY: 16 pairs of two halves of 16 codes.
-        unsafe {
-            let codes = self.codes.as_ptr().add(p * 32 + h * 16);
-            _mm256_cvtepi8_epi16(_mm_loadu_si128(codes.cast()))
-        }
+    unsafe fn codes(&self, g: usize, h: usize) -> __m256i {
+        // SAFETY: eight groups of two halves of 32 codes.
+        unsafe { _mm256_loadu_si256(self.codes.as_ptr().add(g * 64 + h * 32).cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn sizes(&self, g: usize, h: usize) -> __m256i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_abs_epi8(self.codes(g, h)) }
     }
 
     #[inline(always)]
@@ -395,33 +445,42 @@ impl Signed for HalfPairs {
     }
 }
 
+/// `|w| * (x with the sign of w)`: sums of two are at most `2 * 128 * 127`, which 16 bits hold.
+///
 /// # Safety
 /// As [`Unit::avx2`](super::tile::Unit::avx2).
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn pairs<U: Signed, const T: usize>(units: &[U], tile: Tile, sums: &mut Sums<T>) {
+pub(super) unsafe fn signed<U: SignedCodes, const T: usize>(
+    units: &[U],
+    tile: Tile,
+    sums: &mut Sums<T>,
+) {
+    let ones = _mm256_set1_epi16(1);
     let mut acc = load_sums(sums);
     for (b, unit) in units.iter().enumerate() {
         let mut dots = [[_mm256_setzero_si256(); 2]; T];
-        for p in 0..opaque(2 * GROUPS) {
-            // SAFETY: 16 pairs of 32 bytes of codes; the tile has `T` tokens in each.
+        for g in 0..opaque(GROUPS) {
+            // SAFETY: eight groups of codes; the tile has `T` tokens in each.
             unsafe {
-                let w = [unit.codes(p, 0), unit.codes(p, 1)];
+                let w = [unit.codes(g, 0), unit.codes(g, 1)];
+                let sizes = [unit.sizes(g, 0), unit.sizes(g, 1)];
                 for (t, dots) in dots.iter_mut().enumerate() {
-                    let x = *tile.codes.add((b * 2 * GROUPS + p) * T + t);
+                    let x = *tile.codes.add((b * GROUPS + g) * T + t);
                     let x = _mm256_set1_epi32(x.cast_signed());
                     for h in 0..2 {
-                        dots[h] = _mm256_add_epi32(dots[h], _mm256_madd_epi16(w[h], x));
+                        let pairs = _mm256_maddubs_epi16(sizes[h], _mm256_sign_epi8(x, w[h]));
+                        dots[h] = _mm256_add_epi32(dots[h], _mm256_madd_epi16(pairs, ones));
                     }
                 }
             }
         }
         let scales = unit.scales();
-        for h in 0..2 {
-            let scale = half_row(&scales, h);
-            for (t, acc) in acc.iter_mut().enumerate() {
-                // SAFETY: the tile has `T` tokens in each block.
-                let s = unsafe { _mm256_broadcast_ss(&*tile.scales.add(b * T + t)) };
-                let dot = _mm256_mul_ps(_mm256_cvtepi32_ps(dots[t][h]), scale);
+        let scales = [half_row(&scales, 0), half_row(&scales, 1)];
+        for (t, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: the tile has `T` tokens in each block.
+            let s = unsafe { _mm256_broadcast_ss(&*tile.scales.add(b * T + t)) };
+            for h in 0..2 {
+                let dot = _mm256_mul_ps(_mm256_cvtepi32_ps(dots[t][h]), scales[h]);
                 acc[h] = _mm256_fmadd_ps(dot, s, acc[h]);
             }
         }

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::activations::{ACTIVATION_BLOCK as SPAN, ACTIVATION_BYTES};
-use super::inputs::{Fill, Form, tiles};
+use super::inputs::{Fill, Form, WORDS, tiles};
 
 /// Quantizes blocks, as [`quantize_block`](super::activations) does.
 ///
@@ -78,11 +78,11 @@ pub(super) unsafe fn fill(mut fill: Fill<'_>) {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn fill_tile<const T: usize>(fill: &mut Fill<'_>, token: usize, bytes: &[u8]) {
-    let (blocks, words) = (fill.blocks, fill.form.words());
+    let (blocks, n) = (fill.blocks, fill.form.sums());
     let first = token * blocks;
-    let codes = &mut fill.codes[first * words..][..T * blocks * words];
+    let codes = &mut fill.codes[first * WORDS..][..T * blocks * WORDS];
     let scales = &mut fill.scales[first..][..T * blocks];
-    let sums = &mut fill.sums[first..][..T * blocks];
+    let sums = &mut fill.sums[first * n..][..T * blocks * n];
     let (of_blocks, _) = bytes.as_chunks::<ACTIVATION_BYTES>();
     assert_eq!(of_blocks.len(), T * blocks);
     for b in 0..blocks {
@@ -94,34 +94,42 @@ fn fill_tile<const T: usize>(fill: &mut Fill<'_>, token: usize, bytes: &[u8]) {
             let bits = i32::from(u16::from_le_bytes([block[0], block[1]]));
             let scale = _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits)));
             scales[b * T + t] = scale;
-            sums[b * T + t] = match fill.form {
+            match fill.form {
                 Form::Quads => {
                     let [low, high] = half_sums(x[t]);
-                    (scale * (low + high) as f32).to_bits()
+                    sums[b * T + t] = (scale * (low + high) as f32).to_bits();
                 }
-                Form::Offset(times) => {
-                    let [low, high] = half_sums(x[t]);
-                    (times * (low + high)).cast_unsigned()
+                Form::Offset { times, chain: WORDS } => {
+                    let [low, high] = lane_sums(x[t], times);
+                    let both = _mm_cvtsi128_si32(_mm_add_epi16(low, high));
+                    sums[b * T + t] = both.cast_unsigned();
+                }
+                Form::Offset { times, .. } => {
+                    for (i, sum) in lane_sums(x[t], times).into_iter().enumerate() {
+                        sums[(2 * b + i) * T + t] = _mm_cvtsi128_si32(sum).cast_unsigned();
+                    }
                 }
                 Form::Halves => {
                     let [low, high] = half_sums(x[t]);
-                    (low as u32 & 0xffff) | (high as u32) << 16
+                    sums[b * T + t] = (low as u32 & 0xffff) | (high as u32) << 16;
                 }
-                Form::Pairs => 0,
-            };
-        }
-        let codes = &mut codes[b * words * T..][..words * T];
-        match fill.form {
-            Form::Quads | Form::Offset(_) | Form::Halves => store(interleaved(x), codes),
-            Form::Pairs => {
-                let (low, high) = codes.split_at_mut(8 * T);
-                let widen = |x: __m256i| _mm256_cvtepi8_epi16(_mm256_castsi256_si128(x));
-                store(interleaved(x.map(widen)), low);
-                let widen = |x: __m256i| _mm256_cvtepi8_epi16(_mm256_extracti128_si256::<1>(x));
-                store(interleaved(x.map(widen)), high);
+                Form::Signed => {}
             }
         }
+        store(interleaved(x), &mut codes[b * WORDS * T..][..WORDS * T]);
     }
+}
+
+/// So many times the sums over four fours, of the first two codes of each and of the last two, in
+/// the lowest places; for the first 16 codes and for the last.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn lane_sums(x: __m256i, times: i16) -> [__m128i; 2] {
+    let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), x);
+    let pairs = _mm256_mullo_epi16(pairs, _mm256_set1_epi16(times));
+    let twos = _mm256_add_epi16(pairs, _mm256_shuffle_epi32::<0b1110>(pairs));
+    let sums = _mm256_add_epi16(twos, _mm256_shuffle_epi32::<1>(twos));
+    [_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums)]
 }
 
 /// The sums of the first and of the last 16 codes.
