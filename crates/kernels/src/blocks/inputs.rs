@@ -5,6 +5,7 @@ use std::ops::Range;
 use half::f16;
 
 use super::activations::{ACTIVATION_BLOCK as SPAN, ACTIVATION_BYTES};
+use super::unit::pair;
 use crate::cpu::{Ctx, Isa, Level};
 use crate::threads::SharedMut;
 
@@ -166,11 +167,6 @@ impl Fill<'_> {
     }
 }
 
-/// Two i16, the first in the lower half.
-fn word(low: i16, high: i16) -> u32 {
-    u32::from(low.cast_unsigned()) | u32::from(high.cast_unsigned()) << 16
-}
-
 /// The codes in fours.
 fn words(codes: &[i8; SPAN]) -> [u32; WORDS] {
     let (words, _) = bytemuck::cast_slice::<i8, u8>(codes).as_chunks::<4>();
@@ -188,12 +184,12 @@ fn sums_of(form: Form, codes: &[i8; SPAN], scale: f32, mut put: impl FnMut(usize
             for (i, codes) in codes.chunks_exact(4 * chain).enumerate() {
                 let at =
                     |j: usize| -> i16 { codes[j..].iter().step_by(4).map(|&c| i16::from(c)).sum() };
-                put(i, word(times * (at(0) + at(1)), times * (at(2) + at(3))));
+                put(i, pair(times * (at(0) + at(1)), times * (at(2) + at(3))));
             }
         }
         Form::Halves => {
             let half = |at: usize| codes[at..at + 16].iter().map(|&c| i16::from(c)).sum();
-            put(0, word(half(0), half(16)));
+            put(0, pair(half(0), half(16)));
         }
         Form::Signed => {}
     }

@@ -2,7 +2,7 @@
 
 use super::plain::{IQ4_VALUES, heads_of, pack_value_codes};
 use super::planes::{add1, add2, pack, unpack2, unpack4};
-use super::unit::{Convert, Halves, Minima, Quads, ROWS, SPAN, Signed, Steps, in_quads};
+use super::unit::{Convert, Halves, Minima, Quads, ROWS, SPAN, Signed, Steps, in_quads, pair};
 use super::weights::{Blocks, Weights, gather2, take};
 
 /// Units of a block.
@@ -173,10 +173,13 @@ fn steps_of(units: &mut [Halves]) -> impl Iterator<Item = &mut Steps> {
 #[inline(always)]
 fn set_steps(head: &mut Steps, scale: &[f32; ROWS], steps: &[[i16; ROWS]; 2], offset: i16) {
     (head.scale, head.min_scale) = (*scale, *scale);
-    let [low, high] = &mut head.steps;
-    let rows = low.iter_mut().zip(high).zip(&mut head.min_steps);
-    for (((low, high), min), (a, b)) in rows.zip(steps[0].iter().zip(&steps[1])) {
-        (*low, *high, *min) = ([*a; 2], [*b; 2], [-offset * a, -offset * b]);
+    for (out, steps) in head.steps.iter_mut().zip(steps) {
+        for (out, step) in out.iter_mut().zip(steps) {
+            *out = pair(*step, *step);
+        }
+    }
+    for (min, (a, b)) in head.min_steps.iter_mut().zip(steps[0].iter().zip(&steps[1])) {
+        *min = pair(-offset * a, -offset * b);
     }
 }
 
@@ -329,9 +332,9 @@ impl Weights for Q2K {
             (head.scale, head.min_scale) = (scale, min_scale);
             for r in 0..ROWS {
                 let (a, b) = (i16::from(steps[r]), i16::from(steps[ROWS + r]));
-                head.steps[0][r] = [a & 15; 2];
-                head.steps[1][r] = [b & 15; 2];
-                head.min_steps[r] = [-(a >> 4), -(b >> 4)];
+                head.steps[0][r] = pair(a & 15, a & 15);
+                head.steps[1][r] = pair(b & 15, b & 15);
+                head.min_steps[r] = pair(-(a >> 4), -(b >> 4));
             }
         }
     }

@@ -15,7 +15,7 @@ use bytemuck::Pod;
 use half::f16;
 
 use super::inputs::{Form, Tile, WORDS};
-use super::unit::{CODES, Halves, Minima, Quads, ROWS, SPAN, Signed, Steps, StoredSigned};
+use super::unit::{CODES, Halves, Minima, Quads, ROWS, SPAN, Signed, Steps, StoredSigned, of_pair};
 use super::weights::Weights;
 #[cfg(target_arch = "x86_64")]
 use super::x86_avx2::{self, Packed};
@@ -102,11 +102,6 @@ fn dot_quads(codes: &[u8], block: &Block, r: usize, range: std::ops::Range<usize
     range.map(|i| i32::from(codes[(i / 4 * ROWS + r) * 4 + i % 4]) * block.codes[i]).sum()
 }
 
-/// Both i16 of a word, added.
-fn both(word: u32) -> i32 {
-    i32::from(word as i16) + i32::from((word >> 16) as i16)
-}
-
 /// The codes of element `i` of a unit, by row.
 #[inline(always)]
 fn quad_codes(codes: &[u8; CODES], i: usize) -> [i32; ROWS] {
@@ -151,7 +146,8 @@ impl Unit for Quads {
                 for (r, acc) in sums.iter_mut().enumerate() {
                     let dot = dot_quads(&unit.codes, &block, r, 0..SPAN);
                     if let Form::Offset { .. } = W::FORM {
-                        let dot = (dot + both(block.sums[0]) + both(block.sums[1])) as f32;
+                        let offset: i32 = block.sums.map(of_pair).as_flattened().iter().sum();
+                        let dot = (dot + offset) as f32;
                         *acc = (dot * unit.head.scale[r]).mul_add(block.scale, *acc);
                     } else {
                         *acc = (dot as f32 * unit.head.scale[r]).mul_add(block.scale, *acc);
@@ -211,8 +207,8 @@ impl Unit for Halves {
         for (i, out) in out.iter_mut().enumerate() {
             let codes = quad_codes(&self.codes, i);
             for r in 0..ROWS {
-                let product = codes[r] * i32::from(self.head.steps[i / 16][r][0]);
-                let min = i32::from(self.head.min_steps[r][i / 16]);
+                let product = codes[r] * of_pair(self.head.steps[i / 16][r])[0];
+                let min = of_pair(self.head.min_steps[r])[i / 16];
                 // Where the scales are one, the sum is exact in integers.
                 out[r] = if W::JOINT {
                     (product + min) as f32 * self.head.scale[r]
@@ -229,15 +225,14 @@ impl Unit for Halves {
             for (t, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: the caller's promise.
                 let block = unsafe { tile.block(W::FORM, b, t, tokens) };
-                let word = block.sums[0];
-                let halves = [i32::from(word as i16), i32::from((word >> 16) as i16)];
+                let halves = of_pair(block.sums[0]);
                 for (r, acc) in sums.iter_mut().enumerate() {
                     let dot = |h: usize| {
                         let dot = dot_quads(&unit.codes, &block, r, 16 * h..16 * h + 16);
-                        dot * i32::from(unit.head.steps[h][r][0])
+                        dot * of_pair(unit.head.steps[h][r])[0]
                     };
-                    let min = unit.head.min_steps[r];
-                    let min = i32::from(min[0]) * halves[0] + i32::from(min[1]) * halves[1];
+                    let min = of_pair(unit.head.min_steps[r]);
+                    let min = min[0] * halves[0] + min[1] * halves[1];
                     let dot = dot(0) + dot(1);
                     if W::JOINT {
                         *acc = ((dot + min) as f32 * unit.head.scale[r]).mul_add(block.scale, *acc);

@@ -43,10 +43,10 @@ pub(super) struct Halves {
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub(super) struct Steps {
-    /// By half of the unit and row: the step, twice.
-    pub steps: [[[i16; 2]; ROWS]; 2],
-    /// By row: what is added for each unit of the activations' sums of both halves.
-    pub min_steps: [[i16; 2]; ROWS],
+    /// By half of the unit and row: the step, twice ([`pair`]).
+    pub steps: [[u32; ROWS]; 2],
+    /// By row: what is added for each unit of the activations' sums of both halves ([`pair`]).
+    pub min_steps: [u32; ROWS],
     pub scale: [f32; ROWS],
     /// Scale of the minima, where it is one of its own.
     pub min_scale: [f32; ROWS],
@@ -78,6 +78,18 @@ impl Signed {
 pub(super) struct StoredSigned {
     pub scale: [u16; ROWS],
     pub codes: [i8; CODES],
+}
+
+/// Two i16 in a word, the first in the lower half: what a product of pairs takes.
+#[inline(always)]
+pub(super) fn pair(low: i16, high: i16) -> u32 {
+    u32::from(low.cast_unsigned()) | u32::from(high.cast_unsigned()) << 16
+}
+
+/// The numbers of a [`pair`].
+#[inline(always)]
+pub(super) fn of_pair(word: u32) -> [i32; 2] {
+    [i32::from(word as i16), word.cast_signed() >> 16]
 }
 
 /// The order of the codes of every unit, from those of each row.

@@ -324,7 +324,7 @@ pub(super) unsafe fn quads<
 /// Eight pairs of i16 of `rows`, the half `h`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn half_pairs(rows: &[[i16; 2]; ROWS], h: usize) -> __m256i {
+fn half_pairs(rows: &[u32; ROWS], h: usize) -> __m256i {
     // SAFETY: `h` is 0 or 1.
     unsafe { _mm256_loadu_si256(rows.as_ptr().add(8 * h).cast()) }
 }
