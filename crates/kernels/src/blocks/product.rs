@@ -22,11 +22,13 @@ const CHUNK: usize = 16;
 /// Tokens below which stored blocks are read as they are, where that can be.
 const FEW: usize = 8;
 
-/// Tokens that pass over a panel at a time: their codes stay in the second-level cache.
-const TOKENS: usize = 256;
+/// Tokens that pass over all panels before others do: the codes of 2048 elements of theirs take
+/// half of a second-level cache of 512 kB.
+const TOKENS: usize = 128;
 
 /// `out[t][n] = sum over k of x[t][k] * w[n][k]`, where `activations` are rows of `Q8_0` blocks
-/// (see [`quantize_activations`](super::quantize_activations)), one row for each token.
+/// with codes of -127 to 127, one row for each token: what
+/// [`quantize_activations`](super::quantize_activations) gives.
 ///
 /// The product of each 32 is exact in integers, then scaled; scaled products are added in the
 /// order of k, in one accumulator: the same for one token and for many.
@@ -88,13 +90,13 @@ impl<W: Weights> Task<'_, W> {
 
     #[inline(always)]
     fn run<C: Convert, T: Tiles>(self, sums: &mut [[f32; ROWS]]) {
-        for panel in self.panels.clone() {
-            for first in (0..self.inputs.tokens()).step_by(TOKENS) {
-                let tokens = first..self.inputs.tokens().min(first + TOKENS);
-                let sums = &mut sums[..tokens.len()];
+        for first in (0..self.inputs.tokens()).step_by(TOKENS) {
+            let tokens = first..self.inputs.tokens().min(first + TOKENS);
+            let sums = &mut sums[..tokens.len()];
+            for panel in self.panels.clone() {
                 sums.fill([0.0; ROWS]);
                 self.multiply::<C, T>(panel, tokens.clone(), sums);
-                self.store(panel, tokens, sums);
+                self.store(panel, tokens.clone(), sums);
             }
         }
     }

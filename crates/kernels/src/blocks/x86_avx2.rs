@@ -238,11 +238,11 @@ unsafe fn products<U: Units, const T: usize>(
     // SAFETY: the caller's promise.
     let w = unsafe { [units.codes(b, g, 0), units.codes(b, g, 1)] };
     let mut out = [[_mm256_setzero_si256(); 2]; T];
-    for t in 0..T {
+    for (t, out) in out.iter_mut().enumerate() {
         // SAFETY: the tile has `T` tokens in each group of each block.
         let x = unsafe { *tile.codes.add((b * GROUPS + g) * T + t) };
         let x = _mm256_set1_epi32(x.cast_signed());
-        out[t] = [_mm256_maddubs_epi16(w[0], x), _mm256_maddubs_epi16(w[1], x)];
+        *out = [_mm256_maddubs_epi16(w[0], x), _mm256_maddubs_epi16(w[1], x)];
     }
     out
 }
@@ -312,9 +312,8 @@ pub(super) unsafe fn quads<
             if !OFFSET {
                 // SAFETY: as above.
                 let sum = unsafe { _mm256_broadcast_ss(&*tile.sums.add(b * T + t).cast()) };
-                for h in 0..2 {
-                    acc[h] = _mm256_fmadd_ps(half_row(&head.min, h), sum, acc[h]);
-                }
+                acc[0] = _mm256_fmadd_ps(half_row(&head.min, 0), sum, acc[0]);
+                acc[1] = _mm256_fmadd_ps(half_row(&head.min, 1), sum, acc[1]);
             }
         }
     }

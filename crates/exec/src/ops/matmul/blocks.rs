@@ -75,6 +75,10 @@ fn step(id: NodeId, node: &Node, kernel: impl Kernel + 'static, input: ValueId) 
 /// The step for a product of quantized activations.
 pub(super) fn lower_integer(lowering: &Lowering, id: NodeId, node: &Node) -> Option<Lowered> {
     let (ty, codes) = decoded(producer(lowering, node.input(0))?)?;
+    // Codes from elsewhere may be -128, which the kernels do not take.
+    if !is_blocks(producer(lowering, Some(codes))?, "QuantizeBlocks") {
+        return None;
+    }
     let weight = weight(lowering, node)?;
     let format = Format::named(weight.ty.name()).filter(|_| ty == BlockType::Q8_0)?;
     let kernel = IntegerBlocks { weights: weight.packed(lowering, format) };
