@@ -56,13 +56,13 @@ pub(super) fn tiles(tokens: Range<usize>) -> impl Iterator<Item = Range<usize>> 
 ///
 /// Tokens come in [`tiles`]. In a tile, everything is interleaved: block, then group of k where
 /// there are several, then token.
-pub(super) struct Inputs {
+pub(super) struct Inputs<'a> {
     tokens: usize,
     blocks: usize,
     form: Form,
-    codes: Vec<u32>,
-    scales: Vec<f32>,
-    sums: Vec<u32>,
+    codes: &'a [u32],
+    scales: &'a [f32],
+    sums: &'a [u32],
 }
 
 /// One tile from a block on: what a microkernel reads.
@@ -73,37 +73,42 @@ pub(super) struct Tile {
     pub sums: *const u32,
 }
 
-impl Inputs {
-    /// Takes rows of `Q8_0` blocks apart, `blocks` of them per token.
-    pub(super) fn new(ctx: Ctx<'_>, form: Form, blocks: usize, bytes: &[u8]) -> Inputs {
+impl<'a> Inputs<'a> {
+    /// Words that the inputs of `tokens` tokens take.
+    pub(super) fn words(form: Form, tokens: usize, blocks: usize) -> usize {
+        tokens * blocks * (WORDS + 1 + form.sums())
+    }
+
+    /// Takes rows of `Q8_0` blocks apart, `blocks` of them per token, into as many words as
+    /// [`Inputs::words`] says.
+    pub(super) fn new(
+        ctx: Ctx<'_>,
+        form: Form,
+        blocks: usize,
+        bytes: &[u8],
+        words: &'a mut [u32],
+    ) -> Inputs<'a> {
         let row = blocks * ACTIVATION_BYTES;
         let tokens = bytes.len().checked_div(row).unwrap_or(0);
-        let mut inputs = Inputs {
-            tokens,
-            blocks,
-            form,
-            codes: vec![0; tokens * blocks * WORDS],
-            scales: vec![0.0; tokens * blocks],
-            sums: vec![0; tokens * blocks * form.sums()],
-        };
-        let codes = SharedMut::new(&mut inputs.codes);
-        let scales = SharedMut::new(&mut inputs.scales);
-        let sums = SharedMut::new(&mut inputs.sums);
+        let (codes, words) = words.split_at_mut(tokens * blocks * WORDS);
+        let (scales, sums) = words.split_at_mut(tokens * blocks);
+        let scales = bytemuck::cast_slice_mut(scales);
+        let (to_codes, to_scales, to_sums) =
+            (SharedMut::new(codes), SharedMut::new(scales), SharedMut::new(sums));
         let grain = ctx.pool.grain(tokens.div_ceil(MAX_TOKENS), 4);
         ctx.pool.for_each_range(tokens.div_ceil(MAX_TOKENS), grain, |tiles| {
             let first = tiles.start * MAX_TOKENS;
             let last = tokens.min(tiles.end * MAX_TOKENS);
-            let part = first * blocks..last * blocks;
+            let part = |words: usize| first * blocks * words..last * blocks * words;
             // SAFETY: ranges of tiles are disjoint, and so are their parts.
             let (codes, scales, sums) = unsafe {
-                let words = |n: usize| part.start * n..part.end * n;
-                let (codes, sums) = (codes.range(words(WORDS)), sums.range(words(form.sums())));
-                (codes, scales.range(part.clone()), sums)
+                let (codes, sums) = (to_codes.range(part(WORDS)), to_sums.range(part(form.sums())));
+                (codes, to_scales.range(part(1)), sums)
             };
             let bytes = &bytes[first * row..last * row];
             Fill { form, blocks, bytes, codes, scales, sums }.dispatch(ctx.isa);
         });
-        inputs
+        Inputs { tokens, blocks, form, codes, scales, sums }
     }
 
     /// Number of tokens.
@@ -216,8 +221,9 @@ mod tests {
                     let ctx = Ctx { isa, pool: &pool };
                     let mut bytes = vec![0; tokens * blocks * ACTIVATION_BYTES];
                     quantize_activations(ctx, &x, &mut bytes);
-                    let inputs = Inputs::new(ctx, form, blocks, &bytes);
-                    (inputs.codes, inputs.scales, inputs.sums)
+                    let mut words = vec![0; Inputs::words(form, tokens, blocks)];
+                    Inputs::new(ctx, form, blocks, &bytes, &mut words);
+                    words
                 };
                 let plain = laid(Isa::scalar());
                 for isa in Isa::available() {

@@ -54,13 +54,22 @@ impl Visit for Product<'_> {
     type Output = ();
 
     fn with<W: Weights>(self) {
-        let Product { ctx, activations, weights, out } = self;
-        let blocks = weights.k() / ACTIVATION_BLOCK;
-        let inputs = Inputs::new(ctx, W::FORM, blocks, activations);
+        let blocks = self.weights.k() / ACTIVATION_BLOCK;
+        let tokens = self.activations.len().checked_div(blocks * ACTIVATION_BYTES).unwrap_or(0);
+        with_scratch(Inputs::words(W::FORM, tokens, blocks), |words| {
+            let inputs = Inputs::new(self.ctx, W::FORM, blocks, self.activations, words);
+            self.multiply::<W>(&inputs);
+        });
+    }
+}
+
+impl Product<'_> {
+    fn multiply<W: Weights>(&self, inputs: &Inputs<'_>) {
+        let &Product { ctx, weights, out, .. } = self;
         let least = (64 << 10) / (weights.k() * inputs.tokens()).max(1);
         let grain = ctx.pool.grain(weights.panels(), least.max(1));
         ctx.pool.for_each_range(weights.panels(), grain, |panels| {
-            let task = Task::<W> { weights, inputs: &inputs, panels, out, format: PhantomData };
+            let task = Task::<W> { weights, inputs, panels, out, format: PhantomData };
             with_scratch(TOKENS.min(inputs.tokens()), |sums| task.dispatch(ctx, sums));
         });
     }
@@ -69,7 +78,7 @@ impl Visit for Product<'_> {
 /// Some panels, all tokens.
 struct Task<'a, W> {
     weights: &'a PackedBlocks,
-    inputs: &'a Inputs,
+    inputs: &'a Inputs<'a>,
     panels: Range<usize>,
     out: SharedMut<'a, f32>,
     format: PhantomData<W>,
