@@ -1,6 +1,6 @@
 //! The formats with blocks of 256: `Q2_K` to `Q6_K`, `IQ4_XS`, `TQ1_0`, `TQ2_0`.
 
-use super::plain::{IQ4_VALUES, heads_of, pack_value_codes};
+use super::plain::{IQ4_VALUES, heads_of, pack_value_codes, scales_of};
 use super::planes::{add1, add2, pack, unpack2, unpack4};
 use super::unit::{Convert, Halves, Minima, Quads, ROWS, SPAN, Signed, Steps, in_quads, pair};
 use super::weights::{Blocks, Weights, gather2, take};
@@ -361,6 +361,9 @@ impl Weights for Iq4Xs {
     type Stored = Signed;
     const UNITS: usize = UNITS;
     const BLOCK: usize = 136;
+    const BITS: usize = 4;
+    const HEAD: usize = 128;
+    const VALUES: &[i8; 16] = &IQ4_VALUES;
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
         gather2(blocks, 0, &mut packed[..32]);
@@ -373,22 +376,26 @@ impl Weights for Iq4Xs {
         }
     }
 
-    fn heads<'h, C: Convert>(_: &[u8], _: impl Iterator<Item = &'h mut ()>) {}
-
     #[inline(always)]
-    fn unpack<C: Convert>(packed: &[u8], units: &mut [Signed]) {
+    fn heads<'h, C: Convert>(packed: &[u8], heads: impl Iterator<Item = &'h mut [f32; ROWS]>) {
         let (scales, packed) = take(packed);
         let (low, packed) = take::<64>(packed);
-        let (high, codes) = take::<32>(packed);
+        let (high, _) = take::<32>(packed);
         let d = C::halves(scales);
         let mut steps = [0; 128];
         unpack4(low, &mut steps);
         add2::<32, 4>(high, &mut steps);
-        let steps = steps.as_chunks::<ROWS>().0;
-        for ((unit, steps), codes) in units.iter_mut().zip(steps).zip(codes.as_chunks::<256>().0) {
-            for ((scale, d), step) in unit.scale.iter_mut().zip(&d).zip(steps) {
+        for (scales, steps) in heads.zip(steps.as_chunks::<ROWS>().0) {
+            for ((scale, d), step) in scales.iter_mut().zip(&d).zip(steps) {
                 *scale = d * (f32::from(*step) - 32.0);
             }
+        }
+    }
+
+    #[inline(always)]
+    fn unpack<C: Convert>(packed: &[u8], units: &mut [Signed]) {
+        Self::heads::<C>(packed, scales_of(units));
+        for (unit, codes) in units.iter_mut().zip(packed[Self::HEAD..].as_chunks::<256>().0) {
             unit.set_codes(&C::lookup(&IQ4_VALUES, codes));
         }
     }

@@ -177,7 +177,7 @@ impl Weights for Q8_0 {
         codes.copy_from_slice(&in_quads(|r| std::array::from_fn(|i| blocks[r][2 + i])));
     }
 
-    fn heads<'h, C: Convert>(_: &[u8], _: impl Iterator<Item = &'h mut ()>) {}
+    fn heads<'h, C: Convert>(_: &[u8], _: impl Iterator<Item = &'h mut [f32; ROWS]>) {}
 
     #[inline(always)]
     fn unpack<C: Convert>(packed: &[u8], units: &mut [Signed]) {
@@ -198,6 +198,9 @@ impl Weights for Iq4Nl {
     type Stored = Signed;
     const UNITS: usize = 1;
     const BLOCK: usize = 18;
+    const BITS: usize = 4;
+    const HEAD: usize = 32;
+    const VALUES: &[i8; 16] = &IQ4_VALUES;
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
         let (scales, codes) = packed.split_at_mut(32);
@@ -205,15 +208,25 @@ impl Weights for Iq4Nl {
         pack_value_codes(|r| &blocks[r][2..], codes);
     }
 
-    fn heads<'h, C: Convert>(_: &[u8], _: impl Iterator<Item = &'h mut ()>) {}
+    #[inline(always)]
+    fn heads<'h, C: Convert>(packed: &[u8], heads: impl Iterator<Item = &'h mut [f32; ROWS]>) {
+        for scales in heads {
+            *scales = C::halves(take(packed).0);
+        }
+    }
 
     #[inline(always)]
     fn unpack<C: Convert>(packed: &[u8], units: &mut [Signed]) {
-        let unit = &mut units[0];
-        let (scales, packed) = take::<32>(packed);
-        unit.scale = C::halves(scales);
-        unit.set_codes(&C::lookup(&IQ4_VALUES, take::<256>(packed).0));
+        Self::heads::<C>(packed, scales_of(units));
+        let codes = &packed[Self::HEAD..];
+        units[0].set_codes(&C::lookup(&IQ4_VALUES, take::<256>(codes).0));
     }
+}
+
+/// Where the scales of units are.
+#[inline(always)]
+pub(super) fn scales_of(units: &mut [Signed]) -> impl Iterator<Item = &mut [f32; ROWS]> {
+    units.iter_mut().map(|unit| &mut unit.scale)
 }
 
 /// Nibbles that choose values.

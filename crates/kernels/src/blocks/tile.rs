@@ -302,7 +302,7 @@ unsafe fn plain_signed(
 }
 
 impl Unit for Signed {
-    type Head = ();
+    type Head = [f32; ROWS];
     const FORM: Form = Form::Signed;
 
     #[inline(always)]
@@ -325,13 +325,16 @@ impl Unit for Signed {
     }
 
     #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
     unsafe fn avx2_packed<W: Weights, const T: usize>(
-        _: &[()],
-        _: Codes,
-        _: Tile,
-        _: &mut Sums<T>,
+        scales: &[[f32; ROWS]],
+        codes: Codes,
+        tile: Tile,
+        sums: &mut Sums<T>,
     ) {
-        unreachable!("signed codes are never multiplied in packed form");
+        let units = x86_avx2::PackedValues { scales, codes, values: W::VALUES };
+        // SAFETY: the caller's promise.
+        unsafe { x86_avx2::signed(units, tile, sums) }
     }
 }
 
@@ -381,6 +384,6 @@ impl Unit for StoredSigned {
         _: Tile,
         _: &mut Sums<T>,
     ) {
-        unreachable!("signed codes are never multiplied in packed form");
+        unreachable!("stored units are never multiplied in packed form");
     }
 }

@@ -388,59 +388,110 @@ pub(super) unsafe fn halves<
     store_sums(&acc, sums);
 }
 
-/// Signed codes and their scales.
-pub(super) trait SignedCodes {
-    /// The codes of group `g` and half `h`.
+/// Units of signed codes, as the microkernel sees them.
+pub(super) trait SignedUnits {
+    /// Whether loops over groups may be taken apart.
+    const UNROLL: bool = false;
+
+    /// How many there are.
+    fn count(&self) -> usize;
+
+    /// The codes of unit `b`, group `g` and half `h`.
     ///
     /// # Safety
-    /// The CPU has AVX2; `g` is below 8, `h` below 2.
-    unsafe fn codes(&self, g: usize, h: usize) -> __m256i;
+    /// The CPU has AVX2; there are more than `b` units, `g` is below 8, `h` below 2.
+    unsafe fn codes(&self, b: usize, g: usize, h: usize) -> __m256i;
 
-    /// Their magnitudes.
+    /// The magnitudes of `codes`, which lie there.
     ///
     /// # Safety
-    /// As [`SignedCodes::codes`].
-    unsafe fn sizes(&self, g: usize, h: usize) -> __m256i;
-
-    /// The scales of the rows.
-    fn scales(&self) -> [f32; ROWS];
-}
-
-impl SignedCodes for Signed {
+    /// As [`SignedUnits::codes`].
     #[inline(always)]
-    unsafe fn codes(&self, g: usize, h: usize) -> __m256i {
-        // SAFETY: eight groups of two halves of 32 codes.
-        unsafe { _mm256_load_si256(self.codes.as_ptr().add(g * 64 + h * 32).cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn sizes(&self, g: usize, h: usize) -> __m256i {
-        // SAFETY: eight groups of two halves of 32 codes.
-        unsafe { _mm256_load_si256(self.sizes.as_ptr().add(g * 64 + h * 32).cast()) }
-    }
-
-    #[inline(always)]
-    fn scales(&self) -> [f32; ROWS] {
-        self.scale
-    }
-}
-
-impl SignedCodes for StoredSigned {
-    #[inline(always)]
-    unsafe fn codes(&self, g: usize, h: usize) -> __m256i {
-        // SAFETY: eight groups of two halves of 32 codes.
-        unsafe { _mm256_loadu_si256(self.codes.as_ptr().add(g * 64 + h * 32).cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn sizes(&self, g: usize, h: usize) -> __m256i {
+    unsafe fn sizes(&self, codes: __m256i, _: (usize, usize, usize)) -> __m256i {
         // SAFETY: the caller's promise.
-        unsafe { _mm256_abs_epi8(self.codes(g, h)) }
+        unsafe { _mm256_abs_epi8(codes) }
+    }
+
+    /// The scales of the rows of unit `b`.
+    fn scales(&self, b: usize) -> [f32; ROWS];
+
+    /// Asks for codes that are read soon after those of unit `b`.
+    fn ahead(&self, _b: usize) {}
+}
+
+impl SignedUnits for &[Signed] {
+    fn count(&self) -> usize {
+        self.len()
     }
 
     #[inline(always)]
-    fn scales(&self) -> [f32; ROWS] {
-        Avx2::halves(bytemuck::cast_ref(&self.scale))
+    unsafe fn codes(&self, b: usize, g: usize, h: usize) -> __m256i {
+        // SAFETY: eight groups of two halves of 32 codes.
+        unsafe { _mm256_load_si256(self[b].codes.as_ptr().add(g * 64 + h * 32).cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn sizes(&self, _: __m256i, (b, g, h): (usize, usize, usize)) -> __m256i {
+        // SAFETY: eight groups of two halves of 32 codes.
+        unsafe { _mm256_load_si256(self[b].sizes.as_ptr().add(g * 64 + h * 32).cast()) }
+    }
+
+    #[inline(always)]
+    fn scales(&self, b: usize) -> [f32; ROWS] {
+        self[b].scale
+    }
+}
+
+impl SignedUnits for &[StoredSigned] {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    #[inline(always)]
+    unsafe fn codes(&self, b: usize, g: usize, h: usize) -> __m256i {
+        // SAFETY: eight groups of two halves of 32 codes.
+        unsafe { _mm256_loadu_si256(self[b].codes.as_ptr().add(g * 64 + h * 32).cast()) }
+    }
+
+    #[inline(always)]
+    fn scales(&self, b: usize) -> [f32; ROWS] {
+        Avx2::halves(bytemuck::cast_ref(&self[b].scale))
+    }
+}
+
+/// Units whose 4-bit codes, still in planes, choose signed ones.
+pub(super) struct PackedValues<'a> {
+    pub scales: &'a [[f32; ROWS]],
+    pub codes: Codes,
+    pub values: &'a [i8; 16],
+}
+
+impl SignedUnits for PackedValues<'_> {
+    // Where a group's bits lie is then known.
+    const UNROLL: bool = true;
+
+    fn count(&self) -> usize {
+        self.scales.len()
+    }
+
+    #[inline(always)]
+    unsafe fn codes(&self, b: usize, g: usize, h: usize) -> __m256i {
+        // SAFETY: planes of 4 bits have 256 bytes.
+        unsafe {
+            let values = _mm256_broadcastsi128_si256(_mm_loadu_si128(self.values.as_ptr().cast()));
+            let codes = self.codes.first.add(b * self.codes.stride + g % 4 * 64 + h * 32);
+            _mm256_shuffle_epi8(values, bits(codes, g / 4 * 4, 0, 15))
+        }
+    }
+
+    #[inline(always)]
+    fn scales(&self, b: usize) -> [f32; ROWS] {
+        self.scales[b]
+    }
+
+    #[inline(always)]
+    fn ahead(&self, b: usize) {
+        ahead(self.codes.first.wrapping_add(b * self.codes.stride), self.codes.stride);
     }
 }
 
@@ -449,20 +500,21 @@ impl SignedCodes for StoredSigned {
 /// # Safety
 /// As [`Unit::avx2`](super::tile::Unit::avx2).
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn signed<U: SignedCodes, const T: usize>(
-    units: &[U],
+pub(super) unsafe fn signed<U: SignedUnits, const T: usize>(
+    units: U,
     tile: Tile,
     sums: &mut Sums<T>,
 ) {
     let ones = _mm256_set1_epi16(1);
     let mut acc = load_sums(sums);
-    for (b, unit) in units.iter().enumerate() {
+    for b in 0..units.count() {
+        units.ahead(b);
         let mut dots = [[_mm256_setzero_si256(); 2]; T];
-        for g in 0..opaque(GROUPS) {
-            // SAFETY: eight groups of codes; the tile has `T` tokens in each.
+        for g in 0..if U::UNROLL { GROUPS } else { opaque(GROUPS) } {
+            // SAFETY: `b` is a unit, `g` a group; the tile has `T` tokens in each.
             unsafe {
-                let w = [unit.codes(g, 0), unit.codes(g, 1)];
-                let sizes = [unit.sizes(g, 0), unit.sizes(g, 1)];
+                let w = [units.codes(b, g, 0), units.codes(b, g, 1)];
+                let sizes = [units.sizes(w[0], (b, g, 0)), units.sizes(w[1], (b, g, 1))];
                 for (t, dots) in dots.iter_mut().enumerate() {
                     let x = *tile.codes.add((b * GROUPS + g) * T + t);
                     let x = _mm256_set1_epi32(x.cast_signed());
@@ -473,7 +525,7 @@ pub(super) unsafe fn signed<U: SignedCodes, const T: usize>(
                 }
             }
         }
-        let scales = unit.scales();
+        let scales = units.scales(b);
         let scales = [half_row(&scales, 0), half_row(&scales, 1)];
         for (t, acc) in acc.iter_mut().enumerate() {
             // SAFETY: the tile has `T` tokens in each block.
