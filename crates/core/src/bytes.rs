@@ -33,10 +33,16 @@ fn too_large(len: usize) -> Error {
 struct Line([u8; 64]);
 
 /// Owned bytes aligned to 64, with an exact length.
-#[derive(Clone)]
 pub struct AlignedBytes {
+    /// As many as were ever needed: an allocation that is used again is not cleared again.
     lines: Vec<Line>,
     len: usize,
+}
+
+impl Clone for AlignedBytes {
+    fn clone(&self) -> Self {
+        AlignedBytes { lines: self.lines[..self.len.div_ceil(64)].to_vec(), len: self.len }
+    }
 }
 
 impl AlignedBytes {
@@ -60,9 +66,13 @@ impl AlignedBytes {
         AlignedBytes { lines: vec![Line::zeroed(); len.div_ceil(64)], len }
     }
 
-    /// Gives the allocation a new length, zeroed where it grows; keeps its capacity.
-    pub fn resize(&mut self, len: usize) {
-        self.lines.resize(len.div_ceil(64), Line::zeroed());
+    /// Gives the allocation a new length; keeps its capacity. Where it grows, it holds zeros or
+    /// what it held earlier.
+    pub fn reuse(&mut self, len: usize) {
+        let count = len.div_ceil(64);
+        if count > self.lines.len() {
+            self.lines.resize(count, Line::zeroed());
+        }
         self.len = len;
     }
 

@@ -65,7 +65,7 @@ impl Arena {
         let reused = self.lock().take(len);
         let bytes = match reused {
             Some(mut bytes) => {
-                bytes.resize(len);
+                bytes.reuse(len);
                 bytes
             }
             None => AlignedBytes::try_zeroed(len)?,

@@ -207,7 +207,7 @@ impl<'a> Lowering<'a> {
             "MatMul" | "Gemm" => ops::matmul::lower(self, id, node)?,
             "MaxPool" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" | "LpPool"
             | "GlobalLpPool" => ops::pool::lower(self, id, node)?,
-            _ => None,
+            _ => super::chain::lower(self, id, node),
         };
         match special {
             Some(step) => Ok(step),

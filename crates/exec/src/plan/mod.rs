@@ -7,6 +7,7 @@
 
 pub(crate) mod analyze;
 pub(crate) mod build;
+mod chain;
 mod factor;
 mod float;
 pub(crate) mod fuse;

@@ -2,7 +2,7 @@
 
 use super::depthwise::{CHUNKS, Row, Tap, channels, walk, weights};
 #[cfg(target_arch = "x86_64")]
-use super::depthwise_x86::Sliding;
+use super::depthwise_x86::{Octets, Sliding};
 use super::shape::ConvShape;
 use crate::cpu::{Ctx, Job, Level};
 use crate::gemm::driver::Finish;
@@ -14,17 +14,28 @@ pub(super) struct DepthwiseF32 {
     kernel: [usize; 2],
     out_c: usize,
     weights: Vec<f32>,
+    #[cfg(target_arch = "x86_64")]
+    octets: Option<Octets>,
 }
 
 impl DepthwiseF32 {
     pub(super) fn new(shape: &ConvShape, weights: &[f32]) -> DepthwiseF32 {
         let (kernel, out_c) = (shape.kernel, shape.out_c);
         let by_tap = |i: usize| weights[shape.weight_index(i / out_c, i % out_c)];
-        DepthwiseF32 { kernel, out_c, weights: (0..weights.len()).map(by_tap).collect() }
+        DepthwiseF32 {
+            kernel,
+            out_c,
+            #[cfg(target_arch = "x86_64")]
+            octets: Octets::new(shape, weights),
+            weights: (0..weights.len()).map(by_tap).collect(),
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(self.weights.as_slice())
+        let weights = size_of_val(self.weights.as_slice());
+        #[cfg(target_arch = "x86_64")]
+        let weights = weights + self.octets.as_ref().map_or(0, Octets::bytes);
+        weights
     }
 
     pub(super) fn run(
@@ -38,17 +49,18 @@ impl DepthwiseF32 {
         assert!(self.kernel == shape.kernel && self.out_c == shape.out_c, "other weights");
         let output = Matrix { data: output, stride: shape.out_c };
         let finish = FloatFinish::new(epilogue, shape.out_pixels(), shape.out_c, 0, output);
+        #[cfg(target_arch = "x86_64")]
+        let octets = self.octets.as_ref().filter(|_| Octets::fit(shape));
         let lines = shape.batch * shape.out_h();
         ctx.pool.for_each_range(lines, ctx.pool.grain(lines, 1), |lines| {
             for line in lines {
                 let line = Line { weights: &self.weights, shape, input, line, finish: &finish };
                 match ctx.isa.level() {
                     #[cfg(target_arch = "x86_64")]
-                    Level::Avx2 | Level::Avx512 if Sliding::fits(shape) => {
-                        ctx.isa.run(Sliding(line));
-                    }
-                    #[cfg(target_arch = "x86_64")]
-                    Level::Avx2 | Level::Avx512 => ctx.isa.run(wide::WideLine::new(line)),
+                    Level::Avx2 | Level::Avx512 => match octets {
+                        Some(octets) => ctx.isa.run(Sliding { line, octets }),
+                        None => ctx.isa.run(wide::WideLine::new(line)),
+                    },
                     _ => ctx.isa.run(line),
                 }
             }

@@ -60,7 +60,7 @@ impl PackedF32 {
     /// When `b` has not `k * n` elements.
     pub fn new(k: usize, n: usize, b: &[f32]) -> PackedF32 {
         assert_eq!(b.len(), k * n, "B is {k} x {n}");
-        PackedF32::from_fn(k, n, |row, col| b[row * n + col])
+        PackedF32 { k, panels: Panels::of_rows(n, k, b) }
     }
 
     /// Packs the transpose of `b`, which is row-major with `n` rows and `k` columns.
@@ -195,6 +195,27 @@ impl<'a> FloatFinish<'a> {
     }
 }
 
+impl FloatFinish<'_> {
+    /// Asks for what the rows from (`row`, `col`) on read and write, so that it is there when their
+    /// sums are.
+    #[inline(always)]
+    pub(super) fn ahead(&self, row: usize, col: usize, rows: usize) {
+        #[cfg(target_arch = "x86_64")]
+        for r in row..row + rows {
+            let at = r * self.stride + self.first_col + col;
+            // SAFETY: a prefetch reads nothing that a program could see, wherever it points.
+            unsafe {
+                if let Some(residual) = self.epilogue.residual {
+                    _mm_prefetch::<_MM_HINT_T0>(residual.as_ptr().wrapping_add(at).cast());
+                }
+                _mm_prefetch::<_MM_HINT_T0>(self.out.place(at).cast::<i8>());
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (row, col, rows);
+    }
+}
+
 /// The first `width` of `values`, filled up with zeros.
 #[inline(always)]
 pub(crate) fn load<T: Copy + Default>(values: &[T], width: usize) -> [T; NR] {
@@ -291,38 +312,42 @@ impl Finish for FloatFinish<'_> {
 impl FloatFinish<'_> {
     /// Where `rows` rows of `width` results from (`row`, `col`) on go, and how.
     ///
+    /// # Safety
+    /// The CPU has AVX2.
+    ///
     /// # Panics
     /// When they are not in the output.
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn tile(&self, row: usize, col: usize, width: usize, rows: usize) -> ToFloats {
+    #[inline(always)]
+    unsafe fn tile(&self, row: usize, col: usize, width: usize, rows: usize) -> ToFloats {
         let first = row * self.stride + self.first_col + col;
         let range = first..first + rows.saturating_sub(1) * self.stride + width;
         let residual = self.epilogue.residual.map(|r| r[range.clone()].as_ptr());
-        ToFloats::new(residual, self.epilogue.clamp, self.out.pointer(range))
+        // SAFETY: the caller's promise.
+        unsafe { ToFloats::new(residual, self.epilogue.clamp, self.out.pointer(range)) }
     }
 
     /// Finishes and stores eight columns from `col` on of the rows from `row` on.
     ///
     /// # Safety
     /// The CPU has AVX2; no other call may store to the same place at the same time.
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
+    #[inline(always)]
     pub(crate) unsafe fn eights<const ROWS: usize>(
         &self,
         row: usize,
         col: usize,
         sums: &[__m256; ROWS],
     ) {
-        let to = self.tile(row, col, 8, ROWS);
-        let bias = match self.epilogue.bias {
-            // SAFETY: a slice of eight.
-            Some(bias) => unsafe { _mm256_loadu_ps(bias[self.first_col + col..][..8].as_ptr()) },
-            None => _mm256_setzero_ps(),
-        };
-        for (r, &sums) in sums.iter().enumerate() {
-            // SAFETY: the rows are in the output, by the check of `tile`.
-            unsafe { to.store(sums, bias, r * self.stride) }
+        // SAFETY: the CPU has AVX2; the slice has eight; the rows are in the output, by the check
+        // of `tile`.
+        unsafe {
+            let to = self.tile(row, col, 8, ROWS);
+            let bias = match self.epilogue.bias {
+                Some(bias) => _mm256_loadu_ps(bias[self.first_col + col..][..8].as_ptr()),
+                None => _mm256_setzero_ps(),
+            };
+            for (r, &sums) in sums.iter().enumerate() {
+                to.store(sums, bias, r * self.stride);
+            }
         }
     }
 
@@ -330,8 +355,7 @@ impl FloatFinish<'_> {
     ///
     /// # Safety
     /// As [`FloatFinish::eights`].
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
+    #[inline(always)]
     pub(super) unsafe fn registers<const ROWS: usize>(
         &self,
         bias: &[f32; NR],
@@ -339,9 +363,10 @@ impl FloatFinish<'_> {
         col: usize,
         sums: &[[__m256; 2]; ROWS],
     ) {
-        let to = self.tile(row, col, NR, ROWS);
-        // SAFETY: the array has 16 elements; the rows are in the output, by the check of `tile`.
+        // SAFETY: the CPU has AVX2; the array has 16 elements; the rows are in the output, by the
+        // check of `tile`.
         unsafe {
+            let to = self.tile(row, col, NR, ROWS);
             let bias = [_mm256_loadu_ps(bias.as_ptr()), _mm256_loadu_ps(bias.as_ptr().add(8))];
             for (r, sums) in sums.iter().enumerate() {
                 to.store(sums[0], bias[0], r * self.stride);

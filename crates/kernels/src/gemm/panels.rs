@@ -43,6 +43,26 @@ impl<T: Pod> Panels<T> {
         panels
     }
 
+    /// As [`Panels::pack`] for groups of one, of a row-major matrix of `n` columns, row by row.
+    pub(crate) fn of_rows(n: usize, k: usize, b: &[T]) -> Self {
+        let (panel_len, count) = (k * NR, n.div_ceil(NR));
+        let mut panels = Panels::empty(n, k);
+        let bytes = count * panel_len * size_of::<T>();
+        panels.lines = vec![Line::zeroed(); bytes.div_ceil(size_of::<Line>())];
+        panels.ends = (1..=count).map(|end| end * panel_len).collect();
+        let data = bytemuck::cast_slice_mut::<Line, T>(&mut panels.lines);
+        for (index, panel) in data.chunks_exact_mut(panel_len.max(1)).enumerate() {
+            let rows = b.chunks_exact(n.max(1)).map(|row| &row[index * NR..]);
+            for (lanes, row) in panel.as_chunks_mut::<NR>().0.iter_mut().zip(rows) {
+                match row.first_chunk::<NR>() {
+                    Some(row) => *lanes = *row,
+                    None => lanes[..row.len()].copy_from_slice(row),
+                }
+            }
+        }
+        panels
+    }
+
     /// A matrix whose panels are to be added by [`Panels::push`].
     pub(crate) fn empty(n: usize, groups: usize) -> Self {
         let element = std::marker::PhantomData;

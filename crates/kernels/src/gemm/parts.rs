@@ -266,6 +266,9 @@ impl Pass<'_> {
         for start in (0..self.left.count).step_by(BATCH) {
             let rows = BATCH.min(self.left.count - start);
             let at = if first && last { 0 } else { start };
+            if last {
+                finish.ahead(self.left.first + start, col, rows);
+            }
             // SAFETY: the caller's promise.
             unsafe {
                 self.tiles::<K>(start..start + rows, first, &mut sums[at..]);
@@ -287,6 +290,7 @@ impl Pass<'_> {
         for row in (0..self.left.count).step_by(K::MR) {
             let rows = K::MR.min(self.left.count - row);
             let at = (self.left.first + row, self.panel * NR);
+            finish.ahead(at.0, at.1, rows);
             // SAFETY: the caller's promise.
             unsafe {
                 let a = self.left.data.as_ptr().add(row * stride);

@@ -137,27 +137,27 @@ unsafe fn tile_f32<const ROWS: usize, const FRESH: bool>(
 /// The sums of a whole tile.
 ///
 /// # Safety
-/// As [`rows_f32`], with `ROWS` rows.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
+/// The CPU has AVX2; else as [`rows_f32`], with `ROWS` rows.
+#[inline(always)]
 unsafe fn products_f32<const ROWS: usize>(
     groups: usize,
     a: *const f32,
     lda: usize,
     b: *const f32,
 ) -> [[__m256; 2]; ROWS] {
-    let mut acc = [[_mm256_setzero_ps(); 2]; ROWS];
     // SAFETY: the caller's promise.
-    unsafe { add_f32(groups, a, lda, b, &mut acc) }
-    acc
+    unsafe {
+        let mut acc = [[_mm256_setzero_ps(); 2]; ROWS];
+        add_f32(groups, a, lda, b, &mut acc);
+        acc
+    }
 }
 
 /// Adds products to the sums of a tile.
 ///
 /// # Safety
-/// As [`rows_f32`], with `ROWS` rows.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
+/// The CPU has AVX2; else as [`rows_f32`], with `ROWS` rows.
+#[inline(always)]
 unsafe fn add_f32<const ROWS: usize>(
     groups: usize,
     a: *const f32,
@@ -165,24 +165,44 @@ unsafe fn add_f32<const ROWS: usize>(
     b: *const f32,
     sums: &mut [[__m256; 2]; ROWS],
 ) {
-    let mut acc = *sums;
-    // From two rows, all six are in the reach of one index.
-    let (mut near, mut far, mut b) = (a, a.wrapping_add(3 * lda), b);
-    for _ in 0..groups {
+    let (mut acc, mut a, mut b) = (*sums, a, b);
+    // Four k at a time, so that the addresses of the rows are worked out once for them.
+    for _ in 0..groups / 4 {
         // SAFETY: rows and panel reach `groups`.
         unsafe {
-            let b0 = _mm256_loadu_ps(b);
-            let b1 = _mm256_loadu_ps(b.add(8));
-            for (r, acc) in acc.iter_mut().enumerate() {
-                let from = if r < 3 { near.add(r * lda) } else { far.add((r - 3) * lda) };
-                let x = _mm256_set1_ps(*from);
-                acc[0] = _mm256_fmadd_ps(x, b0, acc[0]);
-                acc[1] = _mm256_fmadd_ps(x, b1, acc[1]);
+            for p in 0..4 {
+                step_f32(a.add(p), lda, b.add(p * NR), &mut acc);
             }
         }
-        (near, far, b) = (near.wrapping_add(1), far.wrapping_add(1), b.wrapping_add(NR));
+        (a, b) = (a.wrapping_add(4), b.wrapping_add(4 * NR));
+    }
+    for p in 0..groups % 4 {
+        // SAFETY: as above.
+        unsafe { step_f32(a.add(p), lda, b.add(p * NR), &mut acc) }
     }
     *sums = acc;
+}
+
+/// One k: a column of A times a row of the panel.
+///
+/// # Safety
+/// The CPU has AVX2; `ROWS` elements are readable at `a`, `lda` apart, and 16 at `b`.
+#[inline(always)]
+unsafe fn step_f32<const ROWS: usize>(
+    a: *const f32,
+    lda: usize,
+    b: *const f32,
+    acc: &mut [[__m256; 2]; ROWS],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (b0, b1) = (_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8)));
+        for (r, acc) in acc.iter_mut().enumerate() {
+            let x = _mm256_set1_ps(*a.add(r * lda));
+            acc[0] = _mm256_fmadd_ps(x, b0, acc[0]);
+            acc[1] = _mm256_fmadd_ps(x, b1, acc[1]);
+        }
+    }
 }
 
 /// i16 products (8-bit values, widened) by `vpmaddwd`, exact in i32.

@@ -309,11 +309,18 @@ pub(super) struct ToFloats {
 
 impl ToFloats {
     /// Results go to `out`; the residual begins at the place that belongs to it.
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn new(residual: Option<*const f32>, clamp: Option<Clamp>, out: *mut f32) -> Self {
+    ///
+    /// # Safety
+    /// The CPU has AVX2.
+    #[inline(always)]
+    pub(super) unsafe fn new(
+        residual: Option<*const f32>,
+        clamp: Option<Clamp>,
+        out: *mut f32,
+    ) -> Self {
         let Clamp { lo, hi } = clamp.unwrap_or(Clamp::RELU);
-        let (lo, hi) = (_mm256_set1_ps(lo), _mm256_set1_ps(hi));
+        // SAFETY: the caller's promise.
+        let (lo, hi) = unsafe { (_mm256_set1_ps(lo), _mm256_set1_ps(hi)) };
         ToFloats { residual, is_clamped: clamp.is_some(), lo, hi, out }
     }
 
@@ -321,12 +328,11 @@ impl ToFloats {
     ///
     /// # Safety
     /// The CPU has AVX2. Results are writable there, and residuals readable.
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
+    #[inline(always)]
     pub(super) unsafe fn store(&self, sums: __m256, bias: __m256, at: usize) {
-        let mut value = _mm256_add_ps(sums, bias);
         // SAFETY: the caller's promise.
         unsafe {
+            let mut value = _mm256_add_ps(sums, bias);
             if let Some(residual) = self.residual {
                 value = _mm256_add_ps(value, _mm256_loadu_ps(residual.add(at)));
             }

@@ -129,6 +129,13 @@ impl<'a, T> SharedMut<'a, T> {
         self.data.wrapping_add(range.start)
     }
 
+    /// Where element `index` lies, if there is one.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn place(&self, index: usize) -> *const T {
+        self.data.wrapping_add(index)
+    }
+
     /// The part `range` of the slice.
     ///
     /// # Safety

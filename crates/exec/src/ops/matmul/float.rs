@@ -18,14 +18,27 @@ pub(crate) fn matmul_f32(ctx: &Ctx, arena: &Arena, a: &Tensor, b: &Tensor) -> Re
         y.fill(0.0);
         return Ok(output);
     }
+    let pack = |j: usize| PackedF32::new(k, n, &w[j * k * n..][..k * n]);
+    let multiply = |i: usize, b: &PackedF32, y: &mut [f32]| {
+        let a = Matrix { data: &x[i * m * k..][..m * k], stride: k };
+        gemm_f32(*ctx, m, a, b, Epilogue::default(), Matrix { data: y, stride: n });
+    };
+    let batches: Vec<(usize, usize)> = shape.batches().collect();
+    let each_its_own = batches.windows(2).all(|pair| pair[0].1 != pair[1].1);
+    if each_its_own && batches.len() >= ctx.pool.threads() {
+        ctx.pool.for_each_chunk(y, m * n, |index, y| {
+            let (i, j) = batches[index];
+            multiply(i, &pack(j), y);
+        });
+        return Ok(output);
+    }
     let mut packed: Option<(usize, PackedF32)> = None;
-    for ((i, j), y) in shape.batches().zip(y.chunks_exact_mut(m * n)) {
+    for ((i, j), y) in batches.into_iter().zip(y.chunks_exact_mut(m * n)) {
         if packed.as_ref().is_none_or(|(at, _)| *at != j) {
-            packed = Some((j, PackedF32::new(k, n, &w[j * k * n..][..k * n])));
+            packed = Some((j, pack(j)));
         }
         if let Some((_, b)) = &packed {
-            let a = Matrix { data: &x[i * m * k..][..m * k], stride: k };
-            gemm_f32(*ctx, m, a, b, Epilogue::default(), Matrix { data: y, stride: n });
+            multiply(i, b, y);
         }
     }
     Ok(output)
