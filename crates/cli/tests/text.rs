@@ -4,7 +4,7 @@ mod process;
 
 use fewbit::llm::{Generator, GeneratorOptions, LanguageModel};
 use fewbit::{Mode, Session, SessionOptions, Tensor};
-use process::{run, zoo};
+use process::{names, run, zoo};
 use std::fs;
 use std::path::Path;
 use tempfile::tempdir;
@@ -145,6 +145,14 @@ fn an_onnx_file_computes_what_the_model_does() {
         let found = logits_of(Path::new(&onnx), &tokens.map(i64::from));
         assert_eq!(found, expected, "{ty}");
     }
+    // The two steps in one.
+    let direct = path("direct.onnx");
+    run(["quantize", &model, "-o", &direct, "--type", "Q4_0"]).succeeds();
+    assert!(fs::read(&direct).unwrap() == fs::read(path("Q4_0.onnx")).unwrap());
+    let refused = path("refused.onnx");
+    run(["quantize", &model, "-o", &refused, "--type", "Q5_1"]).fails(4, &["FB-4722", "tensor"]);
+    run(["quantize", &model, "-o", &direct, "--type", "Q4_0"]).fails(2, &["FB-2102"]);
+    assert!(!names(dir.path()).iter().any(|name| name.contains("parts") || name == "refused.onnx"));
     let floats = path("float.onnx");
     let value = run(["convert", &model, &floats, "--json"]).succeeds().json();
     assert_eq!(value["file_bytes"].as_u64(), Some(fs::metadata(&floats).unwrap().len()));

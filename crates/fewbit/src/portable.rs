@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// A language model to be written as an ONNX file, in operators that other programs know.
 ///
 /// A decoder takes and gives its keys and values ([`names`](fewbit_llm::graph::names)); weights in
-/// blocks of `Q4_0`, `Q5_0` and `Q8_0` become `MatMulNBits` of ONNX Runtime, with the same
+/// blocks of `Q4_0`, `Q5_0`, `Q8_0` and `Q6_K` become `MatMulNBits` of ONNX Runtime, with the same
 /// numbers; 16-bit floats stay as they are.
 #[derive(Clone, Debug)]
 pub struct OnnxJob {

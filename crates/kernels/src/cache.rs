@@ -5,6 +5,7 @@
 //! at 0 and runs in order with fused multiply-add.
 
 use crate::attention::{scores_f32, weigh_f32};
+use crate::blocks::{Half, decode_halves};
 use crate::gemm::Matrix;
 use crate::{Ctx, Job};
 use half::f16;
@@ -56,7 +57,10 @@ impl<'a> Rows<'a> {
     /// When there are not as many rows, or `out` holds fewer elements.
     pub fn decode(&self, ctx: Ctx<'_>, first: usize, count: usize, out: &mut [f32]) {
         let out = &mut out[..count * self.size];
-        ctx.isa.run(Decode { rows: *self, first, out });
+        match self.stored {
+            Stored::F16(bytes) => self.halves(ctx, bytes, first, out),
+            _ => ctx.isa.run(Decode { rows: *self, first, out }),
+        }
     }
 
     /// Products of `rows` queries with the first `count` rows, as [`scores_f32`] gives them.
@@ -113,6 +117,13 @@ impl<'a> Rows<'a> {
         }
     }
 
+    fn halves(&self, ctx: Ctx<'_>, bytes: &[u8], first: usize, out: &mut [f32]) {
+        for (row, out) in out.chunks_exact_mut(self.size.max(1)).enumerate() {
+            let at = self.start + (first + row) * self.stride;
+            decode_halves(ctx.isa, Half::F16, &bytes[2 * at..][..2 * self.size], out);
+        }
+    }
+
     fn floats(&self) -> Option<Matrix<&'a [f32]>> {
         let Stored::F32(data) = self.stored else { return None };
         Some(Matrix { data: data.get(self.start..).unwrap_or(&[]), stride: self.stride })
@@ -137,7 +148,8 @@ impl Job for Decode<'_> {
             let at = start + (self.first + row) * stride;
             match stored {
                 Stored::F32(data) => out.copy_from_slice(&data[at..at + size]),
-                Stored::F16(bytes) => halves(&bytes[2 * at..2 * (at + size)], out),
+                // They have instructions of their own.
+                Stored::F16(_) => {}
                 Stored::Q8_0(bytes) => {
                     blocks(&bytes[at / BLOCK * Q8_0_BYTES..], out, bytes_of_block);
                 }
@@ -146,13 +158,6 @@ impl Job for Decode<'_> {
                 }
             }
         }
-    }
-}
-
-#[inline(always)]
-fn halves(bytes: &[u8], out: &mut [f32]) {
-    for (out, &bytes) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-        *out = widened(u16::from_le_bytes(bytes));
     }
 }
 

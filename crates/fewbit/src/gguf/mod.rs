@@ -12,6 +12,7 @@ mod calibration;
 mod chunk;
 mod journal;
 mod memory;
+mod onnx;
 mod rounding;
 mod source;
 mod stream;

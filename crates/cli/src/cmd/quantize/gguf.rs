@@ -136,7 +136,11 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
     };
     let report = match &args.output {
         Some(output) if !flags.dry_run => {
-            let run = || job.run(output, args.force, ui.progress());
+            let onnx = output.extension().is_some_and(|end| end.eq_ignore_ascii_case("onnx"));
+            let run = || match onnx {
+                true => job.run_to_onnx(output, args.force, ui.progress()),
+                false => job.run(output, args.force, ui.progress()),
+            };
             if job.keeps_journal() { resumable(run) } else { run() }?
         }
         _ => job.predict(ui.progress())?,
