@@ -363,7 +363,7 @@ impl Weights for Iq4Xs {
     const BLOCK: usize = 136;
     const BITS: usize = 4;
     const HEAD: usize = 128;
-    const VALUES: &[i8; 16] = &IQ4_VALUES;
+    const VALUES: Option<&[i8; 16]> = Some(&IQ4_VALUES);
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
         gather2(blocks, 0, &mut packed[..32]);

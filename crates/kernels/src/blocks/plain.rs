@@ -200,7 +200,7 @@ impl Weights for Iq4Nl {
     const BLOCK: usize = 18;
     const BITS: usize = 4;
     const HEAD: usize = 32;
-    const VALUES: &[i8; 16] = &IQ4_VALUES;
+    const VALUES: Option<&[i8; 16]> = Some(&IQ4_VALUES);
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
         let (scales, codes) = packed.split_at_mut(32);
@@ -245,9 +245,12 @@ impl Weights for Mxfp4 {
     const UNITS: usize = 1;
     const BLOCK: usize = 17;
     const CHAIN: usize = 4;
+    const BITS: usize = 4;
+    const HEAD: usize = 16;
+    const VALUES: Option<&[i8; 16]> = Some(&FP4_VALUES);
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
-        let (exponents, codes) = packed.split_at_mut(16);
+        let (exponents, codes) = packed.split_at_mut(Self::HEAD);
         exponents.iter_mut().zip(blocks).for_each(|(out, block)| *out = block[0]);
         pack_nibbles(blocks, 1, codes);
     }
@@ -265,7 +268,7 @@ impl Weights for Mxfp4 {
     #[inline(always)]
     fn unpack<C: Convert>(packed: &[u8], units: &mut [Quads]) {
         Self::heads::<C>(packed, heads_of(units));
-        let (unit, packed) = (&mut units[0], &packed[16..]);
+        let (unit, packed) = (&mut units[0], &packed[Self::HEAD..]);
         unit.codes = bytemuck::cast(C::lookup(&FP4_VALUES, take::<256>(packed).0));
     }
 }

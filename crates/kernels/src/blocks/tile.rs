@@ -182,6 +182,10 @@ impl Unit for Quads {
     ) {
         // SAFETY: the caller's promise.
         unsafe {
+            if let Some(values) = W::VALUES {
+                let units = x86_avx2::PackedValues { heads, codes, values };
+                return x86_avx2::quads::<_, 4, false, T>(units, tile, sums);
+            }
             let four = Packed::<_, 4> { heads, codes };
             let five = Packed::<_, 5> { heads, codes };
             match (W::BITS, W::FORM) {
@@ -327,12 +331,15 @@ impl Unit for Signed {
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     unsafe fn avx2_packed<W: Weights, const T: usize>(
-        scales: &[[f32; ROWS]],
+        heads: &[[f32; ROWS]],
         codes: Codes,
         tile: Tile,
         sums: &mut Sums<T>,
     ) {
-        let units = x86_avx2::PackedValues { scales, codes, values: W::VALUES };
+        let Some(values) = W::VALUES else {
+            unreachable!("packed codes of 4 bits choose signed ones")
+        };
+        let units = x86_avx2::PackedValues { heads, codes, values };
         // SAFETY: the caller's promise.
         unsafe { x86_avx2::signed(units, tile, sums) }
     }

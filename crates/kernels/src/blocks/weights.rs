@@ -36,8 +36,8 @@ pub(super) trait Weights: 'static {
     const BITS: usize = 0;
     /// Bytes of a packed block before the codes.
     const HEAD: usize = 0;
-    /// The signed codes that 4-bit ones choose, where they do.
-    const VALUES: &[i8; 16] = &[0; 16];
+    /// The codes of units that 4-bit ones choose, where they do.
+    const VALUES: Option<&[i8; 16]> = None;
 
     /// Packs one block of each row into [`Weights::PACKED`] bytes.
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]);

@@ -459,23 +459,20 @@ impl SignedUnits for &[StoredSigned] {
     }
 }
 
-/// Units whose 4-bit codes, still in planes, choose signed ones.
-pub(super) struct PackedValues<'a> {
-    pub scales: &'a [[f32; ROWS]],
+/// Units whose 4-bit codes, still in planes, choose others.
+pub(super) struct PackedValues<'a, H> {
+    pub heads: &'a [H],
     pub codes: Codes,
     pub values: &'a [i8; 16],
 }
 
-impl SignedUnits for PackedValues<'_> {
-    // Where a group's bits lie is then known.
-    const UNROLL: bool = true;
-
-    fn count(&self) -> usize {
-        self.scales.len()
-    }
-
+impl<H> PackedValues<'_, H> {
+    /// The chosen codes of unit `b`, group `g` and half `h`.
+    ///
+    /// # Safety
+    /// The CPU has AVX2; there are more than `b` units, `g` is below 8, `h` below 2.
     #[inline(always)]
-    unsafe fn codes(&self, b: usize, g: usize, h: usize) -> __m256i {
+    unsafe fn chosen(&self, b: usize, g: usize, h: usize) -> __m256i {
         // SAFETY: planes of 4 bits have 256 bytes.
         unsafe {
             let values = _mm256_broadcastsi128_si256(_mm_loadu_si128(self.values.as_ptr().cast()));
@@ -485,13 +482,55 @@ impl SignedUnits for PackedValues<'_> {
     }
 
     #[inline(always)]
-    fn scales(&self, b: usize) -> [f32; ROWS] {
-        self.scales[b]
+    fn ask_ahead(&self, b: usize) {
+        ahead(self.codes.first.wrapping_add(b * self.codes.stride), self.codes.stride);
+    }
+}
+
+impl Units for PackedValues<'_, Minima> {
+    type Head = Minima;
+    // Where a group's bits lie is then known.
+    const UNROLL: bool = true;
+
+    #[inline(always)]
+    fn heads(&self) -> impl Iterator<Item = &Minima> {
+        self.heads.iter()
+    }
+
+    #[inline(always)]
+    unsafe fn codes(&self, b: usize, g: usize, h: usize) -> __m256i {
+        // SAFETY: the caller's promise.
+        unsafe { self.chosen(b, g, h) }
     }
 
     #[inline(always)]
     fn ahead(&self, b: usize) {
-        ahead(self.codes.first.wrapping_add(b * self.codes.stride), self.codes.stride);
+        self.ask_ahead(b);
+    }
+}
+
+impl SignedUnits for PackedValues<'_, [f32; ROWS]> {
+    // Where a group's bits lie is then known.
+    const UNROLL: bool = true;
+
+    fn count(&self) -> usize {
+        self.heads.len()
+    }
+
+    #[inline(always)]
+    unsafe fn codes(&self, b: usize, g: usize, h: usize) -> __m256i {
+        // SAFETY: the caller's promise.
+        unsafe { self.chosen(b, g, h) }
+    }
+
+    #[inline(always)]
+    fn scales(&self, b: usize) -> [f32; ROWS] {
+        self.heads[b]
+    }
+
+    #[inline(always)]
+    fn ahead(&self, b: usize) {
+        self.ask_ahead(b);
     }
 }
 
