@@ -2,7 +2,8 @@
 //!
 //! The right operand is packed once into panels of 16 columns; the left one is read where it lies,
 //! or converted block by block. A microkernel computes a few rows of one panel in registers, an
-//! epilogue turns the sums into results. k is never cut: each output has one accumulator.
+//! epilogue turns the sums into results. Each output has one accumulator, which runs over k in
+//! order; that of a long f32 product waits in memory between parts of k.
 //!
 //! - f32: [`PackedF32`], [`gemm_f32`], [`Epilogue`].
 //! - int8: [`PackedI8`], [`gemm_i8`], [`Output`].
