@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::kernel::{BATCH, Microkernel, NR, Sums};
 use super::panels::Panels;
+use super::split::Split;
 use crate::cpu::{Job, Level};
 use crate::scratch::with_scratch;
 use crate::threads::Pool;
@@ -72,47 +73,20 @@ pub(crate) trait Finish: Copy + Sync {
     }
 }
 
-/// How the output is cut into tasks: blocks of rows by blocks of panels.
-struct Split {
-    rows: usize,
-    panels: usize,
-    block_rows: usize,
-    block_panels: usize,
-}
-
-impl Split {
-    fn new(threads: usize, rows: usize, row_bytes: usize, mr: usize, panels: usize) -> Split {
-        let most = (A_BYTES / row_bytes.max(1) / mr).clamp(1, 64);
-        let mut split = Split { rows, panels, block_rows: most * mr, block_panels: panels };
-        let wanted = if threads == 1 { 1 } else { threads * 3 };
-        let least = (4 * mr).min(split.block_rows);
-        if split.row_blocks() < wanted {
-            let even = rows.div_ceil(wanted).next_multiple_of(mr);
-            split.block_rows = even.clamp(least, split.block_rows.max(least));
-        }
-        if split.row_blocks() < wanted {
-            split.block_panels = panels.div_ceil(wanted.div_ceil(split.row_blocks())).max(1);
-        }
-        split
+/// Blocks of rows whose A stays in the second-level cache, and enough tasks for all threads.
+fn split(threads: usize, rows: usize, row_bytes: usize, mr: usize, panels: usize) -> Split {
+    let most = (A_BYTES / row_bytes.max(1) / mr).clamp(1, 64);
+    let mut split = Split { rows, panels, block_rows: most * mr, block_panels: panels };
+    let wanted = if threads == 1 { 1 } else { threads * 3 };
+    let least = (4 * mr).min(split.block_rows);
+    if split.row_blocks() < wanted {
+        let even = rows.div_ceil(wanted).next_multiple_of(mr);
+        split.block_rows = even.clamp(least, split.block_rows.max(least));
     }
-
-    fn row_blocks(&self) -> usize {
-        self.rows.div_ceil(self.block_rows)
+    if split.row_blocks() < wanted {
+        split.block_panels = panels.div_ceil(wanted.div_ceil(split.row_blocks())).max(1);
     }
-
-    fn tasks(&self) -> usize {
-        self.row_blocks() * self.panels.div_ceil(self.block_panels)
-    }
-
-    fn row_range(&self, task: usize) -> Range<usize> {
-        let first = task % self.row_blocks() * self.block_rows;
-        first..self.rows.min(first + self.block_rows)
-    }
-
-    fn panel_range(&self, task: usize) -> Range<usize> {
-        let first = task / self.row_blocks() * self.block_panels;
-        first..self.panels.min(first + self.block_panels)
-    }
+    split
 }
 
 /// Multiplies the rows `rows_of` with all panels, and finishes every output of theirs once.
@@ -136,7 +110,7 @@ pub(crate) unsafe fn drive<K, R, F>(
     }
     // Copies of a row in other orders are read in few places.
     let row_bytes = panels.groups() * K::GROUP * size_of::<K::A>() * (panels.orders() + 1) / 2;
-    let split = Split::new(pool.threads(), rows_of.len(), row_bytes, K::MR, panels.count());
+    let split = split(pool.threads(), rows_of.len(), row_bytes, K::MR, panels.count());
     pool.for_each_range(split.tasks(), 1, |tasks| {
         for task in tasks {
             let range = split.row_range(task);

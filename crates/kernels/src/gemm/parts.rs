@@ -9,6 +9,7 @@ use std::ops::Range;
 use super::driver::{Finish, finish_rows};
 use super::float::FloatFinish;
 use super::kernel::{BATCH, FloatKernel, MAX_MR, NR};
+use super::split::Split;
 use crate::cpu::Job;
 use crate::scratch::with_scratch;
 use crate::threads::Pool;
@@ -84,43 +85,16 @@ impl Cut {
     }
 }
 
-/// How the output is cut into tasks: blocks of rows by blocks of panels.
-struct Split {
-    rows: usize,
-    panels: usize,
-    block_rows: usize,
-    block_panels: usize,
-}
-
-impl Split {
-    fn new(threads: usize, rows: usize, cut: Cut, mr: usize, panels: usize) -> Split {
-        let most = (A_BYTES / size_of::<f32>() / cut.len).clamp(mr, MOST_ROWS);
-        let wanted = if threads == 1 { 1 } else { threads * 3 };
-        let row_blocks = rows.div_ceil(most).max(wanted.min(rows / LEAST_ROWS));
-        let block_rows = rows.div_ceil(row_blocks).next_multiple_of(mr);
-        let most_panels = if cut.count() == 1 { panels } else { MOST_PANELS };
-        let panel_blocks = wanted.div_ceil(rows.div_ceil(block_rows));
-        let panel_blocks = panel_blocks.max(panels.div_ceil(most_panels)).min(panels);
-        Split { rows, panels, block_rows, block_panels: panels.div_ceil(panel_blocks) }
-    }
-
-    fn row_blocks(&self) -> usize {
-        self.rows.div_ceil(self.block_rows)
-    }
-
-    fn tasks(&self) -> usize {
-        self.row_blocks() * self.panels.div_ceil(self.block_panels)
-    }
-
-    fn row_range(&self, task: usize) -> Range<usize> {
-        let first = task % self.row_blocks() * self.block_rows;
-        first..self.rows.min(first + self.block_rows)
-    }
-
-    fn panel_range(&self, task: usize) -> Range<usize> {
-        let first = task / self.row_blocks() * self.block_panels;
-        first..self.panels.min(first + self.block_panels)
-    }
+/// Blocks of rows of which a part stays in the second-level cache, and enough tasks for all threads.
+fn split(threads: usize, rows: usize, cut: Cut, mr: usize, panels: usize) -> Split {
+    let most = (A_BYTES / size_of::<f32>() / cut.len).clamp(mr, MOST_ROWS);
+    let wanted = if threads == 1 { 1 } else { threads * 3 };
+    let row_blocks = rows.div_ceil(most).max(wanted.min(rows / LEAST_ROWS));
+    let block_rows = rows.div_ceil(row_blocks).next_multiple_of(mr);
+    let most_panels = if cut.count() == 1 { panels } else { MOST_PANELS };
+    let panel_blocks = wanted.div_ceil(rows.div_ceil(block_rows));
+    let panel_blocks = panel_blocks.max(panels.div_ceil(most_panels)).min(panels);
+    Split { rows, panels, block_rows, block_panels: panels.div_ceil(panel_blocks) }
 }
 
 /// Multiplies `m` rows with all panels, and finishes every output once.
@@ -140,7 +114,7 @@ pub(crate) unsafe fn drive_parts<K: FloatKernel, R: LeftParts>(
         return;
     }
     let cut = Cut::new(k, right.step());
-    let split = Split::new(pool.threads(), m, cut, K::MR, n.div_ceil(NR));
+    let split = split(pool.threads(), m, cut, K::MR, n.div_ceil(NR));
     pool.for_each_range(split.tasks(), 1, |tasks| {
         for task in tasks {
             let (rows_of, panels) = (split.row_range(task), split.panel_range(task));
@@ -351,7 +325,7 @@ mod tests {
     fn tasks_cover_the_output() {
         for threads in [1, 2, 5] {
             for (rows, panels, k) in [(1, 1, 1), (49, 32, 4608), (3136, 4, 64), (100, 63, 2048)] {
-                let split = Split::new(threads, rows, Cut::new(k, 1), 6, panels);
+                let split = split(threads, rows, Cut::new(k, 1), 6, panels);
                 let mut seen = vec![0; rows * panels];
                 for task in 0..split.tasks() {
                     for row in split.row_range(task) {
