@@ -33,6 +33,11 @@ pub(crate) trait Finish: Copy + Sync {
     /// Loads what belongs to the `width` columns from `col` on.
     fn columns(&self, col: usize, width: usize) -> Self::Columns;
 
+    /// Asks for what `rows` rows from (`row`, `col`) on read and write, so that it is there when
+    /// their sums are.
+    #[inline(always)]
+    fn ahead(&self, _row: usize, _col: usize, _rows: usize) {}
+
     /// Finishes and stores `width` results of row `row` from column `col` on. `FULL` says that
     /// `width` is [`NR`].
     ///
@@ -195,6 +200,7 @@ unsafe fn panel<K: Microkernel, F: Finish<Acc = K::Acc>, const FULL: bool>(
     let columns = finish.columns(col, width);
     for start in (0..left.count).step_by(BATCH) {
         let rows = BATCH.min(left.count - start);
+        finish.ahead(left.first + start, col, rows);
         for row in (0..rows).step_by(K::MR) {
             // SAFETY: the caller's promise.
             unsafe {

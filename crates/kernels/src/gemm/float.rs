@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::driver::Finish;
-use super::kernel::NR;
+use super::kernel::{NR, prefetch};
 use super::panels::Panels;
 use super::parts::{LeftParts, RightParts, drive_parts};
 use super::rows::{MatrixRows, Same};
@@ -195,27 +195,6 @@ impl<'a> FloatFinish<'a> {
     }
 }
 
-impl FloatFinish<'_> {
-    /// Asks for what the rows from (`row`, `col`) on read and write, so that it is there when their
-    /// sums are.
-    #[inline(always)]
-    pub(super) fn ahead(&self, row: usize, col: usize, rows: usize) {
-        #[cfg(target_arch = "x86_64")]
-        for r in row..row + rows {
-            let at = r * self.stride + self.first_col + col;
-            // SAFETY: a prefetch reads nothing that a program could see, wherever it points.
-            unsafe {
-                if let Some(residual) = self.epilogue.residual {
-                    _mm_prefetch::<_MM_HINT_T0>(residual.as_ptr().wrapping_add(at).cast());
-                }
-                _mm_prefetch::<_MM_HINT_T0>(self.out.place(at).cast::<i8>());
-            }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (row, col, rows);
-    }
-}
-
 /// The first `width` of `values`, filled up with zeros.
 #[inline(always)]
 pub(crate) fn load<T: Copy + Default>(values: &[T], width: usize) -> [T; NR] {
@@ -246,6 +225,17 @@ impl Finish for FloatFinish<'_> {
     fn columns(&self, col: usize, width: usize) -> [f32; NR] {
         let bias = self.epilogue.bias;
         bias.map_or([0.0; NR], |bias| load(&bias[self.first_col + col..], width))
+    }
+
+    #[inline(always)]
+    fn ahead(&self, row: usize, col: usize, rows: usize) {
+        for row in row..row + rows {
+            let at = row * self.stride + self.first_col + col;
+            if let Some(residual) = self.epilogue.residual {
+                prefetch(residual.as_ptr().wrapping_add(at));
+            }
+            prefetch(self.out.place(at));
+        }
     }
 
     #[inline(always)]

@@ -13,6 +13,19 @@ pub(crate) const NR: usize = 16;
 /// The most rows that any microkernel computes at once.
 pub(crate) const MAX_MR: usize = 16;
 
+/// Asks for the line at `place`, wherever that is, before it is read or written.
+#[inline(always)]
+pub(crate) fn prefetch<T>(place: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing that a program could see.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(place.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
+}
+
 /// Rows of sums that are finished together, so that what an epilogue prepares pays off: whole
 /// tiles of every microkernel.
 pub(crate) const BATCH: usize = 48;

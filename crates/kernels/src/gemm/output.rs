@@ -2,7 +2,7 @@
 
 use super::driver::Finish;
 use super::float::{Clamp, Matrix, load, matrix_fits, store};
-use super::kernel::NR;
+use super::kernel::{NR, prefetch};
 #[cfg(target_arch = "x86_64")]
 use super::x86_finish::{Bytes, Rows, ToBytes};
 use crate::int8::{Int8, Int8Mut};
@@ -362,6 +362,21 @@ impl Finish for Int8Finish<'_> {
         }
         let multiplier = load(&self.requantize.multiplier[first..], width);
         Int8Columns { add, multiplier, range: self.requantize.range() }
+    }
+
+    #[inline(always)]
+    fn ahead(&self, row: usize, col: usize, rows: usize) {
+        // Four panels share a line of bytes: the first of them asks for it.
+        if !col.is_multiple_of(4 * NR) {
+            return;
+        }
+        for row in row..row + rows {
+            let at = self.place.start(row, col);
+            if let Some(residual) = &self.requantize.residual {
+                prefetch(residual.values.bytes().as_ptr().wrapping_add(at));
+            }
+            prefetch(self.place.out.place(at));
+        }
     }
 
     #[inline(always)]

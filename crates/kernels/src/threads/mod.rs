@@ -130,7 +130,6 @@ impl<'a, T> SharedMut<'a, T> {
     }
 
     /// Where element `index` lies, if there is one.
-    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(crate) fn place(&self, index: usize) -> *const T {
         self.data.wrapping_add(index)
