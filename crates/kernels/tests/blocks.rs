@@ -221,7 +221,7 @@ fn products_with_16_bit_floats_are_exact_in_the_weights() {
             .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8 & 0xbb)
             .collect();
         let n = n as usize;
-        for tokens in [1, 7, 50] {
+        for tokens in [1, 2, 3, 4, 7, 50] {
             let x = values(tokens * k, 9);
             let want = running_sums(&x, &decoded(name, &bytes, n * k), k);
             for isa in Isa::available() {

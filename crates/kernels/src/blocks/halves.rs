@@ -159,80 +159,91 @@ impl Source for PackedHalves {
 /// # Panics
 /// When `x` is no whole rows of `k`, or `out` is not of as many rows of `n`.
 pub fn matmul_halves(ctx: Ctx<'_>, x: &[f32], weights: &PackedHalves, out: &mut [f32]) {
-    if x.len() != weights.k || out.len() != weights.n {
+    let tokens = x.len().checked_div(weights.k).unwrap_or(0);
+    let whole = tokens * weights.k == x.len() && tokens * weights.n == out.len();
+    if !whole || !(1..=4).contains(&tokens) {
         return multiply(ctx, x, weights, out);
     }
-    let out = SharedMut::new(out);
-    let panels = weights.n.div_ceil(ROWS);
-    let grain = ctx.pool.grain(panels, TOGETHER).next_multiple_of(TOGETHER);
-    ctx.pool.for_each_range(panels, grain, |panels| {
-        Row { isa: ctx.isa, x, weights, panels, out }.run();
-    });
+    let few = Few { ctx, x, weights, out: SharedMut::new(out) };
+    // As many panels together as have room for their sums in registers; one that waits for its
+    // last product lets others run.
+    match tokens {
+        1 => few.run::<1, 4>(),
+        2 => few.run::<2, 2>(),
+        3 => few.run::<3, 2>(),
+        _ => few.run::<4, 1>(),
+    }
 }
 
-/// Panels that one token passes over together: a sum waits for the last product, so several run
-/// side by side.
-const TOGETHER: usize = 4;
+/// The sums of `T` tokens and `P` panels.
+pub(super) type Sums<const T: usize, const P: usize> = [[[f32; ROWS]; P]; T];
 
-/// One token, some panels.
-struct Row<'a> {
-    isa: Isa,
+/// A few tokens, each with all panels.
+struct Few<'a> {
+    ctx: Ctx<'a>,
     x: &'a [f32],
     weights: &'a PackedHalves,
-    panels: Range<usize>,
     out: SharedMut<'a, f32>,
 }
 
-impl Row<'_> {
-    fn run(&self) {
-        let mut first = self.panels.start;
-        while first + TOGETHER <= self.panels.end {
-            self.some::<TOGETHER>(first);
-            first += TOGETHER;
-        }
-        for panel in first..self.panels.end {
-            self.some::<1>(panel);
-        }
+impl Few<'_> {
+    fn run<const T: usize, const P: usize>(&self) {
+        let panels = self.weights.n.div_ceil(ROWS);
+        let grain = self.ctx.pool.grain(panels, P).next_multiple_of(P);
+        self.ctx.pool.for_each_range(panels, grain, |panels| {
+            let mut first = panels.start;
+            while first + P <= panels.end {
+                self.some::<T, P>(first);
+                first += P;
+            }
+            for panel in first..panels.end {
+                self.some::<T, 1>(panel);
+            }
+        });
     }
 
-    fn some<const P: usize>(&self, first: usize) {
+    fn some<const T: usize, const P: usize>(&self, first: usize) {
+        let (n, k) = (self.weights.n, self.weights.k);
+        let x = std::array::from_fn(|t| &self.x[t * k..][..k]);
         let panels = std::array::from_fn(|p| self.weights.panel(first + p));
-        let sums = self.products::<P>(panels);
-        for (p, sums) in sums.iter().enumerate() {
-            let start = (first + p) * ROWS;
-            let width = ROWS.min(self.weights.n - start);
-            // SAFETY: each panel is computed by one task, which alone writes its rows.
-            unsafe { self.out.range(start..start + width) }.copy_from_slice(&sums[..width]);
+        let sums: Sums<T, P> = self.products(x, panels);
+        for (t, sums) in sums.iter().enumerate() {
+            for (p, sums) in sums.iter().enumerate() {
+                let at = (first + p) * ROWS;
+                let width = ROWS.min(n - at);
+                // SAFETY: each panel is computed by one task, which alone writes its rows.
+                let out = unsafe { self.out.range(t * n + at..t * n + at + width) };
+                out.copy_from_slice(&sums[..width]);
+            }
         }
     }
 
-    fn products<const P: usize>(&self, panels: [&[[u8; 2 * ROWS]]; P]) -> [[f32; ROWS]; P] {
+    fn products<const T: usize, const P: usize>(
+        &self,
+        x: [&[f32]; T],
+        panels: [&[[u8; 2 * ROWS]]; P],
+    ) -> Sums<T, P> {
         let half = self.weights.half;
-        match self.isa.level() {
+        match self.ctx.isa.level() {
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 | Level::Avx512 => {
                 // SAFETY: the CPU has the level, and every wider one includes AVX2.
-                unsafe { super::x86_halves::products(half, self.x, panels) }
+                unsafe { super::x86_halves::products(half, x, panels) }
             }
-            _ => plain(half, self.x, panels),
+            _ => x.map(|x| panels.map(|panel| plain(half, x, panel))),
         }
     }
 }
 
-/// The products in plain Rust: the definition.
-fn plain<const P: usize>(
-    half: Half,
-    x: &[f32],
-    panels: [&[[u8; 2 * ROWS]]; P],
-) -> [[f32; ROWS]; P] {
-    panels.map(|panel| {
-        let mut sums = [0f32; ROWS];
-        for (x, bytes) in x.iter().zip(panel) {
-            let numbers = half.numbers::<Plain>(bytes);
-            sums.iter_mut().zip(numbers).for_each(|(sum, number)| *sum = x.mul_add(number, *sum));
+/// The products of one token with one panel in plain Rust: the definition.
+fn plain(half: Half, x: &[f32], panel: &[[u8; 2 * ROWS]]) -> [f32; ROWS] {
+    let mut sums = [0f32; ROWS];
+    for (x, bytes) in x.iter().zip(panel) {
+        for (sum, weight) in sums.iter_mut().zip(half.numbers::<Plain>(bytes)) {
+            *sum = x.mul_add(weight, *sum);
         }
-        sums
-    })
+    }
+    sums
 }
 
 #[cfg(test)]
