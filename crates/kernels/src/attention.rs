@@ -40,6 +40,23 @@ pub fn weigh_f32(
     values: Matrix<&[f32]>,
     out: &mut [f32],
 ) {
+    let (rows, count, size) = dims;
+    out[..rows * size].fill(0.0);
+    let weights = Matrix { data: weights, stride: count };
+    add_weighed_f32(ctx, dims, weights, values, out);
+}
+
+/// As [`weigh_f32`], but the sums go on from what `out` holds.
+///
+/// # Panics
+/// As [`weigh_f32`].
+pub(crate) fn add_weighed_f32(
+    ctx: Ctx<'_>,
+    dims: (usize, usize, usize),
+    weights: Matrix<&[f32]>,
+    values: Matrix<&[f32]>,
+    out: &mut [f32],
+) {
     ctx.isa.run(Weigh { dims, weights, values, out });
 }
 
@@ -96,10 +113,14 @@ fn dot<const R: usize>(keys: &[[f32; LANES]], q: [&[f32]; R]) -> [[f32; LANES]; 
     sums
 }
 
-/// Sums of the first `LANES` elements of values that lie `stride` apart, by `R` rows of weights.
+/// Adds the first `LANES` elements of values that lie `stride` apart, by `R` rows of weights.
 #[inline(always)]
-fn mix<const R: usize>(values: &[f32], stride: usize, weights: [&[f32]; R]) -> [[f32; LANES]; R] {
-    let mut sums = [[0f32; LANES]; R];
+fn mix<const R: usize>(
+    mut sums: [[f32; LANES]; R],
+    values: &[f32],
+    stride: usize,
+    weights: [&[f32]; R],
+) -> [[f32; LANES]; R] {
     for (j, values) in values.chunks(stride).enumerate().take(weights[0].len()) {
         let values = &values[..LANES];
         for (sums, weights) in sums.iter_mut().zip(weights) {
@@ -114,7 +135,7 @@ fn mix<const R: usize>(values: &[f32], stride: usize, weights: [&[f32]; R]) -> [
 
 struct Weigh<'a> {
     dims: (usize, usize, usize),
-    weights: &'a [f32],
+    weights: Matrix<&'a [f32]>,
     values: Matrix<&'a [f32]>,
     out: &'a mut [f32],
 }
@@ -141,11 +162,15 @@ impl Weigh<'_> {
     fn rows<const R: usize>(&mut self, row: usize) {
         let (_, count, size) = self.dims;
         let weights: [&[f32]; R] =
-            std::array::from_fn(|r| &self.weights[(row + r) * count..][..count]);
+            std::array::from_fn(|r| &self.weights.data[(row + r) * self.weights.stride..][..count]);
         let mut first = 0;
         while first + LANES <= size {
-            let sums =
-                mix(self.values.data.get(first..).unwrap_or(&[]), self.values.stride, weights);
+            let mut sums = [[0f32; LANES]; R];
+            for (r, sums) in sums.iter_mut().enumerate() {
+                sums.copy_from_slice(&self.out[(row + r) * size + first..][..LANES]);
+            }
+            let values = self.values.data.get(first..).unwrap_or(&[]);
+            let sums = mix(sums, values, self.values.stride, weights);
             for (r, sums) in sums.iter().enumerate() {
                 self.out[(row + r) * size + first..][..LANES].copy_from_slice(sums);
             }
@@ -161,8 +186,8 @@ impl Weigh<'_> {
     fn rest(&mut self, row: usize, first: usize) {
         let (_, count, size) = self.dims;
         let rest = &mut self.out[row * size..][first..size];
-        rest.fill(0.0);
-        for (j, &w) in self.weights[row * count..][..count].iter().enumerate() {
+        let weights = &self.weights.data[row * self.weights.stride..][..count];
+        for (j, &w) in weights.iter().enumerate() {
             let values = &self.values.data[j * self.values.stride + first..][..rest.len()];
             for (sum, &value) in rest.iter_mut().zip(values) {
                 *sum = w.mul_add(value, *sum);

@@ -4,24 +4,18 @@
 //! The bits are those of [`attention`](crate::attention) on the decoded numbers: each sum starts
 //! at 0 and runs in order with fused multiply-add.
 
-use crate::attention::{scores_f32, weigh_f32};
-use crate::blocks::{Half, decode_halves};
+use crate::attention::{add_weighed_f32, scores_f32, weigh_f32};
+use crate::blocks::{ACTIVATION_BLOCK, ACTIVATION_BYTES, Half, decode_halves};
 use crate::gemm::Matrix;
 use crate::{Ctx, Job};
 use half::f16;
 
 /// Elements of a block.
-pub const BLOCK: usize = 32;
-/// Bytes of a `Q8_0` block: the scale in binary16, a code for each element.
-const Q8_0_BYTES: usize = 34;
+pub const BLOCK: usize = ACTIVATION_BLOCK;
 /// Bytes of a `Q4_0` block: the scale in binary16, codes of elements `i` and `i + 16` in one byte.
 pub const Q4_0_BYTES: usize = 18;
 /// Rows that are decoded at once.
 const TILE: usize = 64;
-/// Elements of a value whose sums are held in registers.
-const LANES: usize = 16;
-/// Queries whose sums run side by side.
-const QUERIES: usize = 4;
 
 /// Numbers as they are stored.
 #[derive(Clone, Copy, Debug)]
@@ -111,9 +105,9 @@ impl<'a> Rows<'a> {
         for first in (0..count).step_by(TILE) {
             let lanes = TILE.min(count - first);
             self.decode(ctx, first, lanes, &mut tile);
-            let values = &tile[..lanes * self.size];
+            let values = Matrix { data: &tile[..lanes * self.size], stride: self.size };
             let weights = Matrix { data: &weights[first..], stride: count };
-            ctx.isa.run(Add { values, size: self.size, weights, out: &mut *out });
+            add_weighed_f32(ctx, (rows, lanes, self.size), weights, values, out);
         }
     }
 
@@ -151,7 +145,7 @@ impl Job for Decode<'_> {
                 // They have instructions of their own.
                 Stored::F16(_) => {}
                 Stored::Q8_0(bytes) => {
-                    blocks(&bytes[at / BLOCK * Q8_0_BYTES..], out, bytes_of_block);
+                    blocks(&bytes[at / BLOCK * ACTIVATION_BYTES..], out, bytes_of_block);
                 }
                 Stored::Q4_0(bytes) => {
                     blocks(&bytes[at / BLOCK * Q4_0_BYTES..], out, nibbles_of_block);
@@ -186,7 +180,7 @@ fn blocks<const BYTES: usize>(
 }
 
 #[inline(always)]
-fn bytes_of_block(block: &[u8; Q8_0_BYTES], out: &mut [f32; BLOCK]) {
+fn bytes_of_block(block: &[u8; ACTIVATION_BYTES], out: &mut [f32; BLOCK]) {
     let scale = widened(u16::from_le_bytes([block[0], block[1]]));
     for (out, &code) in out.iter_mut().zip(&block[2..]) {
         *out = f32::from(code as i8) * scale;
@@ -200,68 +194,6 @@ fn nibbles_of_block(block: &[u8; Q4_0_BYTES], out: &mut [f32; BLOCK]) {
     for ((low, high), &codes) in low.iter_mut().zip(high).zip(&block[2..]) {
         *low = f32::from((codes & 15) as i8 - 8) * scale;
         *high = f32::from((codes >> 4) as i8 - 8) * scale;
-    }
-}
-
-/// Adds weighed values to sums that have begun.
-struct Add<'a> {
-    values: &'a [f32],
-    size: usize,
-    weights: Matrix<&'a [f32]>,
-    out: &'a mut [f32],
-}
-
-impl Job for Add<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run(mut self) {
-        let rows = self.out.len() / self.size.max(1);
-        let mut row = 0;
-        while row + QUERIES <= rows {
-            self.rows::<QUERIES>(row);
-            row += QUERIES;
-        }
-        for row in row..rows {
-            self.rows::<1>(row);
-        }
-    }
-}
-
-impl Add<'_> {
-    /// `R` rows of sums, from `row` on.
-    #[inline(always)]
-    fn rows<const R: usize>(&mut self, row: usize) {
-        let (size, count) = (self.size, self.values.len() / self.size);
-        let weights: [&[f32]; R] =
-            std::array::from_fn(|r| &self.weights.data[(row + r) * self.weights.stride..][..count]);
-        let mut first = 0;
-        while first + LANES <= size {
-            let mut sums = [[0f32; LANES]; R];
-            for (r, sums) in sums.iter_mut().enumerate() {
-                sums.copy_from_slice(&self.out[(row + r) * size + first..][..LANES]);
-            }
-            for (j, values) in self.values.chunks_exact(size).enumerate() {
-                let values = &values[first..first + LANES];
-                for (sums, weights) in sums.iter_mut().zip(weights) {
-                    let weight = weights[j];
-                    for (sum, &value) in sums.iter_mut().zip(values) {
-                        *sum = weight.mul_add(value, *sum);
-                    }
-                }
-            }
-            for (r, sums) in sums.iter().enumerate() {
-                self.out[(row + r) * size + first..][..LANES].copy_from_slice(sums);
-            }
-            first += LANES;
-        }
-        for (r, weights) in weights.iter().enumerate() {
-            let sums = &mut self.out[(row + r) * size..][first..size];
-            for (values, weight) in self.values.chunks_exact(size).zip(*weights) {
-                for (sum, &value) in sums.iter_mut().zip(&values[first..]) {
-                    *sum = weight.mul_add(value, *sum);
-                }
-            }
-        }
     }
 }
 
@@ -321,7 +253,7 @@ mod tests {
         let pool = Pool::single();
         let ctx = Ctx { isa: Isa::best(), pool: &pool };
         let halves = values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect();
-        let mut bytes = vec![0; values.len() / BLOCK * Q8_0_BYTES];
+        let mut bytes = vec![0; values.len() / BLOCK * ACTIVATION_BYTES];
         quantize_activations(ctx, values, &mut bytes);
         let mut nibbles = vec![0; values.len() / BLOCK * Q4_0_BYTES];
         quantize_q4_0(ctx, values, &mut nibbles);

@@ -101,6 +101,16 @@ fn half_row(row: &[f32; ROWS], h: usize) -> __m256 {
     unsafe { _mm256_loadu_ps(row.as_ptr().add(8 * h)) }
 }
 
+/// Half `h` of group `g` of 512 codes.
+///
+/// # Safety
+/// The CPU has AVX2, and there are as many codes.
+#[inline(always)]
+unsafe fn group(codes: *const u8, g: usize, h: usize) -> __m256i {
+    // SAFETY: eight groups of two halves of 32 codes.
+    unsafe { _mm256_loadu_si256(codes.add(g * 64 + h * 32).cast()) }
+}
+
 /// Units of unsigned codes, as the microkernels see them.
 pub(super) trait Units {
     /// What is beside the codes.
@@ -134,7 +144,7 @@ impl Units for &[Quads] {
     #[inline(always)]
     unsafe fn codes(&self, b: usize, g: usize, h: usize) -> __m256i {
         // SAFETY: eight groups of two halves of 32 bytes.
-        unsafe { _mm256_load_si256(self[b].codes.as_ptr().add(g * 64 + h * 32).cast()) }
+        unsafe { group(self[b].codes.as_ptr().cast(), g, h) }
     }
 }
 
@@ -150,7 +160,7 @@ impl Units for &[Halves] {
     #[inline(always)]
     unsafe fn codes(&self, b: usize, g: usize, h: usize) -> __m256i {
         // SAFETY: eight groups of two halves of 32 bytes.
-        unsafe { _mm256_load_si256(self[b].codes.as_ptr().add(g * 64 + h * 32).cast()) }
+        unsafe { group(self[b].codes.as_ptr().cast(), g, h) }
     }
 }
 
@@ -427,13 +437,13 @@ impl SignedUnits for &[Signed] {
     #[inline(always)]
     unsafe fn codes(&self, b: usize, g: usize, h: usize) -> __m256i {
         // SAFETY: eight groups of two halves of 32 codes.
-        unsafe { _mm256_load_si256(self[b].codes.as_ptr().add(g * 64 + h * 32).cast()) }
+        unsafe { group(self[b].codes.as_ptr().cast(), g, h) }
     }
 
     #[inline(always)]
     unsafe fn sizes(&self, _: __m256i, (b, g, h): (usize, usize, usize)) -> __m256i {
         // SAFETY: eight groups of two halves of 32 codes.
-        unsafe { _mm256_load_si256(self[b].sizes.as_ptr().add(g * 64 + h * 32).cast()) }
+        unsafe { group(self[b].sizes.as_ptr(), g, h) }
     }
 
     #[inline(always)]
@@ -450,7 +460,7 @@ impl SignedUnits for &[StoredSigned] {
     #[inline(always)]
     unsafe fn codes(&self, b: usize, g: usize, h: usize) -> __m256i {
         // SAFETY: eight groups of two halves of 32 codes.
-        unsafe { _mm256_loadu_si256(self[b].codes.as_ptr().add(g * 64 + h * 32).cast()) }
+        unsafe { group(self[b].codes.as_ptr().cast(), g, h) }
     }
 
     #[inline(always)]
