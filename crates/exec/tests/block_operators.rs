@@ -2,7 +2,7 @@
 
 use fewbit_core::codec::block::{BlockType, dequantize};
 use fewbit_core::{
-    Attr, DType, Dim, Error, Graph, Model, Node, Result, Tensor, ValueId, ValueType,
+    Attr, DType, Dim, Error, Graph, Model, Node, Patch, Result, Tensor, ValueId, ValueType,
 };
 use fewbit_exec::{Arena, EvalCtx, Mode, OpTable, Session, SessionOptions};
 use fewbit_kernels::blocks::Format;
@@ -129,5 +129,26 @@ fn products_with_blocks_mean_the_same_in_every_mode() {
         // Weights only: float activations in every mode.
         let weights_only = product(ty, &data, n, k, false);
         assert!(same(&run(&weights_only, Mode::Integer, &x).0, &expected), "{ty}");
+    }
+}
+
+#[test]
+fn codes_from_elsewhere_mean_the_same_in_every_mode() {
+    // -128, which quantized activations never are, times -128.
+    let block = [&[0x00, 0x3c][..], &[0x80; 32]].concat();
+    let mut model = product(BlockType::Q8_0, &block.repeat(2), 1, 64, true);
+    let g = &mut model.graph;
+    let codes = g.find_value("codes").unwrap();
+    let (quantize, _) = g.nodes().find(|(_, node)| node.op == "QuantizeBlocks").unwrap();
+    let mut patch = Patch::new(g);
+    patch.remove_node(quantize);
+    patch.set_graph_inputs(vec![codes]);
+    patch.set_type(codes, ValueType::fixed(DType::U8, &[1, 68]));
+    patch.apply(g).unwrap();
+    let x = Tensor::from_slice(vec![1, 68], &block.repeat(2)).unwrap();
+    for mode in [Mode::Float, Mode::Simulate, Mode::Integer] {
+        let session = Session::new(&model, &SessionOptions::new(mode)).unwrap();
+        let y = session.run(&[("codes", x.clone())]).unwrap().remove(0).1;
+        assert_eq!(y.to_f32().unwrap(), [64.0 * 128.0 * 128.0], "{mode:?}");
     }
 }
