@@ -2,7 +2,7 @@
 
 use fewbit_core::codec::block::{BlockType, dequantize};
 use fewbit_core::{
-    Attr, DType, Dim, Error, Graph, Model, Node, Patch, Result, Tensor, ValueId, ValueType,
+    Attr, DType, Dim, Error, Graph, Model, Node, Result, Tensor, ValueId, ValueType,
 };
 use fewbit_exec::{Arena, EvalCtx, Mode, OpTable, Session, SessionOptions};
 use fewbit_kernels::blocks::Format;
@@ -138,17 +138,21 @@ fn codes_from_elsewhere_mean_the_same_in_every_mode() {
     let block = [&[0x00, 0x3c][..], &[0x80; 32]].concat();
     let mut model = product(BlockType::Q8_0, &block.repeat(2), 1, 64, true);
     let g = &mut model.graph;
-    let codes = g.find_value("codes").unwrap();
-    let (quantize, _) = g.nodes().find(|(_, node)| node.op == "QuantizeBlocks").unwrap();
-    let mut patch = Patch::new(g);
-    patch.remove_node(quantize);
-    patch.set_graph_inputs(vec![codes]);
-    patch.set_type(codes, ValueType::fixed(DType::U8, &[1, 68]));
-    patch.apply(g).unwrap();
-    let x = Tensor::from_slice(vec![1, 68], &block.repeat(2)).unwrap();
+    let codes = g.add_value("other", ValueType::fixed(DType::U8, &[1, 68])).unwrap();
+    g.add_input(codes);
+    let [numbers, y] = ["numbers of other", "y of other"]
+        .map(|name| g.add_value(name, ValueType::default()).unwrap());
+    let decode = Node::new("DequantizeBlocks", "decode", &[codes], &[numbers]);
+    let decode = Node { domain: "ai.fewbit".into(), ..decode };
+    g.add_node(decode.with("type", Attr::String("Q8_0".into())));
+    let weight = g.find_value("turned").unwrap();
+    g.add_node(Node::new("MatMul", "multiply other", &[numbers, weight], &[y]));
+    g.add_output(y);
+    let x = Tensor::from_slice(vec![1, 64], &[0f32; 64]).unwrap();
+    let codes = Tensor::from_slice(vec![1, 68], &block.repeat(2)).unwrap();
     for mode in [Mode::Float, Mode::Simulate, Mode::Integer] {
         let session = Session::new(&model, &SessionOptions::new(mode)).unwrap();
-        let y = session.run(&[("codes", x.clone())]).unwrap().remove(0).1;
+        let y = session.run(&[("x", x.clone()), ("other", codes.clone())]).unwrap().remove(1).1;
         assert_eq!(y.to_f32().unwrap(), [64.0 * 128.0 * 128.0], "{mode:?}");
     }
 }
