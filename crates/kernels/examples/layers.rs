@@ -3,9 +3,10 @@
 //! `cargo run --release -p fewbit-kernels --example layers [THREADS [PART [NETWORK]]]` times all
 //! layers, or those with PART in their name; NETWORK is `lite0` or `resnet50`; `FEWBIT_ISA` chooses
 //! the instruction set. Prints the least of many runs per layer, in microseconds and in
-//! multiply-accumulates per cycle of the clock as it was then (AVX2 allows 16 in float), how often
-//! each layer occurs, and the totals. Cycles are counted by a chain of multiplications beside each
-//! run; on processors on which a step of it takes other than 4 cycles they are off by a factor.
+//! multiply-accumulates per cycle of the clock as it was then (AVX2 allows 16 in float), what it
+//! takes to pack its int8 weights, how often each layer occurs, and the totals. Cycles are counted
+//! by a chain of multiplications beside each run; on processors on which a step of it takes other
+//! than 4 cycles they are off by a factor.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -90,10 +91,10 @@ fn main() {
     let ctx = Ctx { isa, pool: &pool };
     println!("{isa}, {} threads", pool.threads());
     println!(
-        "{:28} {:>9} {:>7} {:>9} {:>7} {:>6}",
-        "layer", "f32 us", "mac/cyc", "i8 us", "mac/cyc", "ratio"
+        "{:28} {:>9} {:>7} {:>9} {:>7} {:>6} {:>9}",
+        "layer", "f32 us", "mac/cyc", "i8 us", "mac/cyc", "ratio", "pack us"
     );
-    let (mut float_total, mut int_total) = (Duration::ZERO, Duration::ZERO);
+    let [mut float_total, mut int_total, mut pack_total] = [Duration::ZERO; 3];
     for (count, size, in_c, out_c, kernel, stride) in layers.iter().copied() {
         let depthwise = kernel > 1 && in_c == out_c && !resnet;
         let shape = ConvShape {
@@ -115,22 +116,26 @@ fn main() {
             continue;
         }
         let (float, float_cycles) = time_f32(ctx, &shape);
-        let (int, int_cycles) = time_i8(ctx, &shape);
+        let (int, int_cycles, pack) = time_i8(ctx, &shape);
         let work = (shape.output_len() * shape.k()) as f64;
         let rate = |cycles: f64| work / cycles;
         println!(
-            "{name:28} {:9.1} {:7.1} {:9.1} {:7.1} {:6.2}",
+            "{name:28} {:9.1} {:7.1} {:9.1} {:7.1} {:6.2} {:9.1}",
             float.as_nanos() as f64 / 1e3,
             rate(float_cycles),
             int.as_nanos() as f64 / 1e3,
             rate(int_cycles),
-            float.as_nanos() as f64 / int.as_nanos() as f64
+            float.as_nanos() as f64 / int.as_nanos() as f64,
+            pack.as_nanos() as f64 / 1e3
         );
         float_total += float * count;
         int_total += int * count;
+        pack_total += pack * count;
     }
     let ratio = float_total.as_secs_f64() / int_total.as_secs_f64();
-    println!("network: f32 {float_total:?}, int8 {int_total:?}, ratio {ratio:.2}");
+    println!(
+        "network: f32 {float_total:?}, int8 {int_total:?}, ratio {ratio:.2}, packed in {pack_total:?}"
+    );
 }
 
 /// The least time of one call, and the least cycles: at least 20 calls and 15 milliseconds.
@@ -197,12 +202,17 @@ fn time_f32(ctx: Ctx<'_>, shape: &ConvShape) -> (Duration, f64) {
     least(|| conv2d_f32(ctx, shape, &input, &packed, epilogue, &mut output))
 }
 
-fn time_i8(ctx: Ctx<'_>, shape: &ConvShape) -> (Duration, f64) {
+/// Time and cycles of a call, and the time to pack the weights.
+fn time_i8(ctx: Ctx<'_>, shape: &ConvShape) -> (Duration, f64, Duration) {
     let input: Vec<u8> = ramp(shape.input_len()).collect();
     let weights = bell(shape.weights_len(), shape.k());
     let bias = vec![5; shape.out_c];
     let multiplier = vec![0.001; shape.out_c];
-    let packed = PackedConvI8::new(ctx.isa, shape, Int8::I8(&weights), WeightZero::None);
+    let pack = || PackedConvI8::new(ctx.isa, shape, Int8::I8(&weights), WeightZero::None);
+    let (packing, _) = least(|| {
+        black_box(pack());
+    });
+    let packed = pack();
     let mut output = vec![0; shape.output_len()];
     let to = Requantize {
         bias: Some(&bias),
@@ -213,7 +223,8 @@ fn time_i8(ctx: Ctx<'_>, shape: &ConvShape) -> (Duration, f64) {
         hi: 255,
     };
     let input = ConvInput { values: Int8::U8(&input), zero_point: 3 };
-    least(|| {
+    let (time, cycles) = least(|| {
         conv2d_i8(ctx, shape, input, &packed, Output::Int8(Int8Mut::U8(&mut output), to));
-    })
+    });
+    (time, cycles, packing)
 }
