@@ -79,13 +79,41 @@ fn by_column<'w>(shape: &ConvShape, weights: &'w [u8]) -> Cow<'w, [u8]> {
     let mut rows = vec![0; weights.len()];
     let columns = weights.chunks_exact(taps * channels);
     for (row, column) in rows.chunks_exact_mut(taps * channels).zip(columns) {
-        for (tap, row) in row.chunks_exact_mut(channels).enumerate() {
-            for (weight, from) in row.iter_mut().zip(column[tap..].iter().step_by(taps)) {
-                *weight = *from;
+        match taps {
+            // Known to the compiler, which is four times as quick.
+            9 => by_tap::<9>(column, row),
+            _ => {
+                for (tap, row) in row.chunks_exact_mut(channels).enumerate() {
+                    for (weight, from) in row.iter_mut().zip(column[tap..].iter().step_by(taps)) {
+                        *weight = *from;
+                    }
+                }
             }
         }
     }
     Cow::Owned(rows)
+}
+
+/// From the order in channel, tap to tap, in channel.
+fn by_tap<const TAPS: usize>(column: &[u8], row: &mut [u8]) {
+    /// Channels at a time.
+    const BLOCK: usize = 16;
+    let channels = column.len() / TAPS;
+    let (squares, _) = column.as_chunks::<TAPS>();
+    let (blocks, rest) = squares.as_chunks::<BLOCK>();
+    for (i, block) in blocks.iter().enumerate() {
+        for tap in 0..TAPS {
+            let out = &mut row[tap * channels + i * BLOCK..][..BLOCK];
+            for (out, square) in out.iter_mut().zip(block) {
+                *out = square[tap];
+            }
+        }
+    }
+    for (i, square) in rest.iter().enumerate() {
+        for tap in 0..TAPS {
+            row[tap * channels + blocks.len() * BLOCK + i] = square[tap];
+        }
+    }
 }
 
 /// The input of an int8 convolution.

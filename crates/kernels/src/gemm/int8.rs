@@ -121,7 +121,7 @@ impl PackedI8 {
         }
         let bytes = if zero.is_zero() { quads(isa, &weights) } else { None };
         let layout = match bytes {
-            Some(panels) => Layout::Quads(panels, weights.sums()),
+            Some(panels) => Layout::Quads(panels, weights.sums(isa)),
             None => Layout::Pairs(pairs::pack(isa, &weights, zero)),
         };
         PackedI8 { k, isa, layout }

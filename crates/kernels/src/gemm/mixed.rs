@@ -95,16 +95,22 @@ pub(super) fn pack_for(isa: Isa, matrix: Matrix<'_>, orders: usize) -> Panels<i8
     panels.reserve(n.div_ceil(NR) * (groups * NR * GROUP * 3 / 2 + 128));
     let mut quads: Vec<Quads> = vec![[[0; GROUP]; NR]; groups];
     let mut safe = vec![[0u8; 2]; groups];
+    let mut choices = Vec::with_capacity(groups);
+    let table = Choice::table(orders);
     for first in (0..n).step_by(NR) {
         isa.run(Gather { matrix, first, quads: &mut quads, safe: &mut safe });
-        let choices: Vec<Choice> = safe.iter().map(|&safe| Choice::new(safe, orders)).collect();
-        push(&mut panels, &quads, &choices);
+        choices.clear();
+        choices.extend(safe.iter().map(|&[a, b]| table[usize::from(a)][usize::from(b)]));
+        let (begins, bytes) = Choice::sizes(&choices);
+        let start = (HEADER + begins * size_of::<u32>()).next_multiple_of(64);
+        let panel = bytemuck::cast_slice_mut(panels.push(start + bytes));
+        isa.run(Store { quads: &quads, choices: &choices, start, panel });
     }
     panels
 }
 
 /// Panels that are looked at to find how many halves are unsafe.
-const SAMPLES: usize = 8;
+const SAMPLES: usize = 4;
 
 /// Counts halves, in a few panels of large matrices.
 fn halves(isa: Isa, matrix: Matrix<'_>) -> Halves {
@@ -131,10 +137,18 @@ struct Choice {
     orders: [usize; 2],
 }
 
+/// Sets of [`ORDERS`].
+const SETS: usize = 1 << ORDERS.len();
+
 impl Choice {
+    /// The choices by the orders that are safe for the first half, and for the second.
+    fn table(orders: usize) -> [[Choice; SETS]; SETS] {
+        std::array::from_fn(|a| std::array::from_fn(|b| Choice::new([a, b], orders)))
+    }
+
     /// `safe` has a bit for each order, per half.
-    fn new(safe: [u8; 2], orders: usize) -> Choice {
-        let first = |bits: u8| (0..orders).find(|order| bits >> order & 1 == 1);
+    fn new(safe: [usize; 2], orders: usize) -> Choice {
+        let first = |bits: usize| (0..orders).find(|order| bits >> order & 1 == 1);
         if let Some(order) = first(safe[0] & safe[1]) {
             return Choice { kind: 0, orders: [order; 2] };
         }
@@ -159,6 +173,16 @@ impl Choice {
 
     fn bytes(&self) -> usize {
         (0..2).map(|half| if self.is_safe(half) { SAFE } else { UNSAFE }).sum()
+    }
+
+    fn begins(&self) -> usize {
+        if self.is_single() { 1 } else { 2 }
+    }
+
+    /// The beginnings, and the bytes of weights, of all groups.
+    fn sizes(choices: &[Choice]) -> (usize, usize) {
+        let sizes = choices.iter().map(|choice| (choice.begins(), choice.bytes()));
+        sizes.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
     }
 }
 
@@ -225,87 +249,212 @@ fn by_rows(matrix: Matrix<'_>, first: usize, width: usize, quads: &mut [Quads]) 
     }
 }
 
-fn push(panels: &mut Panels<i8>, quads: &[Quads], choices: &[Choice]) {
-    let begins: usize = choices.iter().map(|c| if c.is_single() { 1 } else { 2 }).sum();
-    let start = (HEADER + begins * size_of::<u32>()).next_multiple_of(64);
-    let panel = panels.push(start + choices.iter().map(Choice::bytes).sum::<usize>());
-    let (head, mut weights) = bytemuck::cast_slice_mut::<i8, u8>(panel).split_at_mut(start);
-    let head = bytemuck::cast_slice_mut::<u8, u32>(head);
-    let word = |value: usize| u32::try_from(value).expect("sums are shorter than 2^30");
-    head[KINDS] = word(start);
-    let mut at = KINDS + 1;
-    for kind in 0..KINDS {
-        for (g, choice) in choices.iter().enumerate().filter(|(_, c)| c.kind == kind) {
-            head[kind] += 1;
-            for order in &choice.orders[..if choice.is_single() { 1 } else { 2 }] {
-                head[at] = word((order * choices.len() + g) * GROUP);
-                at += 1;
+/// Writes the groups of a panel, those of a kind together.
+struct Store<'a> {
+    quads: &'a [Quads],
+    choices: &'a [Choice],
+    /// Where the weights begin.
+    start: usize,
+    panel: &'a mut [u8],
+}
+
+/// Where the next group of a kind goes.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    begins: usize,
+    weights: usize,
+}
+
+impl Store<'_> {
+    /// How many groups there are of each kind, and where the first of them go.
+    #[inline(always)]
+    fn places(&self) -> ([u32; KINDS], [Place; KINDS]) {
+        let (mut counts, mut sizes) = ([0; KINDS], [Place::default(); KINDS]);
+        for choice in self.choices {
+            counts[choice.kind] += 1;
+            sizes[choice.kind].begins += choice.begins();
+            sizes[choice.kind].weights += choice.bytes();
+        }
+        let mut place = Place { begins: KINDS + 1, weights: 0 };
+        for size in &mut sizes {
+            let here = place;
+            place.begins += size.begins;
+            place.weights += size.weights;
+            *size = here;
+        }
+        (counts, sizes)
+    }
+}
+
+impl Job for Store<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let (counts, mut places) = self.places();
+        let (head, weights) = self.panel.split_at_mut(self.start);
+        let head: &mut [u32] = bytemuck::cast_slice_mut(head);
+        let weights: &mut [[u32; HALF]] = bytemuck::cast_slice_mut(weights);
+        let word = |value: usize| u32::try_from(value).expect("sums are shorter than 2^30");
+        head[..KINDS].copy_from_slice(&counts);
+        head[KINDS] = word(self.start);
+        for (g, (choice, quads)) in self.choices.iter().zip(self.quads).enumerate() {
+            let place = &mut places[choice.kind];
+            for order in &choice.orders[..choice.begins()] {
+                head[place.begins] = word((order * self.choices.len() + g) * GROUP);
+                place.begins += 1;
             }
-            for (half, quads) in quads[g].chunks_exact(HALF).enumerate() {
-                let is_safe = choice.is_safe(half);
-                let (out, rest) = weights.split_at_mut(if is_safe { SAFE } else { UNSAFE });
-                match is_safe {
-                    true => store_bytes(quads, &ORDERS[choice.orders[half]], out),
-                    false => store_words(quads, out),
-                }
-                weights = rest;
+            let halves: &[[u32; HALF]; 2] = bytemuck::cast_ref(quads);
+            for (half, words) in halves.iter().enumerate() {
+                let out = &mut weights[place.weights / SAFE..];
+                place.weights += match choice.is_safe(half) {
+                    true => store_bytes(words, choice.orders[half], out),
+                    false => store_words(words, out),
+                };
             }
         }
     }
 }
 
-fn store_bytes(quads: &[[i8; GROUP]], order: &[usize; GROUP], out: &mut [u8]) {
-    let (out, _) = bytemuck::cast_slice_mut::<u8, i8>(out).as_chunks_mut::<GROUP>();
-    for (out, quad) in out.iter_mut().zip(quads) {
-        *out = [quad[order[0]], quad[order[1]], quad[order[2]], quad[order[3]]];
+/// Writes quads in one of [`ORDERS`]; returns the bytes.
+#[inline(always)]
+fn store_bytes(quads: &[u32; HALF], order: usize, out: &mut [[u32; HALF]]) -> usize {
+    let out = &mut out[0];
+    match order {
+        0 => *out = *quads,
+        1 => {
+            for (out, quad) in out.iter_mut().zip(quads) {
+                *out = swap_middle(*quad);
+            }
+        }
+        _ => {
+            for (out, quad) in out.iter_mut().zip(quads) {
+                *out = swap_odd(*quad);
+            }
+        }
     }
+    SAFE
 }
 
-fn store_words(quads: &[[i8; GROUP]], out: &mut [u8]) {
-    let words: &mut [[i16; 2]] = bytemuck::cast_slice_mut(out);
-    let (even, odd) = words.split_at_mut(quads.len());
-    for ((quad, even), odd) in quads.iter().zip(even).zip(odd) {
-        *even = [i16::from(quad[0]), i16::from(quad[2])];
-        *odd = [i16::from(quad[1]), i16::from(quad[3])];
+/// Writes quads as 16-bit numbers, 0 and 2 of all, then 1 and 3; returns the bytes.
+#[inline(always)]
+fn store_words(quads: &[u32; HALF], out: &mut [[u32; HALF]]) -> usize {
+    let [even, odd, ..] = out else { panic!("a panel is shorter than its groups") };
+    for (i, quad) in quads.iter().enumerate() {
+        even[i] = widen(quad & EVEN);
+        odd[i] = widen(quad >> 8 & EVEN);
     }
+    UNSAFE
+}
+
+/// Bytes 0 and 2 of a word.
+const EVEN: u32 = 0x00ff_00ff;
+
+/// Bytes 0 and 2, signed, as 16-bit numbers.
+#[inline(always)]
+fn widen(bytes: u32) -> u32 {
+    let signs = bytes & 0x0080_0080;
+    // Each sign adds 0xff00, without a carry.
+    bytes.wrapping_add((signs << 9).wrapping_sub(signs << 1))
+}
+
+/// A word whose bytes 1 and 2 change places: the second of [`ORDERS`].
+#[inline(always)]
+pub(super) fn swap_middle(word: u32) -> u32 {
+    (word & 0xff00_00ff) | (word >> 8 & 0xff00) | (word << 8 & 0x00ff_0000)
+}
+
+/// A word whose bytes 1 and 3 change places: the third of [`ORDERS`].
+#[inline(always)]
+pub(super) fn swap_odd(word: u32) -> u32 {
+    (word & EVEN) | (word >> 16 & 0xff00) | (word << 16 & 0xff00_0000)
 }
 
 /// The orders in which all pairs of half a group are safe: a bit for each.
+///
+/// A pair is safe when neither its positive weights nor its negative ones sum to more than 128 in
+/// magnitude. Sums of two bytes are made in both halves of a word at once, for all orders.
 #[inline(always)]
 fn safe_orders(half: &[[i8; GROUP]; HALF]) -> u8 {
-    let mut safe = 0;
-    for (bit, order) in ORDERS.iter().enumerate() {
-        let mut most = [0i16; HALF];
-        for (most, quad) in most.iter_mut().zip(half) {
-            let first = reach(quad[order[0]], quad[order[1]]);
-            *most = first.max(reach(quad[order[2]], quad[order[3]]));
+    let bytes: &[i8; SAFE] = bytemuck::cast_ref(half);
+    let (mut positive, mut negative) = ([0u8; SAFE], [0u8; SAFE]);
+    for (i, &weight) in bytes.iter().enumerate() {
+        positive[i] = weight.max(0) as u8;
+        negative[i] = (weight.min(0) as u8).wrapping_neg();
+    }
+    let mut sums = [[0; HALF]; ORDERS.len()];
+    for magnitudes in [positive, negative] {
+        let words: [u32; HALF] = bytemuck::cast(magnitudes);
+        for (i, word) in words.iter().enumerate() {
+            let (even, odd) = (word & EVEN, word >> 8 & EVEN);
+            sums[0][i] |= beyond(even + odd);
+            // The upper halves of these hold one byte each.
+            sums[1][i] |= beyond(even + (even >> 16)) | beyond(odd + (odd >> 16));
+            sums[2][i] |= beyond(even + odd.rotate_left(16));
         }
-        safe |= u8::from(most.iter().all(|&most| most <= 128)) << bit;
+    }
+    let mut safe = 0;
+    for (order, sums) in sums.iter().enumerate() {
+        let mut any = 0;
+        for sum in sums {
+            any |= sum;
+        }
+        safe |= u8::from(any == 0) << order;
     }
     safe
 }
 
-/// The larger magnitude of two sums, that of the positive weights and that of the negative ones.
-/// Up to 128, `a * w0 + b * w1` fits 16 bits for all `a` and `b` from 0 to 255.
+/// Not 0 where one of two sums of two bytes, none above 128, is above 128.
 #[inline(always)]
-fn reach(w0: i8, w1: i8) -> i16 {
-    let (w0, w1) = (i16::from(w0), i16::from(w1));
-    (w0.max(0) + w1.max(0)).max(-(w0.min(0) + w1.min(0)))
+fn beyond(sums: u32) -> u32 {
+    (sums + 0x007f_007f) & 0x0100_0100
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Whether `a * w0 + b * w1` fits 16 bits for all `a` and `b` from 0 to 255.
+    fn fits(w0: i8, w1: i8) -> bool {
+        let extremes = |w: i8| [0, 255 * i32::from(w)];
+        let sums = extremes(w0).into_iter().flat_map(|a| extremes(w1).map(|b| a + b));
+        sums.map(i16::try_from).all(|sum| sum.is_ok())
+    }
+
     #[test]
     fn safe_pairs_are_those_that_fit() {
-        let extremes = |w: i8| [0, 255 * i32::from(w)];
+        let mut half = [[0; GROUP]; HALF];
         for w0 in i8::MIN..=i8::MAX {
             for w1 in i8::MIN..=i8::MAX {
-                let sums = extremes(w0).into_iter().flat_map(|a| extremes(w1).map(|b| a + b));
-                let fits = sums.map(i16::try_from).all(|sum| sum.is_ok());
-                assert_eq!(reach(w0, w1) <= 128, fits, "{w0} {w1}");
+                for (i, j) in [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)] {
+                    let col = (i + j + w0 as u8 as usize) % HALF;
+                    half[col] = [0; GROUP];
+                    (half[col][i], half[col][j]) = (w0, w1);
+                    let neighbours = |order: &[usize; GROUP]| {
+                        order.chunks(2).any(|pair| pair.contains(&i) && pair.contains(&j))
+                    };
+                    let safe = ORDERS.map(|order| !neighbours(&order) || fits(w0, w1));
+                    let want = (0..3).fold(0, |bits, order| bits | u8::from(safe[order]) << order);
+                    assert_eq!(safe_orders(&half), want, "{w0} {w1}, {i} {j}");
+                    half[col] = [0; GROUP];
+                }
             }
+        }
+    }
+
+    #[test]
+    fn words_are_reordered_and_widened_as_bytes_are() {
+        let quads: [[i8; GROUP]; 3] = [[1, -2, 3, -4], [-128, 127, -1, 0], [5, -128, -128, 127]];
+        for quad in quads {
+            let word = u32::from_le_bytes(bytemuck::cast(quad));
+            let in_order = |order: [usize; GROUP]| bytemuck::cast(order.map(|i| quad[i]));
+            assert_eq!(swap_middle(word), u32::from_le_bytes(in_order(ORDERS[1])));
+            assert_eq!(swap_odd(word), u32::from_le_bytes(in_order(ORDERS[2])));
+            let mut out = [[0; HALF]; 2];
+            store_words(&[word; HALF], &mut out);
+            let words: [[[i16; 2]; HALF]; 2] = bytemuck::cast(out);
+            let [even, odd] = [[quad[0], quad[2]], [quad[1], quad[3]]].map(|p| p.map(i16::from));
+            assert_eq!(words, [[even; HALF], [odd; HALF]]);
         }
     }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::driver::Rows;
 use super::kernel::NR;
-use super::mixed::{GROUP, ORDERS};
+use super::mixed::{GROUP, ORDERS, swap_middle, swap_odd};
 use super::rows::pitch;
 
 /// Rows with a copy of their elements in each of the first `orders` of [`ORDERS`], one behind the
@@ -53,12 +53,9 @@ fn copy(row: &[u8], copies: &mut [u8]) {
     let out = first.iter_mut().zip(second).zip(third);
     for (word, ((first, second), third)) in row.as_chunks::<GROUP>().0.iter().zip(out) {
         let word = u32::from_le_bytes(*word);
-        // The bytes 1 and 2 change places, then 1 and 3.
-        let swapped = (word & 0xff00_00ff) | (word >> 8 & 0xff00) | (word << 8 & 0x00ff_0000);
-        let crossed = (word & 0x00ff_00ff) | (word >> 16 & 0xff00) | (word << 16 & 0xff00_0000);
         *first = word.to_le_bytes();
-        *second = swapped.to_le_bytes();
-        *third = crossed.to_le_bytes();
+        *second = swap_middle(word).to_le_bytes();
+        *third = swap_odd(word).to_le_bytes();
     }
 }
 

@@ -1,5 +1,6 @@
 //! The right operand of an int8 product, before it is packed.
 
+use crate::cpu::{Isa, Job};
 use crate::int8::Int8;
 
 /// Which elements of a matrix lie side by side.
@@ -48,18 +49,42 @@ impl<'a> Weights<'a> {
     }
 
     /// The sum of each column.
-    pub(crate) fn sums(&self) -> Vec<i32> {
-        let mut sums = vec![0; self.n];
-        match self.order {
+    pub(crate) fn sums(&self, isa: Isa) -> Vec<i32> {
+        match self.values {
+            Int8::U8(values) => isa.run(Sums { values, weights: self }),
+            Int8::I8(values) => isa.run(Sums { values, weights: self }),
+        }
+    }
+}
+
+/// Sums columns.
+struct Sums<'a, T> {
+    values: &'a [T],
+    weights: &'a Weights<'a>,
+}
+
+impl<T: Copy> Job for Sums<'_, T>
+where
+    i32: From<T>,
+{
+    type Output = Vec<i32>;
+
+    #[inline(always)]
+    fn run(self) -> Vec<i32> {
+        let Weights { k, n, order, .. } = *self.weights;
+        let mut sums = vec![0; n];
+        match order {
             Order::Columns => {
-                for (col, sum) in sums.iter_mut().enumerate() {
-                    *sum = (0..self.k).map(|row| self.at(row, col)).sum();
+                for (sum, column) in sums.iter_mut().zip(self.values.chunks_exact(k.max(1))) {
+                    for &value in column {
+                        *sum += i32::from(value);
+                    }
                 }
             }
             Order::Rows => {
-                for row in 0..self.k {
-                    for (col, sum) in sums.iter_mut().enumerate() {
-                        *sum += self.at(row, col);
+                for row in self.values.chunks_exact(n.max(1)) {
+                    for (sum, &value) in sums.iter_mut().zip(row) {
+                        *sum += i32::from(value);
                     }
                 }
             }
