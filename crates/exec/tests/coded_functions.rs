@@ -169,3 +169,37 @@ fn a_model_without_quantization_runs_as_float() {
     let ([simulated, integer], _) = build();
     assert_eq!(simulated, integer);
 }
+
+/// Codes of a product with a constant, plus codes of a constant of `shape`, on either side.
+fn product_with_codes(net: &mut Net, shape: &[usize], first: bool) -> ValueId {
+    let x = net.input("x", &[2, 5, 24], 1.0);
+    let x = net.coded(x, 0.02, 117);
+    let weight: Vec<i8> = (0..24 * 40).map(|i| (i * 73 % 255 - 127) as i8).collect();
+    let weight = net.constant(Tensor::from_slice(vec![24, 40], &weight).unwrap());
+    let inputs = [weight, net.number(0.004), net.constant(Tensor::scalar(0i8))];
+    let weight = net.node("DequantizeLinear", &inputs);
+    let product = net.node("MatMul", &[x, weight]);
+    let product = net.coded(product, 0.05, 131);
+    let len: usize = shape.iter().product();
+    let codes: Vec<u8> = (0..len).map(|i| (i * 91 % 256) as u8).collect();
+    let codes = net.constant(Tensor::from_slice(shape.to_vec(), &codes).unwrap());
+    let bias = net.dequantize(codes, 0.011, 99);
+    let sum = net.node("Add", &if first { [bias, product] } else { [product, bias] });
+    net.quantize(sum, 0.04, 120)
+}
+
+#[test]
+fn a_row_of_codes_is_added_where_the_product_ends() {
+    let rows: [(&[usize], bool); 5] =
+        [(&[40], true), (&[1, 40], true), (&[1, 1, 40], true), (&[1], false), (&[5, 40], false)];
+    for (shape, fused) in rows {
+        for first in [false, true] {
+            let mut net = Net::new();
+            let codes = product_with_codes(&mut net, shape, first);
+            let ([simulated, integer], plan) = net.run(&[codes]);
+            assert_eq!(simulated, integer, "{shape:?}");
+            let found = plan.iter().any(|line| line.kernel == "gemm_i8_add");
+            assert_eq!(found, fused, "{shape:?}: {plan:?}");
+        }
+    }
+}

@@ -84,7 +84,8 @@ fn requantize(to: &Requantize<'_>, sum: i32, index: usize, col: usize) -> i32 {
         if let Some(own) = residual.own {
             value = value.clamp(own.lo as f32, own.hi as f32).round_ties_even() * own.scale;
         }
-        let centred = residual.values.get(index) - residual.zero_point;
+        let at = if residual.is_row { col } else { index };
+        let centred = residual.values.get(at) - residual.zero_point;
         value += centred as f32 * residual.multiplier;
         value /= residual.own.map_or(1.0, |own| own.step);
     }
@@ -245,7 +246,9 @@ impl Integers {
         };
         let own = OwnCodes { lo: -77, hi: 178, scale: 0.031, step: 0.057 };
         let (own, factor) = if random.below(2) == 0 { (Some(own), 0.021) } else { (None, 0.37) };
-        let residual = Residual { values: residual_values, zero_point: 3, multiplier: factor, own };
+        let (values, is_row) = (residual_values, len >= columns && random.below(3) == 0);
+        let values = if is_row { values.range(0, columns) } else { values };
+        let residual = Residual { values, is_row, zero_point: 3, multiplier: factor, own };
         let (lo, hi) = if signed { (-128, 127) } else { (0, 255) };
         let to = Requantize {
             bias: (random.below(2) == 0).then_some(&bias),

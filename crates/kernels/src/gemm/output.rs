@@ -36,11 +36,13 @@ pub struct Requantize<'a> {
     pub hi: i32,
 }
 
-/// An 8-bit tensor that is added before the result is rounded.
+/// 8-bit values that are added before the result is rounded.
 #[derive(Clone, Copy, Debug)]
 pub struct Residual<'a> {
-    /// The values, in the layout of the output.
+    /// The values: a tensor in the layout of the output, or a row.
     pub values: Int8<'a>,
+    /// Whether they are one row, a value per column, that is added to all rows.
+    pub is_row: bool,
     /// Their zero point.
     pub zero_point: i32,
     /// Their scale divided by that of the output; with [`OwnCodes`], their scale.
@@ -159,7 +161,10 @@ impl<'a> Prepared<'a> {
                 assert!((lo..=hi).contains(&requantize.zero_point), "zero point beyond the type");
                 assert!(requantize.multiplier.len() >= end, "multipliers are missing");
                 assert!(requantize.bias.is_none_or(|b| b.len() >= end), "the bias is too short");
-                requantize.residual.inspect(|r| fits(r.values.len()));
+                requantize.residual.inspect(|r| match r.is_row {
+                    true => assert!(r.values.len() >= end, "the row to be added is too short"),
+                    false => fits(r.values.len()),
+                });
                 let bytes = values.into_bytes();
                 fits(bytes.len());
                 let place = Place::new(bytes, stride, first_col);
@@ -372,7 +377,7 @@ impl Finish for Int8Finish<'_> {
         }
         for row in row..row + rows {
             let at = self.place.start(row, col);
-            if let Some(residual) = &self.requantize.residual {
+            if let Some(residual) = self.requantize.residual.filter(|r| !r.is_row) {
                 prefetch(residual.values.bytes().as_ptr().wrapping_add(at));
             }
             prefetch(self.place.out.place(at));
@@ -395,7 +400,7 @@ impl Finish for Int8Finish<'_> {
             *lane = acc[i].wrapping_add(cols.add[i]) as f32 * cols.multiplier[i];
         }
         if let Some(residual) = &self.requantize.residual {
-            residual.add(start, width, &mut lanes);
+            residual.add(self.place.start(residual.row(row), col), width, &mut lanes);
         }
         let bytes = cols.range.round(&lanes);
         // SAFETY: the caller's promise.
@@ -414,8 +419,11 @@ impl Finish for Int8Finish<'_> {
     ) {
         let (place, Range { lo, hi, zero_point }) = (&self.place, cols.range);
         let (first, last) = (place.start(row, col), place.start(row + sums.len() - 1, col));
-        let residual = self.requantize.residual.as_ref();
-        let residual = residual.map(|r| r.pointer(first..last + width));
+        let residual = self.requantize.residual.as_ref().map(|residual| {
+            let rows = [row, row + sums.len() - 1].map(|row| residual.row(row));
+            let [first, last] = rows.map(|row| place.start(row, col));
+            residual.pointer(first..last + width, place.stride)
+        });
         let (add, multiplier) = (&cols.add, &cols.multiplier);
         let to = ToBytes { add, multiplier, residual, lo, hi, zero_point };
         let out = place.out.pointer(first..last + width);
@@ -425,9 +433,15 @@ impl Finish for Int8Finish<'_> {
 }
 
 impl Residual<'_> {
+    /// The row that is added to row `row` of the output.
+    #[inline(always)]
+    fn row(&self, row: usize) -> usize {
+        if self.is_row { 0 } else { row }
+    }
+
     /// Adds the `width` values from `start` on.
     #[inline(always)]
-    pub(crate) fn add(&self, start: usize, width: usize, lanes: &mut [f32; NR]) {
+    fn add(&self, start: usize, width: usize, lanes: &mut [f32; NR]) {
         if let Some(own) = self.own {
             for lane in lanes.iter_mut() {
                 *lane = round_within(*lane, own.lo as f32, own.hi as f32) as f32 * own.scale;
@@ -445,14 +459,15 @@ impl Residual<'_> {
         }
     }
 
-    /// The values of a range, by a pointer to the first.
+    /// The values of a range, by a pointer to the first, whose rows lie `stride` apart.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    fn pointer(&self, range: std::ops::Range<usize>) -> Bytes {
+    fn pointer(&self, range: std::ops::Range<usize>, stride: usize) -> Bytes {
         let flip = self.values.flip();
         let first = self.values.bytes()[range].as_ptr();
         let zero = self.zero_point + i32::from(flip);
-        Bytes { first, flip, zero, multiplier: self.multiplier, own: self.own }
+        let stride = if self.is_row { 0 } else { stride };
+        Bytes { first, stride, flip, zero, multiplier: self.multiplier, own: self.own }
     }
 }
 

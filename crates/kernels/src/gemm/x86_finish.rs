@@ -31,10 +31,12 @@ pub(super) struct ToBytes<'a> {
     pub(super) zero_point: i32,
 }
 
-/// 8-bit values to be added, which lie as the results do.
+/// 8-bit values to be added.
 #[derive(Clone, Copy)]
 pub(super) struct Bytes {
     pub(super) first: *const u8,
+    /// From one row to the next.
+    pub(super) stride: usize,
     /// Turns a byte into its unsigned form.
     pub(super) flip: u8,
     /// Zero point of the unsigned form.
@@ -111,10 +113,9 @@ impl ToBytes<'_> {
         for (pair, sums) in sums.chunks(2).enumerate() {
             // SAFETY: the caller's promise.
             unsafe {
-                let start = 2 * pair * rows.stride;
-                let first = loaded.words(&sums[0], start, rows.width);
+                let first = loaded.words(&sums[0], 2 * pair, rows.width);
                 let second = match sums.get(1) {
-                    Some(sums) => loaded.words(sums, start + rows.stride, rows.width),
+                    Some(sums) => loaded.words(sums, 2 * pair + 1, rows.width),
                     None => first,
                 };
                 let first = _mm256_adds_epi16(first, zero);
@@ -124,7 +125,7 @@ impl ToBytes<'_> {
                 // Packing went by 128-bit lanes.
                 let bytes = _mm256_permutevar8x32_epi32(_mm256_xor_si256(bytes, flip), by_rows);
                 let width = if WIDTH == 0 { rows.width } else { WIDTH };
-                let out = rows.out.add(start);
+                let out = rows.out.add(2 * pair * rows.stride);
                 store_bytes(_mm256_castsi256_si128(bytes), out, width);
                 if sums.len() == 2 {
                     let second = _mm256_extracti128_si256::<1>(bytes);
@@ -145,8 +146,7 @@ impl ToBytes<'_> {
         for (r, sums) in sums.iter().enumerate() {
             // SAFETY: the caller's promise.
             unsafe {
-                let start = r * rows.stride;
-                let [first, second] = loaded.values(sums, start, rows.width);
+                let [first, second] = loaded.values(sums, r, rows.width);
                 // Where one is NaN, the second operand is the result: so NaN stays until the
                 // conversion, which makes it the least integer, as all below its range.
                 let first = _mm256_cvtps_epi32(_mm256_min_ps(hi, first));
@@ -158,7 +158,7 @@ impl ToBytes<'_> {
                 let high = _mm256_extracti128_si256::<1>(words);
                 // Packing went by 128-bit lanes: columns 0-3, 8-11, then 4-7, 12-15.
                 let bytes = _mm_shuffle_epi32::<0b11_01_10_00>(_mm_packus_epi16(low, high));
-                store_bytes(bytes, rows.out.add(start), rows.width);
+                store_bytes(bytes, rows.out.add(r * rows.stride), rows.width);
             }
         }
     }
@@ -178,13 +178,13 @@ impl Loaded<'_> {
         small && self.residual.is_none_or(Bytes::is_tame)
     }
 
-    /// The scaled sums of a row, with the residual that begins at `start`.
+    /// The scaled sums of row `row`, with its residual.
     ///
     /// # Safety
     /// As [`ToBytes::store`].
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn values(&self, sums: &[i32; NR], start: usize, width: usize) -> [__m256; 2] {
+    unsafe fn values(&self, sums: &[i32; NR], row: usize, width: usize) -> [__m256; 2] {
         let mut values = [_mm256_setzero_ps(); 2];
         for (i, value) in values.iter_mut().enumerate() {
             // SAFETY: the array has 16 elements.
@@ -194,7 +194,7 @@ impl Loaded<'_> {
         }
         if let Some(residual) = self.residual {
             // SAFETY: the caller's promise.
-            let more = unsafe { residual.read(start, width) };
+            let more = unsafe { residual.read(row * residual.stride, width) };
             match &residual.own {
                 None => {
                     for (value, more) in values.iter_mut().zip(more) {
@@ -217,9 +217,9 @@ impl Loaded<'_> {
     /// As [`ToBytes::store`].
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn words(&self, sums: &[i32; NR], start: usize, width: usize) -> __m256i {
+    unsafe fn words(&self, sums: &[i32; NR], row: usize, width: usize) -> __m256i {
         // SAFETY: the caller's promise.
-        let [first, second] = unsafe { self.values(sums, start, width) };
+        let [first, second] = unsafe { self.values(sums, row, width) };
         _mm256_packs_epi32(_mm256_cvtps_epi32(first), _mm256_cvtps_epi32(second))
     }
 }

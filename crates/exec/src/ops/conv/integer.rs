@@ -23,7 +23,7 @@ pub(crate) fn lower_integer(
     match matched(lowering, node)? {
         Ok((form, found)) => {
             let found = match form {
-                Form::Direct(_) => found.with_addition(lowering),
+                Form::Direct(_) => found.with_addition(lowering, None),
                 Form::Transposed(_) => found,
             };
             Ok(Ok(step(lowering.scope.kernels.isa, id, form, found)))

@@ -32,7 +32,7 @@ fn try_lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Lowered, St
         return dynamic::lower(lowering, id, node);
     }
     let (weight, found) = matched(lowering, node)?;
-    let found = found.with_addition(lowering);
+    let found = found.with_addition(lowering, Some(weight.n));
     Ok(step(lowering.scope.kernels.isa, id, node, weight, found))
 }
 

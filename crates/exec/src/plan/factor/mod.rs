@@ -107,11 +107,11 @@ impl Rewrite<'_> {
         residual: Option<ValueId>,
         codes: &Codes,
     ) -> Result<ValueId> {
-        let (Some(residual), Some((dtype, zero, multiplier))) = (residual, codes.residual) else {
+        let (Some(residual), Some(addend)) = (residual, codes.residual) else {
             return Ok(value);
         };
-        let residual = self.differences(residual, dtype, zero)?;
-        let residual = self.with_constant("Mul", residual, Tensor::scalar(multiplier));
+        let residual = self.differences(residual, addend.dtype, addend.zero_point)?;
+        let residual = self.with_constant("Mul", residual, Tensor::scalar(addend.multiplier));
         Ok(self.node("Add", &[value, residual]))
     }
 

@@ -12,6 +12,15 @@ pub(crate) enum Finish {
     Float { scale: Vec<f32>, bias: Option<Vec<f32>>, clamp: Option<Clamp> },
 }
 
+/// Codes that are added; the fields are those of [`Residual`].
+#[derive(Clone, Copy)]
+pub(crate) struct Addend {
+    pub dtype: DType,
+    pub is_row: bool,
+    pub zero_point: i32,
+    pub multiplier: f32,
+}
+
 /// How sums become codes; the fields are those of [`Requantize`].
 pub(crate) struct Codes {
     pub dtype: DType,
@@ -20,8 +29,7 @@ pub(crate) struct Codes {
     pub zero_point: i32,
     pub lo: i32,
     pub hi: i32,
-    /// Type, zero point and multiplier of what is added.
-    pub residual: Option<(DType, i32, f32)>,
+    pub residual: Option<Addend>,
     /// Where the sums become codes before that is added.
     pub own: Option<OwnCodes>,
 }
@@ -74,12 +82,16 @@ impl Codes {
     ) -> Result<Requantize<'a>> {
         let residual = match (self.residual, residual) {
             (None, _) => None,
-            (Some((dtype, zero_point, multiplier)), Some(tensor)) => {
-                if tensor.shape() != shape {
+            (Some(Addend { dtype, is_row, zero_point, multiplier }), Some(tensor)) => {
+                let fits = match is_row {
+                    true => tensor.len() == self.multiplier.len(),
+                    false => tensor.shape() == shape,
+                };
+                if !fits {
                     return Err(Error::internal("a residual has another shape than the output"));
                 }
                 let values = int8(tensor, dtype)?;
-                Some(Residual { values, zero_point, multiplier, own: self.own })
+                Some(Residual { values, is_row, zero_point, multiplier, own: self.own })
             }
             (Some(_), None) => return Err(Error::internal("the residual is missing")),
         };

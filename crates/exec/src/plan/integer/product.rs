@@ -1,11 +1,12 @@
 //! Convolutions and matrix products on codes.
 
 use super::codes::{Bias, Coded, CodedWeight, Target, Why, bias, coded, target, weight};
-use super::finish::{Codes, Finish};
+use super::finish::{Addend, Codes, Finish};
 use crate::plan::fuse::{clamp_of, same_shape};
 use crate::plan::lower::Lowering;
 use fewbit_core::{Node, NodeId, ValueId};
 use fewbit_kernels::gemm::{Clamp, OwnCodes, WeightZero};
+use fewbit_kernels::quantize::Affine;
 
 /// A product on codes: what it reads, and what becomes of its sums.
 pub(crate) struct Product {
@@ -15,7 +16,7 @@ pub(crate) struct Product {
     /// Nodes after the product that are part of the step.
     pub tail: Vec<NodeId>,
     pub output: ValueId,
-    /// Codes of the same shape that are added.
+    /// Codes that are added: of the same shape, or a row.
     pub residual: Option<ValueId>,
 }
 
@@ -118,26 +119,41 @@ fn requantized(lowering: &Lowering, node: &Node, residual: bool) -> Option<Requa
 
 /// The codes that `add` adds to the output of `node`, which has their shape.
 fn addend(lowering: &Lowering, node: &Node, add: &Node) -> Option<Coded> {
-    let output = node.output(0)?;
-    if !add.is("Add") || add.inputs.len() != 2 {
-        return None;
-    }
-    let other = match (add.input(0)?, add.input(1)?) {
-        (a, b) if a == output && b != output => b,
-        (a, b) if b == output && a != output => a,
-        _ => return None,
-    };
+    let (output, other) = (node.output(0)?, other_addend(node, add)?);
     let codes = coded(lowering, other).ok()?;
     let dynamic = lowering.graph.constant(codes.value).is_none();
     (dynamic && same_shape(lowering.ty(other), lowering.ty(output))).then_some(codes)
 }
 
+/// The constant codes that `add` adds to each row of `columns` elements of the output of `node`.
+fn row(lowering: &Lowering, node: &Node, add: &Node, columns: usize) -> Option<Coded> {
+    let codes = coded(lowering, other_addend(node, add)?).ok()?;
+    let constant = lowering.graph.constant(codes.value)?;
+    let rank = lowering.ty(node.output(0)?).rank()?;
+    let is_row = constant.len() == columns && constant.shape().last() == Some(&columns);
+    (is_row && constant.rank() <= rank).then_some(codes)
+}
+
+/// What `add` adds to the output of `node`.
+fn other_addend(node: &Node, add: &Node) -> Option<ValueId> {
+    let output = node.output(0)?;
+    if !add.is("Add") || add.inputs.len() != 2 {
+        return None;
+    }
+    match (add.input(0)?, add.input(1)?) {
+        (a, b) if a == output && b != output => Some(b),
+        (a, b) if b == output && a != output => Some(a),
+        _ => None,
+    }
+}
+
 impl Product {
     /// The product with the addition of other codes behind its own, where nothing else reads
-    /// them: both roundings are done, as the nodes say, in one pass.
-    pub fn with_addition(mut self, lowering: &Lowering) -> Product {
+    /// them: both roundings are done, as the nodes say, in one pass. Where channels come last in
+    /// the output, there are `columns` of them, and what is added may be a row of constants.
+    pub fn with_addition(mut self, lowering: &Lowering, columns: Option<usize>) -> Product {
         if let Finish::Codes(codes) = &mut self.finish
-            && let Some(added) = Added::find(lowering, self.output, codes)
+            && let Some(added) = Added::find(lowering, self.output, codes, columns)
         {
             added.apply(codes);
             self.tail.extend(added.nodes);
@@ -154,21 +170,28 @@ struct Added {
     /// What the codes of the product stand for.
     scale: f32,
     other: Coded,
+    is_row: bool,
     target: Target,
 }
 
 impl Added {
-    fn find(lowering: &Lowering, value: ValueId, codes: &Codes) -> Option<Added> {
+    fn find(
+        lowering: &Lowering,
+        value: ValueId,
+        codes: &Codes,
+        columns: Option<usize>,
+    ) -> Option<Added> {
         let dequantize = lowering.uses.sole_consumer(value).filter(|&id| !lowering.is_taken(id))?;
         let node = lowering.graph.node(dequantize);
         let own = coded(lowering, node.output(0)?).ok()?;
         let (id, add) = lowering.sole_reader(node)?;
-        let other = addend(lowering, node, add)?;
+        let row = columns.and_then(|columns| row(lowering, node, add, columns));
+        let (other, is_row) = (row.or_else(|| addend(lowering, node, add))?, row.is_some());
         let target = target(lowering, add).ok()?;
         let same = own.value == value && own.affine.zero_point == codes.zero_point;
         let mut nodes = vec![dequantize, id];
         nodes.extend(&target.nodes);
-        let found = Added { nodes, scale: own.affine.scale, other, target };
+        let found = Added { nodes, scale: own.affine.scale, other, is_row, target };
         (same && codes.residual.is_none() && found.is_finite()).then_some(found)
     }
 
@@ -183,10 +206,17 @@ impl Added {
         let affine = self.target.quantizer.affine();
         let (lo, hi) = (codes.lo - codes.zero_point, codes.hi - codes.zero_point);
         codes.own = Some(OwnCodes { lo, hi, scale: self.scale, step: affine.scale });
-        let other = self.other.affine;
-        codes.residual = Some((self.other.dtype, other.zero_point, other.scale));
+        codes.residual = Some(self.other.addend(self.is_row, 1.0));
         (codes.dtype, codes.zero_point) = (self.target.dtype, affine.zero_point);
         (codes.lo, codes.hi) = self.target.quantizer.range();
+    }
+}
+
+impl Coded {
+    /// These codes as a residual of an output in steps of `step`.
+    fn addend(&self, is_row: bool, step: f32) -> Addend {
+        let Affine { scale, zero_point } = self.affine;
+        Addend { dtype: self.dtype, is_row, zero_point, multiplier: scale / step }
     }
 }
 
@@ -195,7 +225,7 @@ impl Requantized {
         let affine = self.target.quantizer.affine();
         let (lo, hi) = self.target.quantizer.range();
         let step = affine.scale;
-        let residual = self.residual.map(|r| (r.dtype, r.affine.zero_point, r.affine.scale / step));
+        let residual = self.residual.map(|codes| codes.addend(false, step));
         Codes {
             dtype: self.target.dtype,
             bias,
