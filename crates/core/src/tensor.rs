@@ -292,6 +292,9 @@ impl Tensor {
         if dtype == self.dtype {
             return Ok(self.clone());
         }
+        if dtype == DType::F32 && matches!(self.dtype, DType::F16 | DType::BF16) {
+            return Tensor::from_slice(self.shape.clone(), &self.to_f32()?);
+        }
         Tensor::from_f64(dtype, self.shape.clone(), &self.to_f64()?)
     }
 

@@ -43,6 +43,7 @@ pub mod gemm;
 mod int8;
 pub mod math;
 pub mod norm;
+mod pages;
 pub mod quantize;
 pub mod reduce;
 mod scratch;

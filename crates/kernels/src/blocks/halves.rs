@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
-use bytemuck::Zeroable;
-
 use super::float::{Source, multiply};
 use super::unit::{Convert, Plain, ROWS};
 use crate::cpu::{Ctx, Isa, Job, Level};
+use crate::pages::Lines;
 use crate::scratch::Line;
 use crate::threads::{Pool, SharedMut};
 
@@ -89,7 +88,7 @@ pub struct PackedHalves {
     half: Half,
     n: usize,
     k: usize,
-    lines: Vec<Line>,
+    lines: Lines,
 }
 
 impl PackedHalves {
@@ -100,7 +99,7 @@ impl PackedHalves {
     pub fn new(pool: &Pool, half: Half, n: usize, k: usize, bytes: &[u8]) -> PackedHalves {
         assert_eq!(bytes.len(), n * k * 2, "{n} rows of {k}");
         let size = n.div_ceil(ROWS) * k * 2 * ROWS;
-        let mut lines = vec![Line::zeroed(); size.div_ceil(size_of::<Line>())];
+        let mut lines = Lines::zeros(size.div_ceil(size_of::<Line>()));
         let packed = &mut bytemuck::cast_slice_mut::<Line, u8>(&mut lines)[..size];
         pool.for_each_chunk(packed, (k * 2 * ROWS).max(1), |panel, packed| {
             let rows = bytes.chunks_exact(2 * k).skip(panel * ROWS).take(ROWS);
@@ -126,7 +125,7 @@ impl PackedHalves {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        size_of_val(self.lines.as_slice())
+        size_of_val::<[Line]>(&self.lines)
     }
 
     /// For each k, the bytes of 16 rows.

@@ -1,10 +1,9 @@
 //! Weights, packed once for the kernels.
 
-use bytemuck::Zeroable;
-
 use super::format::{Format, Visit};
 use super::unit::ROWS;
 use super::weights::Weights;
+use crate::pages::Lines;
 use crate::scratch::Line;
 use crate::threads::Pool;
 
@@ -16,7 +15,7 @@ pub struct PackedBlocks {
     n: usize,
     k: usize,
     panel: usize,
-    lines: Vec<Line>,
+    lines: Lines,
 }
 
 impl PackedBlocks {
@@ -45,7 +44,7 @@ impl PackedBlocks {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        size_of_val(self.lines.as_slice())
+        size_of_val::<[Line]>(&self.lines)
     }
 
     /// Number of panels.
@@ -77,7 +76,7 @@ impl Visit for Pack<'_> {
         assert_eq!(bytes.len(), n * row, "{n} rows of {row} bytes");
         let panel = k / format.elements() * W::PACKED;
         let size = n.div_ceil(ROWS) * panel;
-        let mut lines = vec![Line::zeroed(); size.div_ceil(size_of::<Line>())];
+        let mut lines = Lines::zeros(size.div_ceil(size_of::<Line>()));
         let packed = &mut bytemuck::cast_slice_mut::<Line, u8>(&mut lines)[..size];
         pool.for_each_chunk(packed, panel.max(1), |index, packed| {
             pack_panel::<W>(bytes, row, index * ROWS..n.min(index * ROWS + ROWS), packed);

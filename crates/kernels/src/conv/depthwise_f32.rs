@@ -21,13 +21,14 @@ pub(super) struct DepthwiseF32 {
 impl DepthwiseF32 {
     pub(super) fn new(shape: &ConvShape, weights: &[f32]) -> DepthwiseF32 {
         let (kernel, out_c) = (shape.kernel, shape.out_c);
-        let by_tap = |i: usize| weights[shape.weight_index(i / out_c, i % out_c)];
+        let taps = kernel[0] * kernel[1];
+        let of_tap = |tap: usize| weights[tap..].iter().step_by(taps);
         DepthwiseF32 {
             kernel,
             out_c,
             #[cfg(target_arch = "x86_64")]
             octets: Octets::new(shape, weights),
-            weights: (0..weights.len()).map(by_tap).collect(),
+            weights: (0..taps).flat_map(of_tap).copied().collect(),
         }
     }
 

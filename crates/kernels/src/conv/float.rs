@@ -4,6 +4,7 @@ use super::depthwise_f32::DepthwiseF32;
 use super::im2col::PatchRows;
 use super::shape::ConvShape;
 use crate::cpu::Ctx;
+use crate::gemm::pack_f32::{Columns, Raw};
 use crate::gemm::rows::{MatrixRows, Same};
 use crate::gemm::{Epilogue, FloatFinish, Matrix, PackedF32, drive_f32};
 
@@ -23,15 +24,30 @@ impl PackedConvF32 {
     /// # Panics
     /// When `weights` has not `shape.weights_len()` elements, or `shape` contradicts itself.
     pub fn new(shape: &ConvShape, weights: &[f32]) -> PackedConvF32 {
+        PackedConvF32::of_bytes(shape, bytemuck::cast_slice(weights), None)
+    }
+
+    /// As [`PackedConvF32::new`], of the bytes of the weights, which may lie at any address. Those
+    /// of an output channel are multiplied with its `scale`.
+    ///
+    /// # Panics
+    /// When `weights` has not the bytes of `shape.weights_len()` elements, `scale` not one for each
+    /// output channel, or `shape` contradicts itself.
+    pub fn of_bytes(shape: &ConvShape, weights: &[u8], scale: Option<&[f32]>) -> PackedConvF32 {
         shape.check();
-        assert_eq!(weights.len(), shape.weights_len(), "weights of {shape:?}");
+        let fits = weights.len() == shape.weights_len() * size_of::<Raw>();
+        assert!(fits, "{} bytes of weights for {shape:?}", weights.len());
+        assert!(scale.is_none_or(|s| s.len() == shape.out_c), "scales of {shape:?}");
+        let (k, n) = (shape.k(), shape.group_out_c());
+        let values = weights.as_chunks().0;
         if shape.is_depthwise() {
-            return PackedConvF32(Form::Depthwise(DepthwiseF32::new(shape, weights)));
+            let weights = scaled(values, k, scale);
+            return PackedConvF32(Form::Depthwise(DepthwiseF32::new(shape, &weights)));
         }
-        let n = shape.group_out_c();
         let group = |first: usize| {
-            let at = |k, col| weights[shape.weight_index(k, first + col)];
-            PackedF32::from_fn(shape.k(), n, at)
+            let (values, taps) = (&values[first * k..][..n * k], shape.kernel[0] * shape.kernel[1]);
+            let scale = scale.map(|scale| &scale[first..][..n]);
+            PackedF32::of_columns(Columns { values, k, n, taps, scale })
         };
         PackedConvF32(Form::Groups((0..shape.groups).map(|g| group(g * n)).collect()))
     }
@@ -43,6 +59,15 @@ impl PackedConvF32 {
             Form::Depthwise(weights) => weights.bytes(),
         }
     }
+}
+
+/// `k` weights for each output channel, times its scale.
+fn scaled(weights: &[Raw], k: usize, scale: Option<&[f32]>) -> Vec<f32> {
+    let mut scaled: Vec<f32> = weights.iter().map(|&w| f32::from_ne_bytes(w)).collect();
+    for (weights, scale) in scaled.chunks_exact_mut(k.max(1)).zip(scale.into_iter().flatten()) {
+        weights.iter_mut().for_each(|w| *w *= scale);
+    }
+    scaled
 }
 
 /// Convolves `input` (NHWC) into `output` (NHWC).

@@ -6,13 +6,14 @@ use std::ops::Range;
 
 use super::driver::Finish;
 use super::kernel::{NR, prefetch};
+use super::pack_f32::{Columns, of_rows};
 use super::panels::Panels;
 use super::parts::{LeftParts, RightParts, drive_parts};
 use super::rows::{MatrixRows, Same};
 use super::scalar::ScalarF32;
 #[cfg(target_arch = "x86_64")]
 use super::{x86_avx2::Avx2F32, x86_avx512::Avx512F32, x86_finish::ToFloats};
-use crate::cpu::{Ctx, Level};
+use crate::cpu::{Ctx, Isa, Level};
 use crate::threads::SharedMut;
 
 /// The range that an activation such as ReLU or ReLU6 clamps to. NaN passes through.
@@ -59,8 +60,16 @@ impl PackedF32 {
     /// # Panics
     /// When `b` has not `k * n` elements.
     pub fn new(k: usize, n: usize, b: &[f32]) -> PackedF32 {
-        assert_eq!(b.len(), k * n, "B is {k} x {n}");
-        PackedF32 { k, panels: Panels::of_rows(n, k, b) }
+        PackedF32::of_bytes(k, n, bytemuck::cast_slice(b))
+    }
+
+    /// As [`PackedF32::new`], of the bytes of the elements, which may lie at any address.
+    ///
+    /// # Panics
+    /// When `b` has not the bytes of `k * n` elements.
+    pub fn of_bytes(k: usize, n: usize, b: &[u8]) -> PackedF32 {
+        assert_eq!(b.len(), k * n * size_of::<f32>(), "B is {k} x {n}");
+        PackedF32 { k, panels: of_rows(k, n, b.as_chunks().0) }
     }
 
     /// Packs the transpose of `b`, which is row-major with `n` rows and `k` columns.
@@ -68,13 +77,22 @@ impl PackedF32 {
     /// # Panics
     /// When `b` has not `k * n` elements.
     pub fn new_transposed(k: usize, n: usize, b: &[f32]) -> PackedF32 {
-        assert_eq!(b.len(), k * n, "B is {n} x {k}, transposed");
-        PackedF32::from_fn(k, n, |row, col| b[col * k + row])
+        PackedF32::of_bytes_transposed(k, n, bytemuck::cast_slice(b))
     }
 
-    /// Packs the matrix whose element in row `k` and column `n` is `at(k, n)`.
-    pub(crate) fn from_fn(k: usize, n: usize, at: impl Fn(usize, usize) -> f32) -> PackedF32 {
-        PackedF32 { k, panels: Panels::pack(k, n, 1, at) }
+    /// As [`PackedF32::new_transposed`], of the bytes of the elements, which may lie at any
+    /// address.
+    ///
+    /// # Panics
+    /// When `b` has not the bytes of `k * n` elements.
+    pub fn of_bytes_transposed(k: usize, n: usize, b: &[u8]) -> PackedF32 {
+        assert_eq!(b.len(), k * n * size_of::<f32>(), "B is {n} x {k}, transposed");
+        PackedF32::of_columns(Columns { values: b.as_chunks().0, k, n, taps: 1, scale: None })
+    }
+
+    /// Packs the matrix of these columns.
+    pub(crate) fn of_columns(columns: Columns<'_>) -> PackedF32 {
+        PackedF32 { k: columns.k, panels: columns.panels(Isa::best()) }
     }
 
     /// Number of rows: the length of the sums.

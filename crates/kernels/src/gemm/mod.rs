@@ -17,6 +17,7 @@ mod mixed;
 #[cfg(target_arch = "x86_64")]
 mod orders;
 mod output;
+pub(crate) mod pack_f32;
 mod pairs;
 pub(crate) mod panels;
 pub(crate) mod parts;
@@ -31,6 +32,8 @@ mod x86_avx2;
 mod x86_avx2_u8;
 #[cfg(target_arch = "x86_64")]
 mod x86_avx512;
+#[cfg(target_arch = "x86_64")]
+mod x86_columns;
 #[cfg(target_arch = "x86_64")]
 mod x86_finish;
 

@@ -1,8 +1,11 @@
 //! The right operand, packed into panels of [`NR`] columns.
 
-use bytemuck::{Pod, Zeroable};
+use std::slice::ChunksExactMut;
+
+use bytemuck::Pod;
 
 use super::kernel::NR;
+use crate::pages::Lines;
 use crate::scratch::Line;
 
 /// A matrix of `k` rows and `n` columns, reordered for a microkernel.
@@ -10,7 +13,7 @@ use crate::scratch::Line;
 /// Panel by panel, then group by group of k, then column by column, then the elements of the
 /// group: so a microkernel reads it front to back. What lies beyond `k` and `n` is zero.
 pub(crate) struct Panels<T> {
-    lines: Vec<Line>,
+    lines: Lines,
     element: std::marker::PhantomData<T>,
     n: usize,
     groups: usize,
@@ -22,14 +25,8 @@ pub(crate) struct Panels<T> {
 impl<T: Pod> Panels<T> {
     /// Packs the matrix whose element in row `k` and column `n` is `at(k, n)`.
     pub(crate) fn pack(k: usize, n: usize, group: usize, at: impl Fn(usize, usize) -> T) -> Self {
-        let groups = k.div_ceil(group);
-        let (panel_len, count) = (groups * group * NR, n.div_ceil(NR));
-        let bytes = count * panel_len * size_of::<T>();
-        let mut panels = Panels::empty(n, groups);
-        panels.lines = vec![Line::zeroed(); bytes.div_ceil(size_of::<Line>())];
-        panels.ends = (1..=count).map(|end| end * panel_len).collect();
-        let data = bytemuck::cast_slice_mut::<Line, T>(&mut panels.lines);
-        for (index, panel) in data.chunks_exact_mut(panel_len.max(1)).enumerate() {
+        let mut panels = Panels::zeros(k.div_ceil(group), n, group);
+        for (index, panel) in panels.all_mut().enumerate() {
             let cols = index * NR..n.min((index + 1) * NR);
             for (g, lanes) in panel.chunks_exact_mut(group * NR).enumerate() {
                 let rows = g * group..k.min((g + 1) * group);
@@ -43,30 +40,26 @@ impl<T: Pod> Panels<T> {
         panels
     }
 
-    /// As [`Panels::pack`] for groups of one, of a row-major matrix of `n` columns, row by row.
-    pub(crate) fn of_rows(n: usize, k: usize, b: &[T]) -> Self {
-        let (panel_len, count) = (k * NR, n.div_ceil(NR));
-        let mut panels = Panels::empty(n, k);
+    /// Zeros: `groups` groups of `group` rows.
+    pub(super) fn zeros(groups: usize, n: usize, group: usize) -> Self {
+        let (panel_len, count) = (groups * group * NR, n.div_ceil(NR));
+        let mut panels = Panels::empty(n, groups);
         let bytes = count * panel_len * size_of::<T>();
-        panels.lines = vec![Line::zeroed(); bytes.div_ceil(size_of::<Line>())];
+        panels.lines.push(bytes.div_ceil(size_of::<Line>()));
         panels.ends = (1..=count).map(|end| end * panel_len).collect();
-        let data = bytemuck::cast_slice_mut::<Line, T>(&mut panels.lines);
-        for (index, panel) in data.chunks_exact_mut(panel_len.max(1)).enumerate() {
-            let rows = b.chunks_exact(n.max(1)).map(|row| &row[index * NR..]);
-            for (lanes, row) in panel.as_chunks_mut::<NR>().0.iter_mut().zip(rows) {
-                match row.first_chunk::<NR>() {
-                    Some(row) => *lanes = *row,
-                    None => lanes[..row.len()].copy_from_slice(row),
-                }
-            }
-        }
         panels
+    }
+
+    /// All panels, where they are equally long.
+    pub(super) fn all_mut(&mut self) -> ChunksExactMut<'_, T> {
+        let panel_len = self.ends.first().copied().unwrap_or_default();
+        bytemuck::cast_slice_mut::<Line, T>(&mut self.lines).chunks_exact_mut(panel_len.max(1))
     }
 
     /// A matrix whose panels are to be added by [`Panels::push`].
     pub(crate) fn empty(n: usize, groups: usize) -> Self {
         let element = std::marker::PhantomData;
-        Panels { lines: Vec::new(), element, n, groups, orders: 1, ends: Vec::new() }
+        Panels { lines: Lines::new(), element, n, groups, orders: 1, ends: Vec::new() }
     }
 
     /// The same for rows of A that hold their elements in several orders, copy after copy.
@@ -81,15 +74,14 @@ impl<T: Pod> Panels<T> {
 
     /// Makes room for `bytes` bytes in all.
     pub(crate) fn reserve(&mut self, bytes: usize) {
-        self.lines.reserve_exact(bytes.div_ceil(size_of::<Line>()));
+        self.lines.reserve(bytes.div_ceil(size_of::<Line>()));
     }
 
     /// Adds a panel of at least `bytes` bytes, all zero, which begins at a cache line.
     pub(crate) fn push(&mut self, bytes: usize) -> &mut [T] {
-        let start = self.lines.len();
-        self.lines.resize(start + bytes.div_ceil(size_of::<Line>()), Line::zeroed());
-        self.ends.push(self.lines.len() * size_of::<Line>() / size_of::<T>());
-        bytemuck::cast_slice_mut(&mut self.lines[start..])
+        let count = bytes.div_ceil(size_of::<Line>());
+        self.ends.push((self.lines.len() + count) * size_of::<Line>() / size_of::<T>());
+        bytemuck::cast_slice_mut(self.lines.push(count))
     }
 
     /// Number of columns.

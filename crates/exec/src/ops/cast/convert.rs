@@ -5,12 +5,27 @@ use super::{Policy, e8m0};
 use crate::eval::EvalCtx;
 use fewbit_core::codec::{MiniFloat, pack_bits};
 use fewbit_core::{DType, Element, Error, Result, Tensor};
+use fewbit_kernels::blocks::{Half, decode_halves};
 use half::{bf16, f16};
 
 pub(super) fn convert(ctx: &EvalCtx, input: &Tensor, to: DType, policy: Policy) -> Result<Tensor> {
     use DType::*;
+    let mut out = ctx.alloc(to, input.shape().to_vec())?;
+    // Weights are often stored so: at the speed of the memory, without a copy between.
+    match (input.dtype(), to) {
+        (F16, F32) => {
+            let isa = ctx.kernels.isa;
+            decode_halves(isa, Half::F16, input.bytes(), out.as_mut_slice()?);
+            return Ok(out);
+        }
+        (BF16, F32) => {
+            let halves = input.bytes().as_chunks().0;
+            each(halves, out.as_mut_slice()?, |v| bf16::from_le_bytes(v).to_f32());
+            return Ok(out);
+        }
+        _ => (),
+    }
     let wide = widened(input)?;
-    let mut out = ctx.alloc(to, wide.shape().to_vec())?;
     match wide.dtype() {
         F32 => from::<f32>(&wide, &mut out, policy)?,
         F64 => from::<f64>(&wide, &mut out, policy)?,

@@ -16,13 +16,14 @@ pub(crate) struct FloatConv {
 }
 
 impl FloatConv {
-    /// Packs `weights`, `[M, C/group, k...]`, multiplied by `scale` for each output channel.
+    /// Packs `weights`, the bytes of f32 `[M, C/group, k...]` at any address, multiplied by `scale`
+    /// for each output channel.
     ///
     /// # Errors
-    /// When the rank is above 3 or the bias has another length.
+    /// When the rank is above 3, or bias or scale have another length.
     pub fn new(
         geometry: Geometry,
-        weights: &[f32],
+        weights: &[u8],
         scale: Option<&[f32]>,
         bias: Option<Vec<f32>>,
     ) -> Result<FloatConv> {
@@ -32,12 +33,14 @@ impl FloatConv {
                 "a convolution over {rank} spatial dimensions"
             )));
         }
-        let bias_len = bias.as_ref().map_or(geometry.out_c, Vec::len);
-        if bias_len != geometry.out_c {
-            return Err(Error::bad_input(format!(
-                "a bias of {bias_len} numbers for {} output channels",
-                geometry.out_c
-            )));
+        for (what, values) in [("bias", bias.as_deref()), ("scale", scale)] {
+            let len = values.map_or(geometry.out_c, <[f32]>::len);
+            if len != geometry.out_c {
+                return Err(Error::bad_input(format!(
+                    "a {what} of {len} numbers for {} output channels",
+                    geometry.out_c
+                )));
+            }
         }
         let planes = pack(&geometry, weights, scale);
         Ok(FloatConv { geometry, planes, bias, clamp: None })
@@ -149,19 +152,16 @@ impl FloatConv {
 }
 
 /// One packed plane for each depth tap.
-fn pack(geometry: &Geometry, weights: &[f32], scale: Option<&[f32]>) -> Vec<PackedConvF32> {
+fn pack(geometry: &Geometry, weights: &[u8], scale: Option<&[f32]>) -> Vec<PackedConvF32> {
     let shape = geometry.packing();
     let depth = if geometry.window.rank() == 3 { geometry.window.kernel[0] } else { 1 };
-    if depth == 1 && scale.is_none() {
-        return vec![PackedConvF32::new(&shape, weights)];
+    if depth == 1 {
+        return vec![PackedConvF32::of_bytes(&shape, weights, scale)];
     }
-    let area = shape.kernel[0] * shape.kernel[1];
-    let per_out = weights.len() / geometry.out_c;
+    let area = shape.kernel[0] * shape.kernel[1] * size_of::<f32>();
     let plane = |tap: usize| {
-        let rows = weights.chunks_exact(area).skip(tap).step_by(depth).flatten();
-        let factor = |index: usize| scale.map_or(1.0, |s| s[index / (per_out / depth)]);
-        let scaled: Vec<f32> = rows.enumerate().map(|(i, &w)| w * factor(i)).collect();
-        PackedConvF32::new(&shape, &scaled)
+        let rows: Vec<&[u8]> = weights.chunks_exact(area).skip(tap).step_by(depth).collect();
+        PackedConvF32::of_bytes(&shape, &rows.concat(), scale)
     };
     (0..depth).map(plane).collect()
 }

@@ -78,15 +78,15 @@ impl Parts {
     }
 
     fn conv(self, geometry: Geometry, clamp: Option<Clamp>) -> Result<FloatConv> {
-        let weights = self.weight.cow::<f32>()?;
-        let mut conv = FloatConv::new(geometry, &weights, self.scale.as_deref(), self.bias)?;
+        let (weights, scale) = (self.weight.bytes(), self.scale.as_deref());
+        let mut conv = FloatConv::new(geometry, weights, scale, self.bias)?;
         conv.clamp = clamp;
         self.weight.release();
         Ok(conv)
     }
 
     fn transposed(self, shape: Transposed, clamp: Option<Clamp>) -> Result<TransposedKernel> {
-        let weights = shape.weights(&self.weight.cow::<f32>()?);
+        let weights = shape.float_weights(self.weight.bytes());
         let scale = self.scale.as_deref();
         let mut conv = FloatConv::new(shape.conv.clone(), &weights, scale, self.bias)?;
         conv.clamp = clamp;

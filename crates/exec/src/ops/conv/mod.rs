@@ -74,7 +74,7 @@ fn rank_error(x: usize, w: usize) -> Error {
 fn eval_conv(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
     let (input, weight, bias) = floats(ctx)?;
     let geometry = Geometry::of_conv(ctx.node, weight.shape())?;
-    let conv = FloatConv::new(geometry, &weight.cow::<f32>()?, None, bias)?;
+    let conv = FloatConv::new(geometry, weight.bytes(), None, bias)?;
     let run = RunCtx { kernels: ctx.kernels, arena: ctx.arena };
     let output = conv.run(&run, &input, None)?;
     finish(ctx, output)
@@ -83,7 +83,7 @@ fn eval_conv(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
 fn eval_transposed(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
     let (input, weight, bias) = floats(ctx)?;
     let shape = Transposed::new(ctx.node, weight.shape())?;
-    let weights = shape.weights(&weight.cow::<f32>()?);
+    let weights = shape.float_weights(weight.bytes());
     let conv = FloatConv::new(shape.conv.clone(), &weights, None, bias)?;
     let run = RunCtx { kernels: ctx.kernels, arena: ctx.arena };
     let (spread, pads, out) = shape.spread(&run, &input, 0)?;

@@ -76,6 +76,11 @@ impl Transposed {
         mirrored
     }
 
+    /// As [`weights`](Transposed::weights), of the bytes of f32.
+    pub fn float_weights(&self, weights: &[u8]) -> Vec<u8> {
+        self.weights(weights.as_chunks::<{ size_of::<f32>() }>().0).into_flattened()
+    }
+
     /// Output sizes for a spatial input size, with the padding before and after each axis.
     ///
     /// # Errors

@@ -45,10 +45,10 @@ pub(crate) fn lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Opti
     let kernel = move |weights| FloatMatMulKernel { weights, bias, clamp, matrix_only };
     // What was computed for this product alone is packed at once: one such weight at a time.
     if lowering.graph.constant(b).is_none() {
-        let kernel = kernel(operand.packed()?);
+        let kernel = kernel(operand.packed());
         return Ok(Some(Lowered::new(nodes, Box::new(kernel), inputs, output, Rule::Default)));
     }
-    let pack = move || Ok(kernel(operand.packed()?));
+    let pack = move || Ok(kernel(operand.packed()));
     Ok(Some(Lowered::packed(nodes, pack, inputs, output, Rule::Default)))
 }
 
@@ -80,14 +80,14 @@ impl Operand {
         Some(Operand { weight, k, n, turned })
     }
 
-    fn packed(&self) -> Result<PackedF32> {
-        let values = self.weight.cow::<f32>()?;
+    fn packed(&self) -> PackedF32 {
+        let values = self.weight.bytes();
         let packed = match self.turned {
-            true => PackedF32::new_transposed(self.k, self.n, &values),
-            false => PackedF32::new(self.k, self.n, &values),
+            true => PackedF32::of_bytes_transposed(self.k, self.n, values),
+            false => PackedF32::of_bytes(self.k, self.n, values),
         };
         self.weight.release();
-        Ok(packed)
+        packed
     }
 }
 
