@@ -139,6 +139,63 @@ fn nodes_of_constants_are_folded() {
     assert_eq!(model.graph.constant(y), Some(&outputs[0].1));
 }
 
+/// Conv -> GlobalAveragePool -> Flatten -> Gemm. The weights are 16-bit floats behind `Cast`, or
+/// constants of what they mean.
+fn half_weights(stored: bool, transposed: bool) -> Model {
+    let mut g = Graph::new("g");
+    let x = g.add_value("x", ValueType::fixed(DType::F32, &[2, 3, 9, 8])).unwrap();
+    g.add_input(x);
+    let weight = |g: &mut Graph, name: &str, shape: &[usize], seed| {
+        let half = numbers(shape, seed).cast(DType::F16).unwrap();
+        if !stored {
+            return g.add_constant(name, half.cast(DType::F32).unwrap()).unwrap();
+        }
+        let from = g.add_constant(format!("{name}_half"), half).unwrap();
+        let to = g.add_value(name, ValueType::default()).unwrap();
+        let node = Node::new("Cast", format!("{name}_cast"), &[from], &[to]);
+        g.add_node(node.with("to", Attr::Int(DType::F32.to_onnx().into())));
+        to
+    };
+    let filter = weight(&mut g, "filter", &[20, 3, 3, 2], 1);
+    let mut matrix = weight(&mut g, "matrix", &[20, 5], 2);
+    if transposed {
+        let turned = g.add_value("turned", ValueType::default()).unwrap();
+        g.add_node(Node::new("Transpose", "turn", &[matrix], &[turned]));
+        matrix = turned;
+    }
+    let values: Vec<_> =
+        ["c", "p", "f", "y"].map(|n| g.add_value(n, ValueType::default()).unwrap()).into();
+    g.add_node(Node::new("Conv", "conv", &[x, filter], &values[..1]));
+    g.add_node(Node::new("GlobalAveragePool", "mean", &values[..1], &values[1..2]));
+    g.add_node(Node::new("Flatten", "flat", &values[1..2], &values[2..3]));
+    let gemm = Node::new("Gemm", "gemm", &[values[2], matrix], &values[3..]);
+    g.add_node(gemm.with("transB", Attr::Int(transposed.into())));
+    g.add_output(values[3]);
+    model(g)
+}
+
+#[test]
+fn weights_that_are_computed_while_they_are_packed_mean_the_same() {
+    let x = numbers(&[2, 3, 9, 8], 7);
+    for (transposed, mode) in [
+        (false, Mode::Float),
+        (true, Mode::Float),
+        (false, Mode::Simulate),
+        (true, Mode::Simulate),
+        (true, Mode::Integer),
+    ] {
+        let run = |stored| {
+            let model = half_weights(stored, transposed);
+            let session = Session::new(&model, &SessionOptions::new(mode)).unwrap();
+            let plan: Vec<String> = session.plan().iter().map(|p| p.kernel.clone()).collect();
+            assert!(plan.iter().any(|k| k == "conv_f32"), "{plan:?}");
+            assert!(plan.iter().any(|k| k == "gemm_f32"), "{plan:?}");
+            session.run(&[("x", x.clone())]).unwrap()
+        };
+        assert_eq!(run(true), run(false), "{transposed} {mode:?}");
+    }
+}
+
 /// A body that multiplies its state by the outer matrix `m` and yields it.
 fn power_loop(trips: Option<i64>) -> Model {
     let mut body = Graph::new("body");

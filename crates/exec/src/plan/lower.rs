@@ -76,6 +76,15 @@ impl Lowered {
         Self::prepared(nodes, Prepared::Later(Box::new(pack)), inputs, output, rule)
     }
 
+    /// The same, packed now: weights that were computed for this step alone go away with it, so
+    /// that there is one of them at a time.
+    ///
+    /// # Errors
+    /// When the weights contradict the node.
+    pub fn at_once(self) -> Result<Self> {
+        Ok(Lowered { kernel: Prepared::Ready(self.kernel.finish()?), ..self })
+    }
+
     fn prepared(
         nodes: Vec<NodeId>,
         kernel: Prepared,

@@ -1,4 +1,4 @@
-//! Weights that nodes turn into the operand of a product: a conversion, a decoder of blocks, a
+//! Weights that nodes turn into those of a product or a convolution: a conversion, a decoder of blocks, a
 //! transposition. They are computed while the product packs them, one at a time, not before: all
 //! of a language model in `f32` would be several times its file.
 
@@ -56,7 +56,9 @@ pub(crate) fn is_blocks(node: &Node, op: &str) -> bool {
 
 fn multiplies(graph: &Graph, user: NodeId, value: ValueId) -> bool {
     let node = graph.node(user);
-    node.is("MatMul") && node.input(1) == Some(value) && node.input(0) != Some(value)
+    let known = ["MatMul", "Gemm", "Conv", "ConvTranspose"].iter().any(|op| node.is(op));
+    let reads = |v: &&Option<ValueId>| **v == Some(value);
+    known && node.input(1) == Some(value) && node.inputs.iter().filter(reads).count() == 1
 }
 
 impl Lowering<'_> {
@@ -88,7 +90,9 @@ impl Lowering<'_> {
         // The sizes follow from the stored bytes, so the limit on folded constants is not needed.
         let arena = Arena::new();
         let scope = Scope { arena: &arena, ..*self.scope };
-        evaluate(node, &scope, vec![Some(input)]).ok()?.into_iter().next()
+        let made = evaluate(node, &scope, vec![Some(input.clone())]).ok()?.into_iter().next();
+        input.release();
+        made
     }
 
     fn deferred_producer(&self, value: ValueId) -> Option<NodeId> {

@@ -18,11 +18,7 @@ pub(crate) fn lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Opti
     let (Some(x), Some(w), Some(y)) = (node.input(0), node.input(1), node.output(0)) else {
         return Ok(None);
     };
-    let Some(weight) = lowering.constant(w).filter(|w| w.dtype() == DType::F32) else {
-        return Ok(None);
-    };
-    let is_f32 = lowering.ty(x).dtype == Some(DType::F32);
-    if !is_f32 || lowering.ty(x).rank() != Some(weight.rank()) {
+    if lowering.ty(x).dtype != Some(DType::F32) {
         return Ok(None);
     }
     let bias = match node.input(2) {
@@ -31,6 +27,13 @@ pub(crate) fn lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Opti
             Some(bias) => Some(bias.to_f32()?),
             None => return Ok(None),
         },
+    };
+    let (constant, fits) = (lowering.constant(w), |w: &Tensor| {
+        w.dtype() == DType::F32 && lowering.ty(x).rank() == Some(w.rank())
+    });
+    let computed = constant.is_none();
+    let Some(weight) = constant.or_else(|| lowering.stored(w)).filter(fits) else {
+        return Ok(None);
     };
     let mut nodes = vec![id];
     let mut output = y;
@@ -48,7 +51,7 @@ pub(crate) fn lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Opti
     let mut inputs = vec![Some(x)];
     inputs.extend(tail.residual.map(Some));
     let (shape, clamp, rule) = (parts.weight.shape(), tail.clamp, Rule::Last { output: true });
-    Ok(Some(match transposed {
+    let step = match transposed {
         true => {
             let shape = Transposed::new(node, shape)?;
             let pack = move || parts.transposed(shape, clamp);
@@ -59,7 +62,8 @@ pub(crate) fn lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Opti
             let pack = move || Ok(FloatConvKernel(parts.conv(geometry, clamp)?));
             Lowered::packed(nodes, pack, inputs, output, rule)
         }
-    }))
+    };
+    Ok(Some(if computed { step.at_once()? } else { step }))
 }
 
 /// Weights of a convolution, with a batch normalization folded in.

@@ -42,14 +42,10 @@ pub(crate) fn lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Opti
     let mut inputs = vec![Some(a)];
     inputs.extend(tail.residual.map(Some));
     let (clamp, matrix_only) = (tail.clamp, node.is("Gemm"));
-    let kernel = move |weights| FloatMatMulKernel { weights, bias, clamp, matrix_only };
-    // What was computed for this product alone is packed at once: one such weight at a time.
-    if lowering.graph.constant(b).is_none() {
-        let kernel = kernel(operand.packed());
-        return Ok(Some(Lowered::new(nodes, Box::new(kernel), inputs, output, Rule::Default)));
-    }
-    let pack = move || Ok(kernel(operand.packed()));
-    Ok(Some(Lowered::packed(nodes, pack, inputs, output, Rule::Default)))
+    let pack =
+        move || Ok(FloatMatMulKernel { weights: operand.packed(), bias, clamp, matrix_only });
+    let step = Lowered::packed(nodes, pack, inputs, output, Rule::Default);
+    Ok(Some(if lowering.graph.constant(b).is_none() { step.at_once()? } else { step }))
 }
 
 /// The right operand as one matrix of `k` rows and `n` columns.
@@ -74,7 +70,7 @@ impl Operand {
             if alpha != 1.0 || node.int("transA").ok()?.unwrap_or(0) != 0 {
                 return None;
             }
-            turned = node.int("transB").ok()?.unwrap_or(0) != 0;
+            turned ^= node.int("transB").ok()?.unwrap_or(0) != 0;
         }
         let (k, n) = if turned { (cols, rows) } else { (rows, cols) };
         Some(Operand { weight, k, n, turned })
