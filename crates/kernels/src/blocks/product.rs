@@ -67,7 +67,12 @@ impl Product<'_> {
     fn multiply<W: Weights>(&self, inputs: &Inputs<'_>) {
         let &Product { ctx, weights, out, .. } = self;
         let least = (64 << 10) / (weights.k() * inputs.tokens()).max(1);
-        let grain = ctx.pool.grain(weights.panels(), least.max(1));
+        let mut grain = ctx.pool.grain(weights.panels(), least.max(1));
+        if inputs.tokens() < FEW {
+            // Few tokens wait for the memory, which serves threads unevenly: smaller parts let them
+            // end together. Many would read their inputs once more for each.
+            grain = grain.div_ceil(2);
+        }
         ctx.pool.for_each_range(weights.panels(), grain, |panels| {
             let task = Task::<W> { weights, inputs, panels, out, format: PhantomData };
             with_scratch(TOKENS.min(inputs.tokens()), |sums| task.dispatch(ctx, sums));
