@@ -80,7 +80,7 @@ fn by_column<'w>(shape: &ConvShape, weights: &'w [u8]) -> Cow<'w, [u8]> {
     let columns = weights.chunks_exact(taps * channels);
     for (row, column) in rows.chunks_exact_mut(taps * channels).zip(columns) {
         match taps {
-            // Known to the compiler, which is four times as quick.
+            // The common one: with the number known, nothing is left of the index arithmetic.
             9 => by_tap::<9>(column, row),
             _ => {
                 for (tap, row) in row.chunks_exact_mut(channels).enumerate() {
