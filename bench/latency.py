@@ -5,7 +5,9 @@
 
 `fewbit bench` and the peers that are installed (ONNX Runtime, OpenVINO) take
 turns over several rounds, each in a process of its own; every round gives one
-median. The ratio is to the fastest peer. `--precise` adds a row for ONNX Runtime
+median. The ratio is to the fastest peer. The least time of all runs stands beside
+it, with a ratio to the least of the peers: on a machine that others use, too, that
+is nearer to what it would do alone. `--precise` adds a row for ONNX Runtime
 with kernels that do not saturate where there is no VNNI: those compute what
 fewbit computes. `--prefix` puts a command in front of each, for example one that
 pins it to processors.
@@ -52,18 +54,26 @@ def commands(options, model, threads):
     return {name: [*prefix, *command] for name, command in tools.items()}
 
 
+def compared(runs, peers):
+    """The cells of each engine: times, and their ratios to the best of the peers."""
+    found = {name: [json.loads(run.output) for run in done] for name, done in runs.items()}
+    medians = {name: [one["median_ms"] for one in done] for name, done in found.items()}
+    least = {name: min(one["least_ms"] for one in done) for name, done in found.items()}
+    fastest = min((medians[name] for name in peers), key=lambda values: sorted(values)[len(values) // 2])
+    best = min(least[name] for name in peers)
+    for name, values in medians.items():
+        memory = spread([run.peak_mb for run in runs[name]], 0)
+        yield name, spread(values, 3), ratio(values, fastest), f"{least[name]:.3f}", f"{least[name] / best:.2f}", memory
+
+
 def main():
     options, rows = arguments(), []
     for model in options.model:
         for threads in options.threads:
             runs = interleave(commands(options, model, threads), options.rounds)
-            medians = {name: [json.loads(run.output)["median_ms"] for run in done] for name, done in runs.items()}
-            fastest = min((medians[name] for name in options.peers), key=lambda values: sorted(values)[len(values) // 2])
-            for name, values in medians.items():
-                memory = [run.peak_mb for run in runs[name]]
-                rows.append([model.name, threads, name, spread(values, 3), ratio(values, fastest), spread(memory, 0)])
+            rows += [[model.name, threads, *cells] for cells in compared(runs, options.peers)]
     print(f"batch 1, median of {options.rounds} rounds (least to greatest); fewbit in mode {options.mode}\n")
-    table(["model", "threads", "engine", "ms", "ratio to best peer", "peak MB"], rows)
+    table(["model", "threads", "engine", "ms", "ratio to best peer", "least ms", "ratio of the least", "peak MB"], rows)
 
 
 if __name__ == "__main__":
