@@ -44,8 +44,8 @@ impl Pool {
     }
 
     /// Runs `body`, a whole inference for example, as one of at most [`Pool::threads`] callers at
-    /// a time. Others wait, and come in as they arrived. A caller alone shares its loops with all
-    /// threads; where there are many, each computes on its own thread.
+    /// a time. Others wait, and come in nearly as they arrived. A caller alone shares its loops with
+    /// all threads; where there are many, each computes on its own thread.
     pub fn install<R>(&self, body: impl FnOnce() -> R) -> R {
         match &self.team {
             Some(team) => team.admit(body),

@@ -145,7 +145,7 @@ impl Team {
         Ok(team)
     }
 
-    /// Runs `body` when fewer than all threads have a caller; callers come in as they arrive.
+    /// Runs `body` when fewer than all threads have a caller; callers come in nearly as they arrive.
     pub(super) fn admit<R>(&self, body: impl FnOnce() -> R) -> R {
         if ROLE.get() != Role::Stranger {
             return body();
