@@ -81,37 +81,25 @@ fn by_column<'w>(shape: &ConvShape, weights: &'w [u8]) -> Cow<'w, [u8]> {
     for (row, column) in rows.chunks_exact_mut(taps * channels).zip(columns) {
         match taps {
             // The common one: with the number known, nothing is left of the index arithmetic.
-            9 => by_tap::<9>(column, row),
-            _ => {
-                for (tap, row) in row.chunks_exact_mut(channels).enumerate() {
-                    for (weight, from) in row.iter_mut().zip(column[tap..].iter().step_by(taps)) {
-                        *weight = *from;
-                    }
-                }
-            }
+            9 => by_tap(9, column, row),
+            _ => by_tap(taps, column, row),
         }
     }
     Cow::Owned(rows)
 }
 
 /// From the order in channel, tap to tap, in channel.
-fn by_tap<const TAPS: usize>(column: &[u8], row: &mut [u8]) {
+#[inline(always)]
+fn by_tap(taps: usize, column: &[u8], row: &mut [u8]) {
     /// Channels at a time.
     const BLOCK: usize = 16;
-    let channels = column.len() / TAPS;
-    let (squares, _) = column.as_chunks::<TAPS>();
-    let (blocks, rest) = squares.as_chunks::<BLOCK>();
-    for (i, block) in blocks.iter().enumerate() {
-        for tap in 0..TAPS {
-            let out = &mut row[tap * channels + i * BLOCK..][..BLOCK];
-            for (out, square) in out.iter_mut().zip(block) {
+    let channels = column.len() / taps;
+    for (i, block) in column.chunks(BLOCK * taps).enumerate() {
+        for tap in 0..taps {
+            let out = &mut row[tap * channels + i * BLOCK..][..block.len() / taps];
+            for (out, square) in out.iter_mut().zip(block.chunks_exact(taps)) {
                 *out = square[tap];
             }
-        }
-    }
-    for (i, square) in rest.iter().enumerate() {
-        for tap in 0..TAPS {
-            row[tap * channels + blocks.len() * BLOCK + i] = square[tap];
         }
     }
 }
