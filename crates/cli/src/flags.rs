@@ -2,6 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use fewbit::formats::atomic::{OutputOptions, try_destination};
+use fewbit::formats::gguf::PartLimits;
 use fewbit::{Error, Mode, Result, Selector, estimate};
 use fewbit::{Model, cores};
 use std::path::{Path, PathBuf};
@@ -103,21 +104,68 @@ fn threads(text: &str) -> Result<usize, String> {
     Ok(n)
 }
 
+/// Into how many files a GGUF model is written.
+#[derive(Args)]
+pub struct Parts {
+    /// GGUF files: write NAME-00001-of-0000N.gguf and so on, of at most this size each, such as
+    /// 2G or 500M (units count by 1000, as in llama.cpp)
+    #[arg(long, value_name = "SIZE", value_parser = part_size)]
+    split_max_size: Option<u64>,
+    /// GGUF files: write several files, of at most N tensors each
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    split_max_tensors: Option<u32>,
+}
+
+impl Parts {
+    /// What one file may hold.
+    pub fn limits(&self) -> PartLimits {
+        let tensors = self.split_max_tensors.map(|n| n as usize);
+        PartLimits { bytes: self.split_max_size, tensors }
+    }
+
+    /// Refuses these flags for outputs that are no GGUF file.
+    ///
+    /// # Errors
+    /// When one is given.
+    pub fn refuse(&self) -> Result<()> {
+        match (self.split_max_size, self.split_max_tensors) {
+            (None, None) => Ok(()),
+            (Some(_), _) => Err(not_gguf("--split-max-size")),
+            (None, Some(_)) => Err(not_gguf("--split-max-tensors")),
+        }
+    }
+}
+
+fn not_gguf(flag: &str) -> Error {
+    Error::usage(format!("{flag} is for GGUF files")).hint(
+        "folders are written in files of at most 5 GB; an ONNX file has its weights beside it",
+    )
+}
+
 /// `1G`, `512M`, `1.5GB`, `256MiB`, or bytes; units count by 1024.
 fn size(text: &str) -> Result<u64, String> {
+    bytes_of(text, 1024)
+}
+
+/// As [`size`], but units count by 1000.
+fn part_size(text: &str) -> Result<u64, String> {
+    bytes_of(text, 1000)
+}
+
+fn bytes_of(text: &str, unit_of: u64) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let (number, unit) = (digits.trim(), text[digits.len()..].to_ascii_lowercase());
-    let shift = match unit.trim_end_matches("ib").trim_end_matches('b') {
+    let power = match unit.trim_end_matches("ib").trim_end_matches('b') {
         "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
         _ => return Err(format!("unknown unit `{unit}`; use K, M, G or T")),
     };
     let value: f64 =
         number.parse().map_err(|_| "expected a size such as 1G or 512M".to_string())?;
-    let bytes = value * (1u64 << shift) as f64;
+    let bytes = value * unit_of.pow(power) as f64;
     if !(bytes.is_finite() && (1.0..9e18).contains(&bytes)) {
         return Err("expected a size of at least one byte".to_string());
     }
@@ -189,6 +237,7 @@ mod tests {
         assert_eq!(size("1G"), Ok(1 << 30));
         assert_eq!(size("1.5 KiB"), Ok(1536));
         assert_eq!(size("300MB"), Ok(300 << 20));
+        assert_eq!((part_size("2G"), part_size("0.5 M")), (Ok(2_000_000_000), Ok(500_000)));
         for wrong in ["", "G", "-1G", "1X", "nan", "1e300T", "0"] {
             assert!(size(wrong).is_err(), "{wrong}");
         }

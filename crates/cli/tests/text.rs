@@ -162,6 +162,37 @@ fn an_onnx_file_computes_what_the_model_does() {
 }
 
 #[test]
+fn a_model_in_several_files_is_the_same_model() {
+    let Some(model) = zoo("stories260k") else { return };
+    let (model, dir) = (model.display().to_string(), tempdir().unwrap());
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    run(["convert", &model, &path("one.gguf"), "--type", "f32"]).succeeds();
+    let split = ["convert", &model, &path("cut.gguf"), "--type", "f32", "--split-max-size", "300K"];
+    let report = run(split.iter().chain(&["--json"])).succeeds().json();
+    let parts = report["parts"].as_array().unwrap().len();
+    let found = names(dir.path());
+    assert_eq!((found.len(), parts > 2), (parts + 1, true), "{found:?}");
+    let logits = |name: &str| {
+        let model = LanguageModel::open(Path::new(&path(name))).unwrap();
+        let mut generator = Generator::new(&model, &GeneratorOptions::default()).unwrap();
+        generator.logits(&[1, 403, 407, 261, 378, 31]).unwrap()
+    };
+    assert!(logits("one.gguf") == logits(&format!("cut-00002-of-{parts:05}.gguf")));
+    run(split).fails(2, &["FB-2102", "cut-00001-of", "--force"]);
+    run(split.iter().chain(&["--force"])).succeeds();
+    let tensors = ["--split-max-tensors", "20", "--dry-run", "--type", "Q8_0"];
+    let shown = run(["quantize", &model].iter().chain(&tensors));
+    assert!(shown.succeeds().stdout.contains("1 of 3"), "{}", shown.stdout);
+    let size =
+        |out: &str, size: &str| run(["convert", &model, &path(out), "--split-max-size", size]);
+    size("small.gguf", "40K").fails(2, &["FB-2106", "token_embd.weight", "allow files of"]);
+    size("a-00001-of-00002.gguf", "1M").fails(2, &["FB-2103", "NAME.gguf"]);
+    size("folder", "1M").fails(2, &["--split-max-size is for GGUF files"]);
+    size("none.gguf", "0").fails(2, &["at least one byte"]);
+    assert_eq!(names(dir.path()), found);
+}
+
+#[test]
 fn what_a_model_cannot_do_is_said() {
     let Some(model) = zoo("stories260k") else { return };
     let model = model.display().to_string();

@@ -1,7 +1,7 @@
 //! GGUF files through the quantizer: types, losses, sameness, and what is refused.
 
 use fewbit::formats::atomic::OutputOptions;
-use fewbit::formats::gguf::{Metadata, TensorInfo, Writer, read};
+use fewbit::formats::gguf::{Metadata, PartLimits, TensorInfo, Writer, part_path, read};
 use fewbit::formats::imatrix::{Entry, ImportanceMatrix};
 use fewbit::quant::algo::mix::FileType;
 use fewbit::{GgufJob, GgufReport, Result, Silent};
@@ -197,4 +197,46 @@ fn floats_come_back_from_blocks() {
         let (a, b) = (a.to_f32().unwrap(), b.to_f32().unwrap());
         assert_eq!(a.as_slice::<f32>().unwrap(), b.as_slice::<f32>().unwrap());
     }
+}
+
+#[test]
+fn a_split_model_is_the_same_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let (model, out) = (model(dir.path(), false), dir.path().join("whole.gguf"));
+    run(&model, &out, FileType::Q8_0, 0).unwrap();
+    let whole = read(&out).unwrap();
+    let mut job = GgufJob::new(&model, FileType::Q8_0);
+    job.parts = PartLimits { bytes: Some(420_000), tensors: None };
+    let cut = dir.path().join("cut.gguf");
+    let predicted = job.predict(&Silent).unwrap();
+    let report = job.run(&cut, false, &Silent).unwrap();
+    assert_eq!(predicted.parts, report.parts);
+    let count = report.parts.len();
+    assert!(count > 1 && !cut.exists());
+    let path = |no| part_path(&dir.path().join("cut"), no, count);
+    for (no, part) in report.parts.iter().enumerate() {
+        assert_eq!(std::fs::metadata(path(no)).unwrap().len(), part.bytes);
+        assert!(part.bytes <= 420_000);
+    }
+    let back = read(&path(count - 1)).unwrap();
+    assert_eq!(back.metadata(), whole.metadata());
+    for (a, b) in whole.tensors().iter().zip(back.tensors()) {
+        assert_eq!((&a.info, a.bytes.as_ref()), (&b.info, b.bytes.as_ref()));
+    }
+    assert_eq!(back.tensors().len(), whole.tensors().len());
+
+    // One part that is there is enough to keep all of them.
+    std::fs::remove_file(path(0)).unwrap();
+    let kept = job.run(&cut, false, &Silent).unwrap_err();
+    assert_eq!((kept.stable_code(), path(0).exists()), ("FB-2102", false));
+    job.run(&cut, true, &Silent).unwrap();
+    assert!(read(&path(0)).is_ok());
+    let small = PartLimits { bytes: Some(50_000), tensors: None };
+    let error = GgufJob { parts: small, ..job.clone() }.run(&cut, true, &Silent).unwrap_err();
+    assert_eq!(error.stable_code(), "FB-2106");
+    assert!(error.to_string().contains("token_embd.weight"), "{error}");
+    let itself = GgufJob { model: path(1), ..job }.run(&cut, true, &Silent).unwrap_err();
+    assert_eq!(itself.stable_code(), "FB-2101");
+    let left = std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(left, count + 2);
 }

@@ -3,7 +3,7 @@
 use crate::cmd::quantize::folder;
 use crate::cmd::quantize::gguf::{is_text_model, show};
 use crate::exit::Outcome;
-use crate::flags::Work;
+use crate::flags::{Parts, Work};
 use crate::ui::{Ui, bytes};
 use fewbit::quant::algo::mix::FileType;
 use fewbit::{Error, FolderJob, FolderType, GgufJob, OnnxJob, Result};
@@ -22,6 +22,8 @@ pub struct Args {
     /// ONNX: store types of blocks that it has no form for as floats
     #[arg(long)]
     floats: bool,
+    #[command(flatten)]
+    parts: Parts,
     /// Replace an existing output
     #[arg(long)]
     force: bool,
@@ -58,6 +60,9 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
         )
         .code("FB-4705")
         .at(args.input.display().to_string()));
+    }
+    if !ends_in(&args.output, "gguf") {
+        args.parts.refuse()?;
     }
     if ends_in(&args.output, "onnx") {
         return to_onnx(args, ui);
@@ -98,6 +103,7 @@ fn to_onnx(args: &Args, ui: &Ui) -> Result<Outcome> {
 fn to_gguf(args: &Args, file_type: FileType, ui: &Ui) -> Result<()> {
     let mut job = GgufJob::new(&args.input, file_type);
     job.threads = args.work.threads;
+    job.parts = args.parts.limits();
     let report = job.run(&args.output, args.force, ui.progress())?;
     if ui.json {
         let value = serde_json::to_value(&report);

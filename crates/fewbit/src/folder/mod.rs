@@ -407,6 +407,7 @@ impl Plan {
             }
         };
         GgufReport {
+            parts: Vec::new(),
             tensors: rows.enumerate().map(line).collect(),
             source_bytes: self
                 .form

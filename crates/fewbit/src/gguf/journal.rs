@@ -169,7 +169,8 @@ impl Journal {
         output.commit().map(|_| ())
     }
 
-    /// Notes that the output has all its bytes and is about to appear under its name.
+    /// Notes that the output has all its bytes, in one file or several, and is about to appear
+    /// under its name.
     ///
     /// # Errors
     /// When writing fails.
@@ -179,12 +180,23 @@ impl Journal {
         write_file(&self.folder.join(WRITTEN), text.as_bytes(), &options).map(|_| ())
     }
 
-    /// Whether `out` is the finished output of this job, which was killed before it could remove
-    /// the journal.
-    pub(super) fn is_written(&self, out: &Path) -> bool {
-        let noted = fs::read_to_string(self.folder.join(WRITTEN)).ok();
-        let noted = noted.and_then(|text| text.parse::<u64>().ok());
-        noted.is_some() && fs::metadata(out).is_ok_and(|m| Some(m.len()) == noted)
+    /// Whether the files are the finished output of this job, which was killed before it could
+    /// remove the journal.
+    pub(super) fn is_written(&self, files: &[PathBuf]) -> bool {
+        let bytes: Option<u64> =
+            files.iter().map(|file| Some(fs::metadata(file).ok()?.len())).sum();
+        bytes.is_some() && bytes == self.noted()
+    }
+
+    /// Whether a file of `bytes` bytes is, as far as can be told, one that this job has brought to
+    /// its name.
+    pub(super) fn has_written(&self, file: &Path, bytes: u64) -> bool {
+        self.noted().is_some() && fs::metadata(file).is_ok_and(|m| m.len() == bytes)
+    }
+
+    /// Bytes of the output, once it has all of them.
+    fn noted(&self) -> Option<u64> {
+        fs::read_to_string(self.folder.join(WRITTEN)).ok()?.parse().ok()
     }
 
     /// Removes the folder.

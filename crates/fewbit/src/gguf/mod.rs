@@ -24,7 +24,7 @@ use chunk::Chunk;
 use fewbit_core::codec::block::BlockType;
 use fewbit_core::{Error, Result, ResultExt};
 use fewbit_formats::atomic::{OutputOptions, check_destination};
-use fewbit_formats::gguf::{TensorInfo, Writer, file_size};
+use fewbit_formats::gguf::{Part, PartLimits, TensorInfo, Writer, divide, part_paths};
 use fewbit_formats::imatrix::{self, Form, ImportanceMatrix};
 use fewbit_kernels::encode::Loss;
 use fewbit_kernels::{Isa, Pool};
@@ -61,6 +61,9 @@ pub struct GgufJob {
     pub threads: usize,
     /// Most bytes of memory that calibration may need; `None` takes what the machine has left.
     pub max_memory: Option<u64>,
+    /// How much one file may hold. With limits, the output `NAME.gguf` is written as
+    /// `NAME-00001-of-0000N.gguf` and so on.
+    pub parts: PartLimits,
 }
 
 /// What becomes of one tensor.
@@ -87,14 +90,25 @@ pub struct TensorLine {
     pub loss: Option<f64>,
 }
 
+/// One file of a split model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PartLine {
+    /// Tensors in it.
+    pub tensors: usize,
+    /// Bytes of the file.
+    pub bytes: u64,
+}
+
 /// What was written, or would be.
 #[derive(Clone, Debug, Serialize)]
 pub struct GgufReport {
     /// A line for each tensor, in the order of the file.
     pub tensors: Vec<TensorLine>,
+    /// A line for each file, where the model is split.
+    pub parts: Vec<PartLine>,
     /// Bytes of tensors before.
     pub source_bytes: u64,
-    /// Bytes of the whole file after.
+    /// Bytes of the whole file after, or of all files.
     pub file_bytes: u64,
     /// Layers that an interrupted run of the same job had finished.
     pub resumed_layers: usize,
@@ -115,7 +129,8 @@ impl GgufJob {
         let model = model.to_path_buf();
         let (importance, calibration) = (None, None);
         let (fallback, threads, max_memory) = (true, 0, None);
-        GgufJob { model, file_type, importance, calibration, fallback, threads, max_memory }
+        let parts = PartLimits::default();
+        GgufJob { model, file_type, importance, calibration, fallback, threads, max_memory, parts }
     }
 
     /// Whether [`run`](GgufJob::run) goes on where it was interrupted.
@@ -145,7 +160,7 @@ impl GgufJob {
         Ok(plan.report(&losses, start))
     }
 
-    /// Writes the quantized file, whole or not at all.
+    /// Writes the quantized file, or all files of a split model, whole or not at all.
     ///
     /// With calibrated rounding a journal stands beside the output until it is finished: when
     /// this process is killed, the same job goes on from there and gives the same bytes.
@@ -161,15 +176,26 @@ impl GgufJob {
         let mut inputs = Source::open(&self.model)?.paths();
         inputs.extend(self.importance.clone());
         let options = OutputOptions { inputs, keep_existing: !force, expected_bytes: 0 };
-        check_destination(out, &options)?;
+        self.check_outputs(out, &options)?;
         let plan = self.plan(self.read_importance(Some(&options), progress)?.as_ref())?;
-        let infos = plan.infos();
-        let writer = Writer::create(out, &plan.source.metadata(self), &infos, &options)?;
+        let writer = plan.writer(&plan.paths(out, self.parts)?, &options)?;
         let pool = Pool::new(self.threads);
         let (writer, losses) = stream::write(&plan.source, &plan.targets, writer, &pool, progress)?;
         plan.source.check_unchanged()?;
         writer.finish()?;
         Ok(plan.report(&losses, start))
+    }
+
+    /// Checks where files will go, before any work is done.
+    fn check_outputs(&self, out: &Path, options: &OutputOptions) -> Result<()> {
+        if !self.parts.any() {
+            return check_destination(out, options);
+        }
+        part_paths(out, 0, self.parts)?;
+        let paths = self.plan(None)?.paths(out, self.parts)?;
+        paths.iter().try_for_each(|path| {
+            check_destination(path, options).at(|| format!("output {}", path.display()))
+        })
     }
 
     /// The importance matrix that was given, or the one of the calibration text; that is also
@@ -200,7 +226,8 @@ impl GgufJob {
 
     fn plan(&self, importance: Option<&ImportanceMatrix>) -> Result<Plan> {
         let source = Source::open(&self.model)?;
-        let shape = source.shape(importance.is_some() || self.calibration.is_some())?;
+        let important = self.importance.is_some() || self.calibration.is_some();
+        let shape = source.shape(important || importance.is_some())?;
         let targets = source.infos().iter().map(|info| {
             let choice = choose(&shape, &info.name, &info.shape, self.file_type);
             self.target(info, choice, importance)
@@ -208,11 +235,9 @@ impl GgufJob {
                 .at(|| self.model.display().to_string())
         });
         let targets = targets.collect::<Result<Vec<_>>>()?;
-        let file_bytes = {
-            let infos = retyped(source.infos(), &targets);
-            file_size(&source.metadata(self), &infos)?
-        };
-        Ok(Plan { source, targets, file_bytes })
+        let infos = retyped(source.infos(), &targets);
+        let parts = divide(&source.metadata(self), &infos, self.parts)?;
+        Ok(Plan { source, targets, parts })
     }
 
     fn target(
@@ -315,10 +340,32 @@ impl Target {
 struct Plan {
     source: Source,
     targets: Vec<Target>,
-    file_bytes: u64,
+    /// The files that are written.
+    parts: Vec<Part>,
 }
 
 impl Plan {
+    /// Bytes of all files.
+    fn file_bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.bytes).sum()
+    }
+
+    /// Where the files go.
+    fn paths(&self, out: &Path, limits: PartLimits) -> Result<Vec<PathBuf>> {
+        part_paths(out, self.parts.len(), limits)
+    }
+
+    fn writer(&self, paths: &[PathBuf], options: &OutputOptions) -> Result<Writer> {
+        Writer::create_parts(paths, &self.parts, &self.infos(), options)
+    }
+
+    /// A line for each file, where there are several by intention.
+    fn part_lines(&self) -> Vec<PartLine> {
+        let is_split = |part: &&Part| part.metadata.get("split.count").is_some();
+        let line = |part: &Part| PartLine { tensors: part.tensors.len(), bytes: part.bytes };
+        self.parts.iter().filter(is_split).map(line).collect()
+    }
+
     fn infos(&self) -> Vec<TensorInfo> {
         retyped(self.source.infos(), &self.targets)
     }
@@ -358,8 +405,9 @@ impl Plan {
         });
         GgufReport {
             tensors: tensors.collect(),
+            parts: self.part_lines(),
             source_bytes: self.source.tensor_bytes(),
-            file_bytes: self.file_bytes,
+            file_bytes: self.file_bytes(),
             resumed_layers: 0,
             seconds: start.elapsed().as_secs_f64(),
         }

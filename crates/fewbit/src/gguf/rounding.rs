@@ -11,7 +11,6 @@ use super::{GgufJob, GgufReport, Plan, isa, matrices, memory, stream};
 use fewbit_core::codec::block::BlockType;
 use fewbit_core::{DType, Error, Result, ResultExt, Tensor};
 use fewbit_formats::atomic::{OutputOptions, check_destination};
-use fewbit_formats::gguf::Writer;
 use fewbit_formats::imatrix::{Entry, Form};
 use fewbit_kernels::encode::Loss;
 use fewbit_kernels::{Ctx, Pool};
@@ -25,7 +24,7 @@ use fewbit_quant::algo::rounding::{CalibratedEncoder, encode_rows};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Instant, UNIX_EPOCH};
 
 /// Grows when the same job would give other bytes.
@@ -57,15 +56,16 @@ pub(super) fn run(
     let model = LanguageModel::open_as_gguf(&job.model)?;
     let mut plan = job.plan(None)?;
     let mut options = OutputOptions { inputs: plan.source.paths(), ..Default::default() };
-    check_destination(out, &options)?;
+    let paths = plan.paths(out, job.parts)?;
+    paths.iter().try_for_each(|path| check_destination(path, &options))?;
     let windows = text.windows(&model)?;
     let walk = calibration::walk(&model, job.threads)?;
     let fingerprint = fingerprint(job, text, &plan.source, &windows)?;
     check_importance(text, &options, (out, force))?;
     memory::check(job, memory::needed(&plan.source, model.decoder()?, &windows))?;
-    let journal = open(out, force, &fingerprint)?;
+    let journal = open(out, &paths, &plan, force, &fingerprint)?;
     // The journal holds about as much as the output.
-    let journal = journal.with_space(plan.file_bytes.saturating_mul(2))?;
+    let journal = journal.with_space(plan.file_bytes().saturating_mul(2))?;
     let rounding = Rounding { plan: &plan, walk, windows, journal };
     let (layers, resumed_layers) = rounding.layers(progress)?;
     let Rounding { windows, journal, .. } = rounding;
@@ -75,9 +75,10 @@ pub(super) fn run(
     }
     plan.take(&layers, &journal)?;
     let mut losses = Vec::new();
-    if !journal.is_written(out) {
-        options.keep_existing = !force;
-        losses = write(job, &plan, (out, &options), &journal, progress)?;
+    if !journal.is_written(&paths) {
+        // Parts that are there were made by a run that was killed while the last of them came.
+        options.keep_existing = !force && !paths.iter().any(|path| path.exists());
+        losses = write(job, &plan, (&paths, &options), &journal, progress)?;
     }
     journal.remove()?;
     Ok(GgufReport { resumed_layers, ..plan.report(&losses, start) })
@@ -102,33 +103,39 @@ fn check_importance(
 }
 
 /// Opens the journal. An output that exists must be that of this very job, or be replaced.
-fn open(out: &Path, force: bool, fingerprint: &str) -> Result<Journal> {
-    let exists = out.exists();
-    if exists && !force && !super::journal::folder(out).exists() {
-        let options = OutputOptions { keep_existing: true, ..Default::default() };
-        check_destination(out, &options)?;
+fn open(
+    out: &Path,
+    paths: &[PathBuf],
+    plan: &Plan,
+    force: bool,
+    fingerprint: &str,
+) -> Result<Journal> {
+    let keep = OutputOptions { keep_existing: !force, ..Default::default() };
+    if !super::journal::folder(out).exists() {
+        paths.iter().try_for_each(|path| check_destination(path, &keep))?;
     }
     let journal = Journal::open(out, fingerprint)?;
-    if exists && !force && !journal.is_written(out) {
-        let options = OutputOptions { keep_existing: true, ..Default::default() };
-        check_destination(out, &options)?;
+    for (path, part) in paths.iter().zip(&plan.parts) {
+        if !journal.has_written(path, part.bytes) {
+            check_destination(path, &keep)?;
+        }
     }
-    remove_remains(out);
+    paths.iter().for_each(|path| remove_remains(path));
     Ok(journal)
 }
 
 fn write(
     job: &GgufJob,
     plan: &Plan,
-    (out, options): (&Path, &OutputOptions),
+    (paths, options): (&[PathBuf], &OutputOptions),
     journal: &Journal,
     progress: &dyn Progress,
 ) -> Result<Vec<stream::Losses>> {
-    let writer = Writer::create(out, &plan.source.metadata(job), &plan.infos(), options)?;
+    let writer = plan.writer(paths, options)?;
     let pool = Pool::new(job.threads);
     let (writer, losses) = stream::write(&plan.source, &plan.targets, writer, &pool, progress)?;
     plan.source.check_unchanged()?;
-    journal.set_written(plan.file_bytes)?;
+    journal.set_written(plan.file_bytes())?;
     writer.finish().map(|_| losses)
 }
 

@@ -171,6 +171,35 @@ impl Drop for OutputFile {
     }
 }
 
+/// Makes several files appear that only together are an output; programs find it by the last of
+/// them. Gives the number of their bytes.
+///
+/// Until the last one is there, there is no output: an older file of its name is removed first,
+/// and where one of them fails, those that appeared are removed.
+///
+/// # Errors
+/// When bytes cannot be brought to the disk, or a file cannot get its name.
+pub fn commit_all(mut outputs: Vec<OutputFile>) -> Result<u64> {
+    outputs.iter_mut().try_for_each(OutputFile::sync)?;
+    if let ([_, .., last], false) = (&outputs[..], outputs.iter().any(|o| o.keep_existing)) {
+        last.remove_existing()?;
+    }
+    let mut done: Vec<PathBuf> = Vec::new();
+    let mut bytes = 0;
+    for output in outputs {
+        let path = output.path.clone();
+        match output.commit() {
+            Ok(written) => bytes += written,
+            Err(error) => {
+                done.iter().for_each(|path| remove(path));
+                return Err(error);
+            }
+        }
+        done.push(path);
+    }
+    Ok(bytes)
+}
+
 /// Removes a partial file or folder.
 fn remove(partial: &Path) {
     let is_folder = fs::symlink_metadata(partial).is_ok_and(|m| m.is_dir());

@@ -14,13 +14,14 @@
 //! # Ok::<(), fewbit_core::Error>(())
 //! ```
 //!
-//! [`Writer`] writes a file in bounded memory, chunk after chunk; [`write()`] writes tensors that
-//! were read, as they are.
+//! [`Writer`] writes a file in bounded memory, chunk after chunk, or several, into which
+//! [`divide`] divides a model; [`write()`] writes tensors that were read, as they are.
 //!
 //! # Stable codes
 //!
 //! | code | meaning |
 //! |---|---|
+//! | FB-2103, FB-2104, FB-2106 | the name of an output; too many files; a tensor is larger than a file may be |
 //! | FB-3001 to FB-3005 | the file cannot be opened, is no regular file, is empty, is of no known format, changed meanwhile |
 //! | FB-3601, FB-3602 | version 0; a number of tensors or keys that cannot be |
 //! | FB-3603, FB-3604 | the file ends within its head; a text is not UTF-8 or a boolean neither 0 nor 1 |
@@ -36,6 +37,7 @@ mod cursor;
 mod header;
 mod layout;
 mod metadata;
+mod parts;
 mod split;
 mod value;
 mod write;
@@ -50,6 +52,7 @@ use std::path::Path;
 
 pub(crate) use cursor::Cursor;
 pub use metadata::{FromValue, Metadata};
+pub use parts::{Part, PartLimits, divide, part_paths};
 pub use split::part_path;
 pub use value::{Array, Value};
 pub use write::{Writer, file_size, write};
@@ -268,10 +271,13 @@ fn require_magic(bytes: &[u8]) -> Result<()> {
 /// When something is damaged or contradicts itself (`BadInput`), or is of a kind that fewbit
 /// does not know (`Unsupported`). The place names the file, the key or tensor, and the byte.
 pub fn read(path: &Path) -> Result<GgufFile> {
-    let found = read_file(path)?;
+    let mut found = read_file(path)?;
     match split::parts(&found.metadata).at(|| shown(path))? {
         Some(count) => split::read(path, count),
-        None => Ok(found),
+        None => {
+            split::forget(&mut found.metadata);
+            Ok(found)
+        }
     }
 }
 

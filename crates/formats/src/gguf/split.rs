@@ -34,6 +34,13 @@ pub(super) fn parts(metadata: &Metadata) -> Result<Option<usize>> {
     }
 }
 
+/// Removes what says that a file is a part.
+pub(super) fn forget(metadata: &mut Metadata) {
+    for key in [NO, COUNT, TENSORS] {
+        metadata.remove(key);
+    }
+}
+
 fn wrong(what: impl Into<String>) -> Error {
     Error::bad_input(what).code("FB-3614")
 }
@@ -65,12 +72,22 @@ fn prefix(path: &Path, count: usize) -> Result<PathBuf> {
     let name = path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
     let stem = name.strip_suffix(&format!("-of-{count:05}.gguf"));
     let split = stem.and_then(|stem| stem.rsplit_once('-'));
-    let number = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
     match split {
-        Some((prefix, no)) if number(no) => Ok(path.with_file_name(prefix)),
+        Some((prefix, no)) if is_number(no) => Ok(path.with_file_name(prefix)),
         _ => Err(wrong(format!("one of {count} parts, but not named like one"))
             .hint(format!("parts are named like NAME-00001-of-{count:05}.gguf"))),
     }
+}
+
+fn is_number(text: &str) -> bool {
+    text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Whether a name without its ending is that of a part, as in `NAME-00001-of-00003`.
+pub(super) fn has_number(stem: &str) -> bool {
+    let parts = stem.rsplit_once("-of-");
+    let numbers = parts.and_then(|(front, count)| Some((front.rsplit_once('-')?.1, count)));
+    numbers.is_some_and(|(no, count)| is_number(no) && is_number(count))
 }
 
 fn check_part(metadata: &Metadata, no: usize, count: usize) -> Result<()> {
@@ -115,9 +132,7 @@ fn finish(mut whole: GgufFile) -> Result<GgufFile> {
         return Err(wrong(format!("the parts hold {found} tensors, `{TENSORS}` says otherwise"))
             .hint("the parts are of two models"));
     }
-    for key in [NO, COUNT, TENSORS] {
-        whole.metadata.remove(key);
-    }
+    forget(&mut whole.metadata);
     whole.index()?;
     Ok(whole)
 }

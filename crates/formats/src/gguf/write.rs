@@ -1,20 +1,22 @@
 //! Writing: the head first, then tensor after tensor in chunks of any size.
 
+use super::parts::Part;
 use super::value::{Array, Value};
 use super::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, GgufTensor, Metadata, TensorInfo, header, layout};
-use crate::atomic::OutputOptions;
+use crate::atomic::{OutputFile, OutputOptions, commit_all};
 use crate::fill::{Filling, Slot};
 use crate::mmap::shown;
 use fewbit_core::{Error, Result, ResultExt};
-use std::path::Path;
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 
 /// The version that is written.
 const VERSION: u32 = 3;
 
-/// A GGUF file under construction, in bounded memory.
+/// A GGUF file, or all files of a split model, under construction in bounded memory.
 ///
 /// Metadata and the types of all tensors are known before the first byte of data. Then each
-/// tensor is given in the order of the list, whole or in chunks. The file appears under its name
+/// tensor is given in the order of the list, whole or in chunks. Files appear under their names
 /// only when [`finish`](Writer::finish) succeeds; dropping the writer leaves nothing.
 ///
 /// ```
@@ -32,7 +34,12 @@ const VERSION: u32 = 3;
 /// # Ok::<(), fewbit_core::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct Writer(Filling);
+pub struct Writer {
+    /// Files that are not full yet.
+    parts: VecDeque<Filling>,
+    /// Files that wait for the others.
+    complete: Vec<OutputFile>,
+}
 
 impl Writer {
     /// Checks everything, reserves the space of the whole file and writes the head.
@@ -49,14 +56,47 @@ impl Writer {
         tensors: &[TensorInfo],
         options: &OutputOptions,
     ) -> Result<Writer> {
-        let plan = plan(metadata, tensors).at(|| format!("output {}", shown(path)))?;
-        Filling::create(path, &plan.head, plan.slots, options).map(Writer)
+        Writer::new([filling(path, metadata, tensors, options)?].into())
+    }
+
+    /// As [`create`](Writer::create), for the files into which [`divide`](super::divide) divides
+    /// `tensors`; the space of all of them is reserved.
+    ///
+    /// # Errors
+    /// As `create`.
+    pub fn create_parts(
+        paths: &[PathBuf],
+        parts: &[Part],
+        tensors: &[TensorInfo],
+        options: &OutputOptions,
+    ) -> Result<Writer> {
+        let part = |(path, part): (&PathBuf, &Part)| {
+            let tensors = tensors.get(part.tensors.clone());
+            let tensors = tensors.ok_or_else(|| Error::internal("a part of another model"))?;
+            filling(path, &part.metadata, tensors, options)
+        };
+        Writer::new(paths.iter().zip(parts).map(part).collect::<Result<_>>()?)
+    }
+
+    fn new(parts: VecDeque<Filling>) -> Result<Writer> {
+        let mut writer = Writer { parts, complete: Vec::new() };
+        writer.advance()?;
+        Ok(writer)
+    }
+
+    /// Takes files that are full to the disk, but for the last one.
+    fn advance(&mut self) -> Result<()> {
+        while self.parts.len() > 1 && self.next_tensor().is_none() {
+            let full = self.parts.pop_front().map(Filling::complete).transpose()?;
+            self.complete.extend(full);
+        }
+        Ok(())
     }
 
     /// The tensor that comes next and how many of its bytes are missing; `None` when all are
     /// written. Tensors without elements are passed over.
     pub fn next_tensor(&self) -> Option<(&str, usize)> {
-        self.0.next()
+        self.parts.front().and_then(Filling::next)
     }
 
     /// Appends bytes to the tensor `name`, which must be the next one.
@@ -64,16 +104,38 @@ impl Writer {
     /// # Errors
     /// When writing fails; an internal error when another tensor is due, or fewer bytes.
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.0.write(name, bytes)
+        match self.parts.front_mut() {
+            Some(part) => part.write(name, bytes)?,
+            None => return Err(Error::internal("a writer without files")),
+        }
+        self.advance()
     }
 
-    /// Brings the file to the disk and to its final name; the number of its bytes.
+    /// Brings the files to the disk and to their final names, the first one last: without it no
+    /// program reads the others. Gives the number of their bytes.
     ///
     /// # Errors
-    /// When the disk fails; an internal error when bytes are missing.
-    pub fn finish(self) -> Result<u64> {
-        self.0.complete()?.commit()
+    /// When the disk fails; an internal error when bytes are missing. No file of a split model is
+    /// there then.
+    pub fn finish(mut self) -> Result<u64> {
+        for part in self.parts {
+            self.complete.push(part.complete()?);
+        }
+        if !self.complete.is_empty() {
+            self.complete.rotate_left(1);
+        }
+        commit_all(self.complete)
     }
+}
+
+fn filling(
+    path: &Path,
+    metadata: &Metadata,
+    tensors: &[TensorInfo],
+    options: &OutputOptions,
+) -> Result<Filling> {
+    let plan = plan(metadata, tensors).at(|| format!("output {}", shown(path)))?;
+    Filling::create(path, &plan.head, plan.slots, options)
 }
 
 /// Bytes that a file of this content has.
@@ -81,9 +143,7 @@ impl Writer {
 /// # Errors
 /// See [`Writer::create`].
 pub fn file_size(metadata: &Metadata, tensors: &[TensorInfo]) -> Result<u64> {
-    let plan = plan(metadata, tensors)?;
-    let bytes = plan.slots.iter().map(|slot| (slot.len + slot.padding) as u64);
-    Ok(plan.head.len() as u64 + bytes.sum::<u64>())
+    Ok(plan(metadata, tensors)?.bytes())
 }
 
 /// Writes tensors that are in memory, or mapped, as they are.
@@ -104,12 +164,22 @@ pub fn write<'t>(
     writer.finish()
 }
 
-struct Plan {
+/// The layout of one file.
+pub(super) struct Plan {
     head: Vec<u8>,
-    slots: Vec<Slot>,
+    pub(super) slots: Vec<Slot>,
+    pub(super) alignment: usize,
 }
 
-fn plan(metadata: &Metadata, tensors: &[TensorInfo]) -> Result<Plan> {
+impl Plan {
+    /// Bytes of the file.
+    pub(super) fn bytes(&self) -> u64 {
+        let bytes = self.slots.iter().map(|slot| (slot.len + slot.padding) as u64);
+        self.head.len() as u64 + bytes.sum::<u64>()
+    }
+}
+
+pub(super) fn plan(metadata: &Metadata, tensors: &[TensorInfo]) -> Result<Plan> {
     let alignment = match metadata.get(ALIGNMENT_KEY) {
         Some(Value::U32(value)) => (*value).max(1) as usize,
         _ => DEFAULT_ALIGNMENT,
@@ -132,7 +202,7 @@ fn plan(metadata: &Metadata, tensors: &[TensorInfo]) -> Result<Plan> {
     if !tensors.is_empty() {
         head.resize(head.len().next_multiple_of(alignment), 0);
     }
-    Ok(Plan { head, slots })
+    Ok(Plan { head, slots, alignment })
 }
 
 /// What the reader would refuse is not written.
@@ -149,7 +219,7 @@ fn check(head: &[u8], data: usize) -> Result<()> {
     }
 }
 
-fn encode(metadata: &Metadata, tensors: &[TensorInfo], offsets: &[u64]) -> Vec<u8> {
+pub(super) fn encode(metadata: &Metadata, tensors: &[TensorInfo], offsets: &[u64]) -> Vec<u8> {
     let mut out = b"GGUF".to_vec();
     out.extend(VERSION.to_le_bytes());
     out.extend((tensors.len() as u64).to_le_bytes());

@@ -3,6 +3,7 @@
 mod corpus;
 mod hostile;
 mod oracle;
+mod parts;
 mod samples;
 mod sound;
 mod split;

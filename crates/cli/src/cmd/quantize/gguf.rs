@@ -2,6 +2,7 @@
 
 use super::{Args, folder};
 use crate::exit::Outcome;
+use crate::flags::Parts;
 use crate::signals::resumable;
 use crate::ui::{Paint, Table, Ui, bytes, count, printable, seconds};
 use fewbit::formats::detect::{Format, detect};
@@ -32,6 +33,8 @@ pub struct Flags {
     /// GGUF files, with --calibrate: write the importance matrix too, for llama.cpp
     #[arg(long, value_name = "FILE")]
     save_imatrix: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) parts: Parts,
     /// Language models: fail where a tensor cannot have the type or the group that is asked for
     #[arg(long)]
     pub(super) no_fallback: bool,
@@ -81,6 +84,7 @@ fn kind(text: &str) -> Result<Kind, String> {
 impl Flags {
     /// Refuses these flags for other models.
     pub fn refuse(&self) -> Result<()> {
+        self.parts.refuse()?;
         let given = [
             (self.kind.is_some(), "--type"),
             (self.group.is_some(), "--group"),
@@ -118,7 +122,10 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
             .hint("for example --type Q4_K_M (a GGUF file) or --type W4A16 (a folder)")
     })?;
     let file_type = match kind {
-        Kind::Folder(ty) => return folder::run(args, ty, ui),
+        Kind::Folder(ty) => {
+            flags.parts.refuse()?;
+            return folder::run(args, ty, ui);
+        }
         Kind::File(file_type) => file_type,
     };
     if flags.group.is_some() {
@@ -133,10 +140,14 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
         fallback: !flags.no_fallback,
         threads: args.work.threads,
         max_memory: args.work.max_memory,
+        parts: flags.parts.limits(),
     };
     let report = match &args.output {
         Some(output) if !flags.dry_run => {
             let onnx = output.extension().is_some_and(|end| end.eq_ignore_ascii_case("onnx"));
+            if onnx {
+                flags.parts.refuse()?;
+            }
             let run = || match onnx {
                 true => job.run_to_onnx(output, args.force, ui.progress()),
                 false => job.run(output, args.force, ui.progress()),
@@ -216,7 +227,21 @@ pub fn show(report: &GgufReport, job: &GgufJob, every: bool, ui: &Ui) {
         let layers = report.resumed_layers;
         ui.line(&format!("note: {layers} layers were done by a run that was interrupted"));
     }
-    close(report, "file", ui);
+    if !report.parts.is_empty() {
+        ui.print(&parts(report).render());
+    }
+    let output = if report.parts.len() > 1 { "set of files" } else { "file" };
+    close(report, output, ui);
+}
+
+/// The files of a split model.
+fn parts(report: &GgufReport) -> Table {
+    let mut table = Table::new(&["file", "tensors", "size"]);
+    for (no, part) in report.parts.iter().enumerate() {
+        let number = format!("{} of {}", no + 1, report.parts.len());
+        table.row(&[number, count(part.tensors as u64), bytes(part.bytes)]);
+    }
+    table
 }
 
 /// What the work came to; `output` names what was written.
