@@ -4,7 +4,7 @@ use crate::generate::{Finish, Generation, GeneratorOptions, Speed};
 use crate::model::LanguageModel;
 use crate::runner::{CHUNK, Runner};
 use crate::sample::{Sampler, Sampling};
-use crate::state::Cache;
+use crate::state::{Cache, Place};
 use crate::writer::Writer;
 use fewbit_core::Result;
 use std::collections::VecDeque;
@@ -169,7 +169,7 @@ impl<'m> Batch<'m> {
         let Some(mut entering) = self.entering.take() else { return Ok(most) };
         let (done, prompt) = (entering.done, entering.text.writer.text());
         let end = prompt.len().min(done + most);
-        entering.cache.reserve(end, done)?;
+        entering.cache.reserve(end - done, done)?;
         let mut logits = self.runner.run(&mut entering.cache, &[(done, &prompt[done..end])])?;
         let whole = end == prompt.len();
         entering.done = end;
@@ -196,21 +196,20 @@ impl<'m> Batch<'m> {
                 place
             }
         };
-        self.reserve(tokens + 1)?;
+        self.reserve(Some((place, tokens)))?;
         self.cache.adopt(place, own, tokens)?;
         self.places[place] = Some(text);
         Ok(())
     }
 
-    /// Room for all places, each with at least `tokens` tokens.
-    fn reserve(&mut self, tokens: usize) -> Result<()> {
-        let kept = |place: (usize, &Option<Text>)| {
-            let text = place.1.as_ref()?;
-            Some((place.0, text.writer.text().len() - 1))
+    /// Room for one more token of every text, and of one with so many tokens that comes.
+    fn reserve(&mut self, coming: Option<(usize, usize)>) -> Result<()> {
+        let place = |(at, text): (usize, &Option<Text>)| match (coming, text) {
+            (Some((place, tokens)), _) if place == at => Some(Place { from: None, tokens }),
+            (_, text) => text.as_ref().map(|text| text.place(at)),
         };
-        let kept: Vec<_> = self.places.iter().enumerate().map(kept).collect();
-        let longest = kept.iter().flatten().map(|(_, kept)| kept + 1).max().unwrap_or(0);
-        self.cache.reserve_texts(tokens.max(longest), &kept)
+        let places: Vec<_> = self.places.iter().enumerate().map(place).collect();
+        self.cache.reserve_texts(1, &places)
     }
 
     /// One more token for every text.
@@ -219,7 +218,7 @@ impl<'m> Batch<'m> {
         if self.active() == 0 {
             return Ok(());
         }
-        self.reserve(0)?;
+        self.reserve(None)?;
         // The run takes the cache, and what was in it is lost should it fail.
         let places = std::mem::take(&mut self.places);
         let last = |text: &Text| {
@@ -251,16 +250,21 @@ impl<'m> Batch<'m> {
         let (mut kept, mut texts) = (Vec::with_capacity(active), Vec::with_capacity(active));
         for (place, text) in std::mem::take(&mut self.places).into_iter().enumerate() {
             let Some(text) = text else { continue };
-            kept.push(Some((place, text.writer.text().len() - 1)));
+            kept.push(Some(text.place(place)));
             texts.push(Some(text));
         }
-        self.cache.reserve_texts(0, &kept)?;
+        self.cache.reserve_texts(1, &kept)?;
         self.places = texts;
         Ok(())
     }
 }
 
 impl<'m> Text<'m> {
+    /// Its place in the cache. (The last token is computed by the next run.)
+    fn place(&self, at: usize) -> Place {
+        Place { from: Some(at), tokens: self.writer.text().len() - 1 }
+    }
+
     /// Chooses the next token and tells of it; `None` when the text has ended.
     fn advance(
         mut self,

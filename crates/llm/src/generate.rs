@@ -104,6 +104,9 @@ impl<'m> Generator<'m> {
         self.runner.check(tokens)?;
         let common = self.seen.iter().zip(tokens).take_while(|(a, b)| a == b).count();
         self.seen.truncate(common.min(tokens.len() - 1));
+        if !self.cache.holds(self.seen.len()) {
+            self.seen.clear();
+        }
         let mut logits = Vec::new();
         while self.seen.len() < tokens.len() {
             let end = tokens.len().min(self.seen.len() + CHUNK);
@@ -117,7 +120,7 @@ impl<'m> Generator<'m> {
         // A run that fails takes the cache with it.
         let mut seen = std::mem::take(&mut self.seen);
         let start = seen.len();
-        self.cache.reserve(start + new.len(), start)?;
+        self.cache.reserve(new.len(), start)?;
         let logits = self.runner.run(&mut self.cache, &[(start, new)]);
         let logits = logits.at(|| format!("token {start}"))?;
         seen.extend_from_slice(new);

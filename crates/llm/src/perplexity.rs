@@ -274,7 +274,7 @@ impl<'m> Predictor<'m> {
             (names::ROWS.to_string(), Tensor::vector(&wanted)),
         ];
         if let Some(types) = self.cache {
-            let mut cache = Cache::new(self.decoder, types)?;
+            let mut cache = Cache::new(self.decoder, types, false)?;
             cache.reserve(tokens.len(), 0)?;
             inputs.extend(cache.take());
         }

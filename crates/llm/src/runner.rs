@@ -29,7 +29,8 @@ impl<'m> Runner<'m> {
     /// itself.
     pub fn new(model: &'m LanguageModel, options: &GeneratorOptions) -> Result<Runner<'m>> {
         let (decoder, tokenizer) = (model.decoder()?, model.tokenizer());
-        let session = Session::new(&model.graph(State::Cache(options.cache))?, &options.session)?;
+        let graph = model.graph(State::Windowed(options.cache))?;
+        let session = Session::new(&graph, &options.session)?;
         let context = match options.context {
             0 => decoder.context,
             n if decoder.learned_positions => n.min(decoder.context),
@@ -43,7 +44,7 @@ impl<'m> Runner<'m> {
     /// # Errors
     /// When heads do not fit its type.
     pub fn cache(&self) -> Result<Cache> {
-        Cache::new(self.decoder, self.types)
+        Cache::new(self.decoder, self.types, true)
     }
 
     /// Checks a text that is to be continued.

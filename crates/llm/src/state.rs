@@ -3,104 +3,235 @@
 use crate::graph::CacheTypes;
 use crate::graph::decoder::Decoder;
 use crate::graph::names;
+use crate::runner::CHUNK;
 use fewbit_core::{DType, Error, Result, Tensor};
 
 /// Tokens that a new cache has room for.
 const FIRST_CAPACITY: usize = 256;
+/// Rows begin at positions that this divides: the lanes that sums are taken in.
+const LANES: usize = 16;
 
-/// Keys and values of all layers for several texts side by side, `[texts, capacity, width]` each.
-/// They move into a run and come out of it with the new tokens written in place.
+/// Keys and values of all layers for several texts side by side. They move into a run and come
+/// out of it with the new tokens written in place.
+///
+/// Layers that see a window keep its rows and room for a piece: where that is full, the window
+/// moves to the front. A row never changes its lane, nor its place behind others, so sums over
+/// rows have the bits that they would have over the whole text.
 pub(crate) struct Cache {
-    layers: usize,
+    /// The group of each layer.
+    layers: Vec<usize>,
+    groups: Vec<Group>,
     /// Element type of keys and of values, and elements of it for each token.
     rows: [(DType, usize); 2],
     texts: usize,
-    capacity: usize,
+    /// Keys and values of each layer, `[texts, capacity, width]`.
     tensors: Vec<Tensor>,
 }
 
+/// Layers whose rows are those of the same tokens.
+struct Group {
+    window: Option<usize>,
+    capacity: usize,
+    /// For each text, the position of its first row.
+    first: Vec<usize>,
+}
+
+/// A text in the cache, before a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Where it lies now; `None` for one that will be [adopted](Cache::adopt).
+    pub from: Option<usize>,
+    /// Tokens that it has.
+    pub tokens: usize,
+}
+
+/// What becomes of a group: its capacity, and the first position of each text.
+struct Layout {
+    capacity: usize,
+    first: Vec<usize>,
+}
+
+impl Group {
+    /// The first position that tokens from `tokens` on see, or a few before it.
+    fn least(&self, tokens: usize) -> usize {
+        self.window.map_or(0, |window| (tokens + 1).saturating_sub(window.max(1)) / LANES * LANES)
+    }
+
+    /// Rows that suffice for a window and `new` tokens, however long the text is.
+    fn bound(&self, new: usize) -> usize {
+        let Some(window) = self.window else { return usize::MAX };
+        window.saturating_add(LANES + new.max(CHUNK)).checked_next_multiple_of(64).unwrap_or(window)
+    }
+
+    /// Room for `new` more tokens of each text; windows move only where nothing else makes room.
+    fn layout(&self, new: usize, places: &[Option<Place>]) -> Result<Layout> {
+        let mut first = Vec::with_capacity(places.len());
+        for place in places {
+            let at = |p: Place| match p.from {
+                Some(text) => self.first.get(text).copied().unwrap_or(usize::MAX),
+                None => self.least(p.tokens),
+            };
+            first.push(place.map_or(0, at));
+        }
+        let tokens = |place: &Option<Place>| place.map_or(0, |p| p.tokens);
+        if places.iter().zip(&first).any(|(place, &first)| first > self.least(tokens(place))) {
+            return Err(Error::internal("rows of the cache that are gone are wanted"));
+        }
+        let ends = || places.iter().map(|place| tokens(place) + new);
+        let longest = ends().zip(&first).map(|(end, first)| end - first).max().unwrap_or(0);
+        let mut capacity = self.capacity;
+        if longest > capacity {
+            let grown = longest.max(2 * capacity).max(FIRST_CAPACITY).next_multiple_of(64);
+            capacity = grown.min(self.bound(new)).max(capacity);
+        }
+        for ((place, first), end) in places.iter().zip(&mut first).zip(ends()) {
+            if end - *first > capacity {
+                *first = self.least(tokens(place));
+            }
+        }
+        Ok(Layout { capacity, first })
+    }
+}
+
 impl Cache {
-    /// An empty cache, which grows as it fills.
+    /// An empty cache, which grows as it fills; `windowed` says whether layers with a window keep
+    /// it alone.
     ///
     /// # Errors
     /// When heads are no whole blocks of the type.
-    pub fn new(decoder: &Decoder, types: CacheTypes) -> Result<Cache> {
+    pub fn new(decoder: &Decoder, types: CacheTypes, windowed: bool) -> Result<Cache> {
         types.check(decoder.heads)?;
         let width = decoder.cache_width();
         let rows = [types.keys.stored(width)?, types.values.stored(width)?];
-        let layers = decoder.layers.len();
-        Ok(Cache { layers, rows, texts: 1, capacity: 0, tensors: Vec::new() })
-    }
-
-    /// Makes room for `tokens` tokens, of which the first `kept` are there.
-    ///
-    /// # Errors
-    /// When there is no memory for them.
-    pub fn reserve(&mut self, tokens: usize, kept: usize) -> Result<()> {
-        self.reserve_texts(tokens, &[(kept > 0).then_some((0, kept))])
-    }
-
-    /// Makes room for one text for each of `places`, of `tokens` tokens each: where it lies now and
-    /// how many of its tokens are there, if it is there at all.
-    ///
-    /// # Errors
-    /// When there is no memory for them.
-    pub fn reserve_texts(
-        &mut self,
-        tokens: usize,
-        places: &[Option<(usize, usize)>],
-    ) -> Result<()> {
-        let complete = self.tensors.len() == 2 * self.layers;
-        let stay = places.iter().enumerate().all(|(new, place)| match place {
-            Some((old, _)) => *old == new,
-            None => true,
-        });
-        if complete && stay && tokens <= self.capacity && places.len() == self.texts {
-            return Ok(());
-        }
-        if !complete && places.iter().any(Option::is_some) {
-            return Err(Error::internal("a cache was lost in a run that failed"));
-        }
-        let capacity = match tokens <= self.capacity {
-            true => self.capacity,
-            false => tokens.max(2 * self.capacity).max(FIRST_CAPACITY).next_multiple_of(64),
-        };
-        let old = std::mem::take(&mut self.tensors);
-        for index in 0..2 * self.layers {
-            let (dtype, width) = self.rows[index % 2];
-            let mut tensor = Tensor::zeros(dtype, vec![places.len(), capacity, width])?;
-            if let Some(old) = old.get(index) {
-                let row = width * dtype.size().unwrap_or(1);
-                let (from, to) = (self.capacity * row, capacity * row);
-                let bytes = tensor.bytes_mut();
-                for (new, place) in places.iter().enumerate() {
-                    let Some((place, kept)) = *place else { continue };
-                    let kept = kept.min(self.capacity) * row;
-                    bytes[new * to..][..kept].copy_from_slice(&old.bytes()[place * from..][..kept]);
-                }
+        let (mut layers, mut groups) = (Vec::new(), Vec::<Group>::new());
+        for layer in &decoder.layers {
+            let window = layer.window.filter(|_| windowed);
+            let known = groups.iter().position(|group| group.window == window);
+            layers.push(known.unwrap_or(groups.len()));
+            if known.is_none() {
+                groups.push(Group { window, capacity: 0, first: vec![0] });
             }
-            self.tensors.push(tensor);
         }
-        (self.capacity, self.texts) = (capacity, places.len());
+        Ok(Cache { layers, groups, rows, texts: 1, tensors: Vec::new() })
+    }
+
+    /// Makes room for `new` tokens of the one text, of which the first `kept` are there.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub fn reserve(&mut self, new: usize, kept: usize) -> Result<()> {
+        let place = Place { from: Some(0), tokens: kept };
+        self.reserve_texts(new, &[(kept > 0).then_some(place)])
+    }
+
+    /// Makes room for `new` more tokens of each text; free places have no tokens.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub fn reserve_texts(&mut self, new: usize, places: &[Option<Place>]) -> Result<()> {
+        let complete = self.is_complete();
+        let from = |place: &Option<Place>| place.and_then(|p| p.from);
+        if !complete && places.iter().any(|place| from(place).is_some()) {
+            return Err(lost());
+        }
+        let layouts = self.groups.iter().map(|group| group.layout(new, places));
+        let layouts = layouts.collect::<Result<Vec<Layout>>>()?;
+        let stay = places.len() == self.texts
+            && places.iter().enumerate().all(|(new, place)| from(place).is_none_or(|f| f == new));
+        let old = if complete { std::mem::take(&mut self.tensors) } else { Vec::new() };
+        let mut old = old.into_iter();
+        let mut tensors = Vec::with_capacity(2 * self.layers.len());
+        for index in 0..2 * self.layers.len() {
+            let group = self.layers[index / 2];
+            let layout = &layouts[group];
+            let same = stay && layout.capacity == self.groups[group].capacity;
+            tensors.push(match old.next() {
+                Some(tensor) if same => self.moved(index, tensor, layout, places),
+                old => self.rebuilt(index, old, layout, places)?,
+            });
+        }
+        self.tensors = tensors;
+        for (group, Layout { capacity, first }) in self.groups.iter_mut().zip(layouts) {
+            (group.capacity, group.first) = (capacity, first);
+        }
+        self.texts = places.len();
         Ok(())
     }
 
-    /// Copies the first `tokens` tokens of the one text of `other` to place `text`.
+    /// A tensor with the windows that are full moved to the front.
+    fn moved(
+        &self,
+        index: usize,
+        mut tensor: Tensor,
+        layout: &Layout,
+        places: &[Option<Place>],
+    ) -> Tensor {
+        let (group, row) = (&self.groups[self.layers[index / 2]], self.row_bytes(index));
+        let moves = places.iter().zip(&layout.first).zip(&group.first).enumerate();
+        for (text, ((place, &first), &before)) in moves {
+            let Some(Place { from: Some(_), tokens }) = *place else { continue };
+            if first > before {
+                let text = text * layout.capacity;
+                let (start, end) = (text + first - before, text + tokens - before);
+                tensor.bytes_mut().copy_within(start * row..end * row, text * row);
+            }
+        }
+        tensor
+    }
+
+    /// A tensor of another capacity or with other texts.
+    fn rebuilt(
+        &self,
+        index: usize,
+        old: Option<Tensor>,
+        layout: &Layout,
+        places: &[Option<Place>],
+    ) -> Result<Tensor> {
+        let (group, row) = (&self.groups[self.layers[index / 2]], self.row_bytes(index));
+        let (dtype, width) = self.rows[index % 2];
+        let mut tensor = Tensor::zeros(dtype, vec![places.len(), layout.capacity, width])?;
+        let Some(old) = old else { return Ok(tensor) };
+        let bytes = tensor.bytes_mut();
+        for (new, (place, &first)) in places.iter().zip(&layout.first).enumerate() {
+            let Some(Place { from: Some(text), tokens }) = *place else { continue };
+            let from = (text * group.capacity + first - group.first[text]) * row;
+            let len = tokens.saturating_sub(first) * row;
+            bytes[new * layout.capacity * row..][..len]
+                .copy_from_slice(&old.bytes()[from..][..len]);
+        }
+        Ok(tensor)
+    }
+
+    /// Copies the first `tokens` tokens of the one text of `other` to place `text`, which was
+    /// [reserved](Cache::reserve_texts) for it.
     ///
     /// # Errors
     /// When one of the two was lost in a run that failed.
     pub fn adopt(&mut self, text: usize, other: &Cache, tokens: usize) -> Result<()> {
-        let complete = |cache: &Cache| cache.tensors.len() == 2 * cache.layers;
-        if !complete(self) || !complete(other) || tokens > self.capacity.min(other.capacity) {
-            return Err(Error::internal("a cache was lost in a run that failed"));
+        if !self.is_complete() || !other.is_complete() {
+            return Err(lost());
         }
-        for (index, (to, from)) in self.tensors.iter_mut().zip(&other.tensors).enumerate() {
-            let (dtype, width) = self.rows[index % 2];
-            let row = width * dtype.size().unwrap_or(1);
-            to.bytes_mut()[text * self.capacity * row..][..tokens * row]
-                .copy_from_slice(&from.bytes()[..tokens * row]);
+        for index in 0..self.tensors.len() {
+            let row = self.row_bytes(index);
+            let group = self.layers[index / 2];
+            let (to, from) = (&self.groups[group], &other.groups[group]);
+            let (first, before) = (to.first[text], from.first[0]);
+            let rows = tokens.saturating_sub(first);
+            if first < before || rows > to.capacity || tokens - before > from.capacity {
+                return Err(Error::internal("a text that the cache has no room for"));
+            }
+            self.tensors[index].bytes_mut()[text * to.capacity * row..][..rows * row]
+                .copy_from_slice(
+                    &other.tensors[index].bytes()[(first - before) * row..][..rows * row],
+                );
         }
         Ok(())
+    }
+
+    /// Whether the one text can be continued from its first `tokens` tokens: later ones may have
+    /// pushed out what these see.
+    pub fn holds(&self, tokens: usize) -> bool {
+        self.groups.iter().all(|group| group.first[0] <= group.least(tokens))
     }
 
     /// Bytes that it takes now.
@@ -108,15 +239,34 @@ impl Cache {
         self.tensors.iter().map(|tensor| tensor.bytes().len()).sum()
     }
 
-    /// Takes the tensors as inputs of a run, with their names.
+    /// Takes the inputs of a run, with their names.
     pub fn take(&mut self) -> Vec<(String, Tensor)> {
         let tensors = std::mem::take(&mut self.tensors);
         let name = |index: usize| names::past(index / 2, ["key", "value"][index % 2]);
-        tensors.into_iter().enumerate().map(|(index, tensor)| (name(index), tensor)).collect()
+        let tensors = tensors.into_iter().enumerate().map(|(index, tensor)| (name(index), tensor));
+        let first = self.groups.iter().filter_map(|group| {
+            let first: Vec<i64> = group.first.iter().map(|&first| first as i64).collect();
+            Some((names::first(group.window?), Tensor::vector(&first)))
+        });
+        tensors.chain(first).collect()
     }
 
     /// Takes the tensors back, in the order of [`take`](Cache::take).
     pub fn put_back(&mut self, tensors: impl Iterator<Item = Tensor>) {
         self.tensors = tensors.collect();
     }
+
+    fn is_complete(&self) -> bool {
+        self.tensors.len() == 2 * self.layers.len()
+    }
+
+    /// Bytes of a token in a tensor.
+    fn row_bytes(&self, index: usize) -> usize {
+        let (dtype, width) = self.rows[index % 2];
+        width * dtype.size().unwrap_or(1)
+    }
+}
+
+fn lost() -> Error {
+    Error::internal("a cache was lost in a run that failed")
 }

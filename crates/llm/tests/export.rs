@@ -2,14 +2,14 @@
 
 mod random;
 
-use fewbit_core::{DType, Tensor};
+use fewbit_core::Tensor;
 use fewbit_exec::{Mode, Session, SessionOptions};
 use fewbit_formats::atomic::OutputOptions;
-use fewbit_formats::{gguf, safetensors};
-use fewbit_llm::arch::{self, Network};
+use fewbit_formats::gguf;
+use fewbit_llm::arch::Network;
 use fewbit_llm::graph::decoder::State;
 use fewbit_llm::graph::names;
-use fewbit_llm::{LanguageModel, Weights, export};
+use fewbit_llm::{LanguageModel, export};
 use random::{RandomWeights, settings};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -73,33 +73,13 @@ fn tokenizer() -> Value {
 /// A folder as Hugging Face lays it out.
 fn folder(dir: &Path, name: &str) -> PathBuf {
     let path = dir.join(name);
-    std::fs::create_dir_all(&path).unwrap();
-    let write = |file: &str, value: Value| {
-        std::fs::write(path.join(file), value.to_string()).unwrap();
-    };
-    write("config.json", Value::Object(config(name)));
-    write("tokenizer.json", tokenizer());
-    let (weights, table) = (RandomWeights::of(name), arch::find(name).unwrap().tensors);
-    let tensors: Vec<(String, Tensor)> = weights
-        .shapes
-        .keys()
-        .filter_map(|key| {
-            let stored = table.stored(table.roots[0], key)?;
-            Some((stored, weights.get(key).unwrap()?.tensor))
-        })
-        .collect();
-    let spec = |(name, tensor): &(String, Tensor)| safetensors::TensorSpec {
-        name: name.clone(),
-        dtype: DType::F32,
-        shape: tensor.shape().to_vec(),
-    };
-    let specs: Vec<_> = tensors.iter().map(spec).collect();
-    let (file, options) = (path.join("model.safetensors"), OutputOptions::default());
-    let mut writer = safetensors::Writer::create(&file, &[], &specs, &options).unwrap();
-    for (name, tensor) in &tensors {
-        writer.write(name, tensor.bytes()).unwrap();
-    }
-    writer.finish().unwrap();
+    random::folder(
+        &path,
+        name,
+        &RandomWeights::of(name),
+        &Value::Object(config(name)),
+        &tokenizer(),
+    );
     path
 }
 

@@ -29,9 +29,12 @@ pub(crate) struct Builder<'w> {
 }
 
 /// One dimension of an input: a number, or a name for what changes.
+#[derive(Clone, Copy)]
 pub(crate) enum Size {
     Fixed(usize),
     Named(&'static str),
+    /// Rows of the cache in layers that see a window of so many tokens.
+    Window(usize),
 }
 
 impl<'w> Builder<'w> {
@@ -45,6 +48,7 @@ impl<'w> Builder<'w> {
         let dims = shape.iter().map(|size| match size {
             Size::Fixed(n) => Dim::Known(*n),
             Size::Named(name) => Dim::Named((*name).to_string()),
+            Size::Window(length) => Dim::Named(format!("{}.{length}", dims::CACHE)),
         });
         let id = self.graph.add_value(name, ValueType::tensor(dtype, dims.collect()))?;
         self.graph.add_input(id);

@@ -99,41 +99,72 @@ impl CacheTypes {
 pub(super) struct Cache {
     types: CacheTypes,
     heads: HeadShape,
-    /// Keys of the first layer before the run.
-    pub first: ValueId,
-    /// Where the new tokens begin, `[batch]`.
+    /// One for all layers that see everything, and one for each window where such layers keep
+    /// their window alone.
+    groups: Vec<Group>,
+}
+
+/// Layers whose caches have rows for the same tokens.
+#[derive(Clone, Copy)]
+pub(super) struct Group {
+    window: Option<usize>,
+    /// Keys of one of the layers before the run.
+    pub keys: ValueId,
+    /// Position of the first row, `[batch]`, where it is not 0.
+    pub first: Option<ValueId>,
+    /// The row of the first new token, `[batch]`.
     start: ValueId,
-    /// Number of tokens after the run, `[batch]`.
+    /// Number of rows after the run, `[batch]`.
     pub valid: ValueId,
 }
 
 impl Cache {
+    /// `windowed` says whether layers with a window keep it alone.
     pub fn new(
         b: &mut Builder,
         decoder: &Decoder,
         types: CacheTypes,
         positions: ValueId,
+        windowed: bool,
     ) -> Result<Cache> {
         types.check(decoder.heads)?;
-        for index in 0..decoder.layers.len() {
-            for (what, ty) in types.each() {
-                let (dtype, width) = ty.stored(decoder.cache_width())?;
-                let shape =
-                    [Size::Named(dims::BATCH), Size::Named(dims::CACHE), Size::Fixed(width)];
-                b.input(&names::past(index, what), dtype, &shape)?;
+        let ends = Ends::new(b, positions)?;
+        let mut cache = Cache { types, heads: decoder.heads, groups: Vec::new() };
+        for (index, layer) in decoder.layers.iter().enumerate() {
+            let window = layer.window.filter(|_| windowed);
+            let rows = window.map_or(Size::Named(dims::CACHE), Size::Window);
+            let [keys, _] = cache.inputs(b, index, decoder.cache_width(), rows)?;
+            if !cache.groups.iter().any(|group| group.window == window) {
+                cache.groups.push(ends.group(b, window, keys)?);
             }
         }
-        let mut at = |name: &str, index: i64| -> Result<ValueId> {
-            let index =
-                b.constant(&format!("{name}.index"), || Tensor::from_slice(vec![], &[index]))?;
-            let node = Node::new("Gather", name, &[positions, index], &[]);
-            b.op(node.with("axis", Attr::Int(1)))
+        Ok(cache)
+    }
+
+    /// Keys and values of a layer before the run.
+    fn inputs(
+        &self,
+        b: &mut Builder,
+        layer: usize,
+        width: usize,
+        rows: Size,
+    ) -> Result<[ValueId; 2]> {
+        let mut input = |what: &str, ty: CacheType| -> Result<ValueId> {
+            let (dtype, width) = ty.stored(width)?;
+            let shape = [Size::Named(dims::BATCH), rows, Size::Fixed(width)];
+            b.input(&names::past(layer, what), dtype, &shape)
         };
-        let (start, last) = (at("cache.start", 0)?, at("cache.last", -1)?);
-        let one = b.integers("cache.one", &[1])?;
-        let valid = b.simple("Add", "cache.valid".to_string(), &[last, one])?;
-        let first = b.graph.value_named_or_new(&names::past(0, "key"))?;
-        Ok(Cache { types, heads: decoder.heads, first, start, valid })
+        Ok([input("key", self.types.keys)?, input("value", self.types.values)?])
+    }
+
+    /// The group of layers that see this window.
+    ///
+    /// # Errors
+    /// Never for layers of the decoder.
+    pub fn group(&self, window: Option<usize>) -> Result<Group> {
+        let found = self.groups.iter().find(|group| group.window == window);
+        let found = found.or(self.groups.iter().find(|group| group.window.is_none()));
+        found.copied().ok_or_else(|| Error::internal("a layer without a cache"))
     }
 
     /// Writes the new keys and values; gives all of them, with the queries that belong to them.
@@ -141,10 +172,11 @@ impl Cache {
         &self,
         b: &mut Builder,
         prefix: &str,
-        layer: usize,
+        (layer, window): (usize, Option<usize>),
         p: Projected,
     ) -> Result<Projected> {
         let Projected { mut q, mut k, mut v } = p;
+        let start = self.group(window)?.start;
         let HeadShape { queries, keys, size } = self.heads;
         // A rotation of both changes no product.
         if self.types.keys.is_rotated() {
@@ -154,8 +186,8 @@ impl Cache {
         if self.types.values.is_rotated() {
             v = rotate(b, &format!("{prefix}.attn_v_rotated"), v, [keys, size])?;
         }
-        let k = self.scatter(b, (layer, "key"), self.types.keys, k)?;
-        let v = self.scatter(b, (layer, "value"), self.types.values, v)?;
+        let k = scatter(b, (layer, "key"), self.types.keys, [k, start])?;
+        let v = scatter(b, (layer, "value"), self.types.values, [v, start])?;
         Ok(Projected { q, k, v })
     }
 
@@ -167,31 +199,63 @@ impl Cache {
         let HeadShape { queries, size, .. } = self.heads;
         rotate(b, &format!("{prefix}.attention_back"), y, [queries, size])
     }
+}
 
-    /// The cache with new rows written in, as numbers.
-    fn scatter(
-        &self,
-        b: &mut Builder,
-        (layer, what): (usize, &str),
-        ty: CacheType,
-        new: ValueId,
-    ) -> Result<ValueId> {
-        let past = b.graph.value_named_or_new(&names::past(layer, what))?;
-        let present = names::present(layer, what);
-        let name = format!("{present}.new");
-        let new = match ty.block() {
-            Some(block) => b.blocks("QuantizeBlocks", &name, new, block)?,
-            None if ty == CacheType::F16 => b.cast(&name, new, DType::F16)?,
-            None => new,
+/// Positions of the first and of the last new token, `[batch]`.
+struct Ends {
+    first: ValueId,
+    last: ValueId,
+}
+
+impl Ends {
+    fn new(b: &mut Builder, positions: ValueId) -> Result<Ends> {
+        let mut at = |name: &str, index: i64| -> Result<ValueId> {
+            let index =
+                b.constant(&format!("{name}.index"), || Tensor::from_slice(vec![], &[index]))?;
+            let node = Node::new("Gather", name, &[positions, index], &[]);
+            b.op(node.with("axis", Attr::Int(1)))
         };
-        let numbers = format!("{present}.f32");
-        let node = Node::new("TensorScatter", present, &[past, new, self.start], &[]);
-        let all = b.op(node.with("axis", Attr::Int(1)))?;
-        match ty.block() {
-            Some(block) => b.blocks("DequantizeBlocks", &numbers, all, block),
-            None if ty == CacheType::F16 => b.cast(&numbers, all, DType::F32),
-            None => Ok(all),
-        }
+        Ok(Ends { first: at("cache.start", 0)?, last: at("cache.last", -1)? })
+    }
+
+    /// What layers with this window share.
+    fn group(&self, b: &mut Builder, window: Option<usize>, keys: ValueId) -> Result<Group> {
+        let one = b.integers("cache.one", &[1])?;
+        let Some(length) = window else {
+            let valid = b.simple("Add", "cache.valid".to_string(), &[self.last, one])?;
+            return Ok(Group { window, keys, first: None, start: self.first, valid });
+        };
+        let name = |part: &str| format!("cache.{part}.{length}");
+        let first = b.input(&names::first(length), DType::I64, &[Size::Named(dims::BATCH)])?;
+        let start = b.simple("Sub", name("start"), &[self.first, first])?;
+        let last = b.simple("Sub", name("last"), &[self.last, first])?;
+        let valid = b.simple("Add", name("valid"), &[last, one])?;
+        Ok(Group { window, keys, first: Some(first), start, valid })
+    }
+}
+
+/// The cache with new rows written in from row `start` on, as numbers.
+fn scatter(
+    b: &mut Builder,
+    (layer, what): (usize, &str),
+    ty: CacheType,
+    [new, start]: [ValueId; 2],
+) -> Result<ValueId> {
+    let past = b.graph.value_named_or_new(&names::past(layer, what))?;
+    let present = names::present(layer, what);
+    let name = format!("{present}.new");
+    let new = match ty.block() {
+        Some(block) => b.blocks("QuantizeBlocks", &name, new, block)?,
+        None if ty == CacheType::F16 => b.cast(&name, new, DType::F16)?,
+        None => new,
+    };
+    let numbers = format!("{present}.f32");
+    let node = Node::new("TensorScatter", present, &[past, new, start], &[]);
+    let all = b.op(node.with("axis", Attr::Int(1)))?;
+    match ty.block() {
+        Some(block) => b.blocks("DequantizeBlocks", &numbers, all, block),
+        None if ty == CacheType::F16 => b.cast(&numbers, all, DType::F32),
+        None => Ok(all),
     }
 }
 

@@ -63,6 +63,10 @@ pub enum State {
     /// From inputs `past_key_values.*`, which come out as `present.*` with the new tokens
     /// written in, in the form that they are kept in.
     Cache(CacheTypes),
+    /// As `Cache`, but layers with a window have rows for it alone: [`names::first`] says where
+    /// they begin. It must be a multiple of 16, so that sums are taken in the order of a text that
+    /// is computed at once.
+    Windowed(CacheTypes),
 }
 
 impl Decoder {
@@ -265,15 +269,16 @@ impl Decoder {
             p.k = turn(b, format!("{prefix}.attn_k_turned"), p.k, angles, rotary, of_k)?;
         }
         if let Some(cache) = &run.cache {
-            p = cache.write(b, prefix, index, p)?;
+            p = cache.write(b, prefix, (index, layer.window), p)?;
         }
+        let group = run.cache.as_ref().map(|cache| cache.group(layer.window)).transpose()?;
         let scores = Scores {
             heads,
             scale: self.scale,
             cap: self.score_cap,
             causal: run.cache.is_none(),
             mask: run.mask(layer.window),
-            valid: run.cache.as_ref().map(|cache| cache.valid),
+            valid: group.map(|group| group.valid),
         };
         let mut y = attend(b, format!("{prefix}.attention"), [p.q, p.k, p.v], scores)?;
         if let Some(cache) = &run.cache {
@@ -326,7 +331,8 @@ impl Run {
             .collect::<Result<_>>()?;
         let cache = match state {
             State::None => None,
-            State::Cache(types) => Some(Cache::new(b, decoder, types, positions)?),
+            State::Cache(types) => Some(Cache::new(b, decoder, types, positions, false)?),
+            State::Windowed(types) => Some(Cache::new(b, decoder, types, positions, true)?),
         };
         let mut run = Run { positions, angles, cache, masks: Vec::new() };
         run.make_masks(b, decoder)?;
@@ -352,7 +358,7 @@ impl Run {
             Some(window) => format!("mask.{window}"),
             None => "mask.all".to_string(),
         };
-        let (keys, queries) = self.places(b)?;
+        let (keys, queries) = (self.keys(b, window)?, self.queries(b)?);
         let seen = b.simple("LessOrEqual", format!("{name}.before"), &[keys, queries])?;
         let Some(window) = window else { return Ok(seen) };
         let length = b.integers(&format!("{name}.length"), &[window as i64])?;
@@ -361,31 +367,51 @@ impl Run {
         b.simple("And", name, &[seen, near])
     }
 
-    /// Positions of keys, `[keys]` or `[batch, 1, 1, keys]`, and of queries,
-    /// `[batch, 1, sequence, 1]`.
-    fn places(&self, b: &mut Builder) -> Result<(ValueId, ValueId)> {
-        if let (Some(keys), Some(queries)) =
-            (b.graph.find_value("mask.keys"), b.graph.find_value("mask.queries"))
-        {
-            return Ok((keys, queries));
+    /// Positions of queries, `[batch, 1, sequence, 1]`.
+    fn queries(&self, b: &mut Builder) -> Result<ValueId> {
+        if let Some(queries) = b.graph.find_value("mask.queries") {
+            return Ok(queries);
         }
         let axes = b.integers("mask.query_axes", &[1, 3])?;
-        let queries = b.simple("Unsqueeze", "mask.queries".to_string(), &[self.positions, axes])?;
+        b.simple("Unsqueeze", "mask.queries".to_string(), &[self.positions, axes])
+    }
+
+    /// Positions of the keys of layers that see this window: `[keys]` where all texts have the
+    /// same, else `[batch, 1, 1, keys]`.
+    fn keys(&self, b: &mut Builder, window: Option<usize>) -> Result<ValueId> {
         let Some(cache) = &self.cache else {
+            if let Some(keys) = b.graph.find_value("mask.keys") {
+                return Ok(keys);
+            }
             let axes = b.integers("mask.key_axes", &[1, 2])?;
-            let keys = b.simple("Unsqueeze", "mask.keys".to_string(), &[self.positions, axes])?;
-            return Ok((keys, queries));
+            return b.simple("Unsqueeze", "mask.keys".to_string(), &[self.positions, axes]);
         };
-        let shape = Node::new("Shape", "mask.cache_shape", &[cache.first], &[]);
-        let length = b.op(shape.with("start", Attr::Int(1)).with("end", Attr::Int(2)))?;
-        let length = b.reshape("mask.cache_length", length, &[])?;
-        let zero = b.constant("mask.zero", || Tensor::from_slice(vec![], &[0i64]))?;
-        let one = b.constant("mask.one", || Tensor::from_slice(vec![], &[1i64]))?;
-        let keys = b.simple("Range", "mask.keys".to_string(), &[zero, length, one])?;
-        Ok((keys, queries))
+        let group = cache.group(window)?;
+        let Some((first, window)) = group.first.zip(window) else {
+            return rows(b, "mask", group.keys);
+        };
+        let name = format!("mask.{window}");
+        let rows = rows(b, &name, group.keys)?;
+        let axes = b.integers("mask.first_axes", &[1, 2, 3])?;
+        let first = b.simple("Unsqueeze", format!("{name}.begin"), &[first, axes])?;
+        b.simple("Add", format!("{name}.places"), &[first, rows])
     }
 
     fn mask(&self, window: Option<usize>) -> Option<ValueId> {
         self.masks.iter().find(|(of, _)| *of == window).map(|(_, mask)| *mask)
     }
+}
+
+/// The numbers of the rows of a cache.
+fn rows(b: &mut Builder, name: &str, cache: ValueId) -> Result<ValueId> {
+    let name = |part: &str| format!("{name}.{part}");
+    if let Some(rows) = b.graph.find_value(&name("keys")) {
+        return Ok(rows);
+    }
+    let shape = Node::new("Shape", name("cache_shape"), &[cache], &[]);
+    let length = b.op(shape.with("start", Attr::Int(1)).with("end", Attr::Int(2)))?;
+    let length = b.reshape(&name("cache_length"), length, &[])?;
+    let zero = b.constant("mask.zero", || Tensor::from_slice(vec![], &[0i64]))?;
+    let one = b.constant("mask.one", || Tensor::from_slice(vec![], &[1i64]))?;
+    b.simple("Range", name("keys"), &[zero, length, one])
 }

@@ -46,6 +46,12 @@ pub mod names {
         format!("past_key_values.{layer}.{what}")
     }
 
+    /// Position of the first row in the caches of layers that see a window of so many tokens,
+    /// `i64[batch]`: rows before it are gone.
+    pub fn first(window: usize) -> String {
+        format!("past_key_values.first.{window}")
+    }
+
     /// Keys or values of a layer after the run.
     pub fn present(layer: usize, what: &str) -> String {
         format!("present.{layer}.{what}")
