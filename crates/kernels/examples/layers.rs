@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release -p fewbit-kernels --example layers [THREADS [PART [NETWORK]]]` times all
 //! layers, or those with PART in their name; NETWORK is `lite0` or `resnet50`; `FEWBIT_ISA` chooses
-//! the instruction set. Prints the least of many runs per layer, in microseconds and in
+//! the instruction set. Where the network adds what came before (`+`), int8 layers add codes, as
+//! their steps do. Prints the least of many runs per layer, in microseconds and in
 //! multiply-accumulates per cycle of the clock as it was then (AVX2 allows 16 in float), what it
 //! takes to pack its int8 weights, how often each layer occurs, and the totals. Cycles are counted
 //! by a chain of multiplications beside each run; on processors on which a step of it takes other
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use fewbit_kernels::conv::{
     ConvInput, ConvShape, PackedConvF32, PackedConvI8, conv2d_f32, conv2d_i8,
 };
-use fewbit_kernels::gemm::{Clamp, Epilogue, Output, Requantize, WeightZero};
+use fewbit_kernels::gemm::{Clamp, Epilogue, Output, OwnCodes, Requantize, Residual, WeightZero};
 use fewbit_kernels::{Ctx, Int8, Int8Mut, Isa, Pool};
 
 /// Occurrences, input size, in channels, out channels, kernel, stride.
@@ -109,14 +110,21 @@ fn main() {
             pads: [kernel / 2; 4],
             groups: if depthwise { in_c } else { 1 },
         };
-        let kind = if depthwise { "dw" } else { "  " };
+        let adds = kernel == 1
+            && stride == 1
+            && if resnet { out_c == 4 * in_c } else { in_c == 6 * out_c };
+        let kind = match (depthwise, adds) {
+            (true, _) => "dw",
+            (_, true) => "+ ",
+            _ => "  ",
+        };
         let name =
             format!("{count} x {size:3} {in_c:4} -> {out_c:4} {kernel}x{kernel}/{stride} {kind}");
         if !name.contains(&part) {
             continue;
         }
         let (float, float_cycles) = time_f32(ctx, &shape);
-        let (int, int_cycles, pack) = time_i8(ctx, &shape);
+        let (int, int_cycles, pack) = time_i8(ctx, &shape, adds);
         let work = (shape.output_len() * shape.k()) as f64;
         let rate = |cycles: f64| work / cycles;
         println!(
@@ -203,7 +211,7 @@ fn time_f32(ctx: Ctx<'_>, shape: &ConvShape) -> (Duration, f64) {
 }
 
 /// Time and cycles of a call, and the time to pack the weights.
-fn time_i8(ctx: Ctx<'_>, shape: &ConvShape) -> (Duration, f64, Duration) {
+fn time_i8(ctx: Ctx<'_>, shape: &ConvShape, adds: bool) -> (Duration, f64, Duration) {
     let input: Vec<u8> = ramp(shape.input_len()).collect();
     let weights = bell(shape.weights_len(), shape.k());
     let bias = vec![5; shape.out_c];
@@ -214,10 +222,19 @@ fn time_i8(ctx: Ctx<'_>, shape: &ConvShape) -> (Duration, f64, Duration) {
     });
     let packed = pack();
     let mut output = vec![0; shape.output_len()];
+    let before: Vec<u8> = ramp(shape.output_len()).collect();
+    let own = OwnCodes { lo: -120, hi: 135, scale: 0.031, step: 0.043 };
+    let residual = Residual {
+        values: Int8::U8(&before),
+        is_row: false,
+        zero_point: 0,
+        multiplier: 0.027,
+        own: Some(own),
+    };
     let to = Requantize {
         bias: Some(&bias),
         multiplier: &multiplier,
-        residual: None,
+        residual: adds.then_some(residual),
         zero_point: 0,
         lo: 0,
         hi: 255,

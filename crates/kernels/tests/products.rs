@@ -339,6 +339,52 @@ fn int8_products_follow_the_definition() {
 }
 
 #[test]
+fn additions_of_codes_follow_the_definition_for_all_pairs() {
+    // The codes of the sums by row, the others by column.
+    let (m, k, n) = (256, 4, 256);
+    let a: Vec<u8> = (0..m * k).map(|i| (i / k) as u8).collect();
+    let b = vec![1u8; k * n];
+    let values: Vec<u8> = (0..m * n).map(|i| (i % n) as u8).collect();
+    let multiplier = vec![1.0 / k as f32; n];
+    let bias = vec![-100 * k as i32; n];
+    // Steps next to powers of two, and some far from 1.
+    let steps = [0.043, 1.999_999_9, 2.0, 1e-20, 3e-31, 1e-38, 5e30, -0.03];
+    for (i, step) in steps.into_iter().enumerate() {
+        for [ours, theirs] in [[0.71f32, 0.83], [1.0, 1.0], [0.5, 0.25], [1.3, 0.013]] {
+            let own = OwnCodes { lo: -100, hi: 155, scale: step * ours, step };
+            let residual = Residual {
+                values: Int8::U8(&values),
+                is_row: false,
+                zero_point: 120,
+                multiplier: step * theirs,
+                own: Some(own),
+            };
+            let to = Requantize {
+                bias: Some(&bias),
+                multiplier: &multiplier,
+                residual: Some(residual),
+                zero_point: 100 + i as i32,
+                lo: 0,
+                hi: 255,
+            };
+            let got = same_everywhere("codes", |ctx| {
+                let zeros = WeightZero::None;
+                let b = PackedI8::new(ctx.isa, k, n, Int8::I8(bytemuck::cast_slice(&b)), zeros);
+                let mut out = vec![0; m * n];
+                let a = Matrix { data: Int8::U8(&a), stride: k };
+                let c = Matrix { data: Output::Int8(Int8Mut::U8(&mut out), to), stride: n };
+                gemm_i8(ctx, m, a, 0, &b, c);
+                out
+            });
+            for (index, got) in got.into_iter().enumerate() {
+                let want = requantize(&to, (index / n * k) as i32, index, index % n);
+                assert_eq!(i32::from(got), want, "{own:?} at {index}");
+            }
+        }
+    }
+}
+
+#[test]
 fn int8_products_do_not_saturate() {
     // The largest magnitudes of both signs, where pairwise i16 sums would saturate.
     for (left, right) in [(0u8, -128i8), (255, -128), (255, 127), (0, 127)] {

@@ -106,14 +106,32 @@ impl<C: Convert> PatchRows<'_, C> {
         let shape = self.shape;
         let line_len = shape.kernel[1] * shape.in_c;
         let from = &self.input[line.first.wrapping_add(x * shape.stride[1] * shape.in_c)..];
-        for ky in 0..shape.kernel[0] {
-            let (from, to) = (&from[ky * line.step..], &mut out[ky * line_len..]);
-            self.convert.convert(&from[..NR], &mut to[..NR]);
-            if line_len > NR {
-                self.convert.convert(&from[NR..2 * NR], &mut to[NR..2 * NR]);
+        let (last, vectors) = (shape.kernel[0] - 1, line_len.next_multiple_of(NR));
+        let fits = from.len() >= last * line.step + vectors && out.len() >= self.vectors();
+        assert!(fits, "a patch runs over its image");
+        let (mut from, mut out) = (from.as_ptr(), out.as_mut_ptr());
+        for _ in 0..shape.kernel[0] {
+            // SAFETY: one or two vectors, as the check above counts them. What one row of the
+            // kernel writes too many, the next one overwrites; behind the last one, weights are 0.
+            unsafe {
+                self.vector(from, out);
+                if line_len > NR {
+                    self.vector(from.add(NR), out.add(NR));
+                }
             }
+            (from, out) = (from.wrapping_add(line.step), out.wrapping_add(line_len));
         }
-        out[shape.k()..self.padded_k].fill(self.convert.padding());
+    }
+
+    /// Converts [`NR`] elements.
+    ///
+    /// # Safety
+    /// They are readable, and writable, and do not overlap.
+    #[inline(always)]
+    unsafe fn vector(&self, from: *const C::Src, out: *mut C::Dst) {
+        // SAFETY: the caller's promise; the types have no more alignment than their elements.
+        let (from, out) = unsafe { (&*from.cast::<[_; NR]>(), &mut *out.cast::<[_; NR]>()) };
+        self.convert.convert(from, out);
     }
 
     /// Gathers what output pixel (`y`, `x`) of an image depends on to the front of `out`. Up to

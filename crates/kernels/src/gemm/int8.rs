@@ -266,7 +266,7 @@ pub(crate) fn drive_i8<S: Source>(
                 match ctx.isa.level() {
                     Level::Avx512 => run::<Avx512U8, _>(ctx.pool, rows_of, panels, &rows, output),
                     _ => {
-                        let rows = InOrders { rows, padded_k, orders: panels.orders() };
+                        let rows = InOrders::new(rows, padded_k, panels.orders());
                         run::<Avx2U8, _>(ctx.pool, rows_of, panels, &rows, output)
                     }
                 }

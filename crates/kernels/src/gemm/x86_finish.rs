@@ -1,6 +1,7 @@
 //! Epilogues by AVX2 for the rows of a tile, with all that the rows share in registers.
 
 use std::arch::x86_64::*;
+use std::ptr;
 
 use super::kernel::NR;
 use super::{Clamp, OwnCodes};
@@ -45,11 +46,44 @@ pub(super) struct Bytes {
     pub(super) own: Option<OwnCodes>,
 }
 
-/// [`ToBytes`] in registers.
-struct Loaded<'a> {
+/// [`ToBytes`] in registers; of what its kind does not need, zeros.
+struct Loaded {
+    kind: u8,
     add: [__m256i; 2],
     multiplier: [__m256; 2],
-    residual: Option<&'a Bytes>,
+    residual: Added,
+    own: Coded,
+}
+
+/// What is added, as [`Loaded::kind`] says: nothing.
+const NOTHING: u8 = 0;
+
+/// [`Bytes`] to the scaled sums.
+const NUMBERS: u8 = 1;
+
+/// [`Bytes`] to the codes of the sums: [`OwnCodes`].
+const CODES: u8 = 2;
+
+/// As [`NUMBERS`], signed.
+const SIGNED_NUMBERS: u8 = 3;
+
+/// As [`CODES`], signed.
+const SIGNED_CODES: u8 = 4;
+
+/// [`Bytes`] in registers.
+struct Added {
+    first: *const u8,
+    stride: usize,
+    zero_point: __m256i,
+    multiplier: __m256,
+}
+
+/// [`OwnCodes`] in registers.
+struct Coded {
+    lo: __m256,
+    hi: __m256,
+    scale: __m256,
+    step: __m256,
 }
 
 impl ToBytes<'_> {
@@ -63,21 +97,28 @@ impl ToBytes<'_> {
         // SAFETY: the caller's promise.
         unsafe {
             let loaded = self.load();
-            if loaded.is_tame() {
-                match rows.width {
-                    NR => self.store_tame::<NR>(&loaded, sums, rows),
-                    LANES => self.store_tame::<LANES>(&loaded, sums, rows),
-                    _ => self.store_tame::<0>(&loaded, sums, rows),
-                }
-            } else {
-                self.store_any(&loaded, sums, rows);
+            if !self.is_tame(&loaded) {
+                return self.store_any(&loaded, sums, rows);
+            }
+            match (loaded.kind, rows.width) {
+                (NOTHING, NR) => self.store_tame::<NR, NOTHING>(&loaded, sums, rows),
+                (NOTHING, LANES) => self.store_tame::<LANES, NOTHING>(&loaded, sums, rows),
+                (NOTHING, _) => self.store_tame::<0, NOTHING>(&loaded, sums, rows),
+                (NUMBERS, NR) => self.store_tame::<NR, NUMBERS>(&loaded, sums, rows),
+                (CODES, NR) => self.store_tame::<NR, CODES>(&loaded, sums, rows),
+                (SIGNED_NUMBERS, NR) => self.store_tame::<NR, SIGNED_NUMBERS>(&loaded, sums, rows),
+                (SIGNED_CODES, NR) => self.store_tame::<NR, SIGNED_CODES>(&loaded, sums, rows),
+                (NUMBERS, _) => self.store_tame::<0, NUMBERS>(&loaded, sums, rows),
+                (CODES, _) => self.store_tame::<0, CODES>(&loaded, sums, rows),
+                (SIGNED_NUMBERS, _) => self.store_tame::<0, SIGNED_NUMBERS>(&loaded, sums, rows),
+                (_, _) => self.store_tame::<0, SIGNED_CODES>(&loaded, sums, rows),
             }
         }
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn load(&self) -> Loaded<'_> {
+    unsafe fn load(&self) -> Loaded {
         // Loops, not `map`, which is not inlined and would miss the instruction set.
         let mut add = [_mm256_setzero_si256(); 2];
         let mut multiplier = [_mm256_setzero_ps(); 2];
@@ -88,19 +129,41 @@ impl ToBytes<'_> {
                 multiplier[i] = _mm256_loadu_ps(self.multiplier.as_ptr().add(i * LANES));
             }
         }
-        Loaded { add, multiplier, residual: self.residual.as_ref() }
+        let residual = self.residual.unwrap_or(Bytes::NONE);
+        let own = residual.own.unwrap_or(OwnCodes { lo: 0, hi: 0, scale: 0.0, step: 1.0 });
+        let kind = match (self.residual, residual.own, residual.flip) {
+            (None, _, _) => NOTHING,
+            (_, None, 0) => NUMBERS,
+            (_, Some(_), 0) => CODES,
+            (_, None, _) => SIGNED_NUMBERS,
+            (_, Some(_), _) => SIGNED_CODES,
+        };
+        Loaded { kind, add, multiplier, residual: residual.load(), own: Coded::load(own) }
+    }
+
+    /// Whether all values, with a residual, are below 2^31 in magnitude whatever the sums are.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn is_tame(&self, loaded: &Loaded) -> bool {
+        let most = _mm256_set1_ps(0.5);
+        let magnitude = |m| _mm256_andnot_ps(_mm256_set1_ps(-0.0), m);
+        let [first, second] = loaded.multiplier;
+        let first = _mm256_cmp_ps::<_CMP_LT_OQ>(magnitude(first), most);
+        let second = _mm256_cmp_ps::<_CMP_LT_OQ>(magnitude(second), most);
+        let small = _mm256_movemask_ps(_mm256_and_ps(first, second)) == 0xff;
+        small && self.residual.as_ref().is_none_or(Bytes::is_tame)
     }
 
     /// Two rows at a time, where no value can leave 32 bits: then the conversions saturate as the
     /// clamp would.
     ///
     /// # Safety
-    /// As [`ToBytes::store`]; `WIDTH` is the width, or 0.
+    /// As [`ToBytes::store`]; `WIDTH` is the width, or 0; the values are tame and of the kind.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn store_tame<const WIDTH: usize>(
+    unsafe fn store_tame<const WIDTH: usize, const KIND: u8>(
         &self,
-        loaded: &Loaded<'_>,
+        loaded: &Loaded,
         sums: &[[i32; NR]],
         rows: Rows<u8>,
     ) {
@@ -110,27 +173,36 @@ impl ToBytes<'_> {
         let byte = |limit: f32| _mm256_set1_epi8((limit as i32 + self.zero_point + shift) as i8);
         let (lo, hi, flip) = (byte(self.lo), byte(self.hi), _mm256_set1_epi8(shift as i8));
         let by_rows = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-        for (pair, sums) in sums.chunks(2).enumerate() {
+        let pack = |first, second| {
+            let (first, second) = (_mm256_adds_epi16(first, zero), _mm256_adds_epi16(second, zero));
+            let bytes = _mm256_packus_epi16(first, second);
+            let bytes = _mm256_min_epu8(_mm256_max_epu8(bytes, lo), hi);
+            // Packing went by 128-bit lanes.
+            _mm256_permutevar8x32_epi32(_mm256_xor_si256(bytes, flip), by_rows)
+        };
+        let width = if WIDTH == 0 { rows.width } else { WIDTH };
+        let (mut out, mut from) = (rows.out, loaded.residual.first);
+        let (pairs, last) = sums.as_chunks::<2>();
+        // The number of instructions is what counts here, so pointers go along.
+        for [first, second] in pairs {
+            let out_below = out.wrapping_add(rows.stride);
+            let below = from.wrapping_add(loaded.residual.stride);
             // SAFETY: the caller's promise.
             unsafe {
-                let first = loaded.words(&sums[0], 2 * pair, rows.width);
-                let second = match sums.get(1) {
-                    Some(sums) => loaded.words(sums, 2 * pair + 1, rows.width),
-                    None => first,
-                };
-                let first = _mm256_adds_epi16(first, zero);
-                let second = _mm256_adds_epi16(second, zero);
-                let bytes = _mm256_packus_epi16(first, second);
-                let bytes = _mm256_min_epu8(_mm256_max_epu8(bytes, lo), hi);
-                // Packing went by 128-bit lanes.
-                let bytes = _mm256_permutevar8x32_epi32(_mm256_xor_si256(bytes, flip), by_rows);
-                let width = if WIDTH == 0 { rows.width } else { WIDTH };
-                let out = rows.out.add(2 * pair * rows.stride);
+                let first = loaded.words::<KIND>(first, from, width);
+                let second = loaded.words::<KIND>(second, below, width);
+                let bytes = pack(first, second);
                 store_bytes(_mm256_castsi256_si128(bytes), out, width);
-                if sums.len() == 2 {
-                    let second = _mm256_extracti128_si256::<1>(bytes);
-                    store_bytes(second, out.add(rows.stride), width);
-                }
+                store_bytes(_mm256_extracti128_si256::<1>(bytes), out_below, width);
+            }
+            out = out_below.wrapping_add(rows.stride);
+            from = below.wrapping_add(loaded.residual.stride);
+        }
+        if let [last] = last {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let words = loaded.words::<KIND>(last, from, width);
+                store_bytes(_mm256_castsi256_si128(pack(words, words)), out, width);
             }
         }
     }
@@ -139,14 +211,21 @@ impl ToBytes<'_> {
     /// As [`ToBytes::store`].
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn store_any(&self, loaded: &Loaded<'_>, sums: &[[i32; NR]], rows: Rows<u8>) {
+    unsafe fn store_any(&self, loaded: &Loaded, sums: &[[i32; NR]], rows: Rows<u8>) {
         let hi = _mm256_set1_ps(self.hi);
         let lo = _mm256_set1_epi16(self.lo as i16);
         let zero_point = _mm256_set1_epi16(self.zero_point as i16);
         for (r, sums) in sums.iter().enumerate() {
+            let from = loaded.residual.first.wrapping_add(r * loaded.residual.stride);
             // SAFETY: the caller's promise.
             unsafe {
-                let [first, second] = loaded.values(sums, r, rows.width);
+                let [first, second] = match loaded.kind {
+                    NOTHING => loaded.values::<NOTHING>(sums, from, rows.width),
+                    NUMBERS => loaded.values::<NUMBERS>(sums, from, rows.width),
+                    CODES => loaded.values::<CODES>(sums, from, rows.width),
+                    SIGNED_NUMBERS => loaded.values::<SIGNED_NUMBERS>(sums, from, rows.width),
+                    _ => loaded.values::<SIGNED_CODES>(sums, from, rows.width),
+                };
                 // Where one is NaN, the second operand is the result: so NaN stays until the
                 // conversion, which makes it the least integer, as all below its range.
                 let first = _mm256_cvtps_epi32(_mm256_min_ps(hi, first));
@@ -164,27 +243,19 @@ impl ToBytes<'_> {
     }
 }
 
-impl Loaded<'_> {
-    /// Whether all values, with a residual, are below 2^31 in magnitude whatever the sums are.
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn is_tame(&self) -> bool {
-        let most = _mm256_set1_ps(0.5);
-        let magnitude = |m| _mm256_andnot_ps(_mm256_set1_ps(-0.0), m);
-        let [first, second] = self.multiplier;
-        let first = _mm256_cmp_ps::<_CMP_LT_OQ>(magnitude(first), most);
-        let second = _mm256_cmp_ps::<_CMP_LT_OQ>(magnitude(second), most);
-        let small = _mm256_movemask_ps(_mm256_and_ps(first, second)) == 0xff;
-        small && self.residual.is_none_or(Bytes::is_tame)
-    }
-
-    /// The scaled sums of row `row`, with its residual.
+impl Loaded {
+    /// The scaled sums of a row with its residual, which begins at `from`.
     ///
     /// # Safety
-    /// As [`ToBytes::store`].
+    /// As [`ToBytes::store`], and they are of the kind.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn values(&self, sums: &[i32; NR], row: usize, width: usize) -> [__m256; 2] {
+    unsafe fn values<const KIND: u8>(
+        &self,
+        sums: &[i32; NR],
+        from: *const u8,
+        width: usize,
+    ) -> [__m256; 2] {
         let mut values = [_mm256_setzero_ps(); 2];
         for (i, value) in values.iter_mut().enumerate() {
             // SAFETY: the array has 16 elements.
@@ -192,20 +263,14 @@ impl Loaded<'_> {
             let sum = _mm256_cvtepi32_ps(_mm256_add_epi32(sum, self.add[i]));
             *value = _mm256_mul_ps(sum, self.multiplier[i]);
         }
-        if let Some(residual) = self.residual {
+        if KIND != NOTHING {
             // SAFETY: the caller's promise.
-            let more = unsafe { residual.read(row * residual.stride, width) };
-            match &residual.own {
-                None => {
-                    for (value, more) in values.iter_mut().zip(more) {
-                        *value = _mm256_add_ps(*value, more);
-                    }
-                }
-                Some(own) => {
-                    for (value, more) in values.iter_mut().zip(more) {
-                        *value = add_coded(own, *value, more);
-                    }
-                }
+            let more = unsafe { self.residual.read::<KIND>(from, width) };
+            for (value, more) in values.iter_mut().zip(more) {
+                *value = match KIND {
+                    NUMBERS | SIGNED_NUMBERS => _mm256_add_ps(*value, more),
+                    _ => self.own.sum(*value, more),
+                };
             }
         }
         values
@@ -214,12 +279,17 @@ impl Loaded<'_> {
     /// As [`Loaded::values`], rounded: columns 0-3, 8-11, then 4-7, 12-15.
     ///
     /// # Safety
-    /// As [`ToBytes::store`].
+    /// As [`Loaded::values`].
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn words(&self, sums: &[i32; NR], row: usize, width: usize) -> __m256i {
+    unsafe fn words<const KIND: u8>(
+        &self,
+        sums: &[i32; NR],
+        from: *const u8,
+        width: usize,
+    ) -> __m256i {
         // SAFETY: the caller's promise.
-        let [first, second] = unsafe { self.values(sums, row, width) };
+        let [first, second] = unsafe { self.values::<KIND>(sums, from, width) };
         _mm256_packs_epi32(_mm256_cvtps_epi32(first), _mm256_cvtps_epi32(second))
     }
 }
@@ -245,19 +315,35 @@ unsafe fn store_bytes(bytes: __m128i, out: *mut u8, width: usize) {
     }
 }
 
-/// The numbers that the codes of `value` stand for, plus `more`, in steps of the output.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn add_coded(own: &OwnCodes, value: __m256, more: __m256) -> __m256 {
-    // The second operand is the result where one is NaN.
-    let value = _mm256_max_ps(value, _mm256_set1_ps(own.lo as f32));
-    let value = _mm256_min_ps(value, _mm256_set1_ps(own.hi as f32));
-    let code = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(value);
-    let number = _mm256_mul_ps(code, _mm256_set1_ps(own.scale));
-    _mm256_div_ps(_mm256_add_ps(number, more), _mm256_set1_ps(own.step))
+impl Coded {
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn load(own: OwnCodes) -> Coded {
+        Coded {
+            lo: _mm256_set1_ps(own.lo as f32),
+            hi: _mm256_set1_ps(own.hi as f32),
+            scale: _mm256_set1_ps(own.scale),
+            step: _mm256_set1_ps(own.step),
+        }
+    }
+
+    /// The numbers that the codes of `value` stand for, plus `more`, in steps of the output.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn sum(&self, value: __m256, more: __m256) -> __m256 {
+        // The second operand is the result where one is NaN.
+        let value = _mm256_min_ps(_mm256_max_ps(value, self.lo), self.hi);
+        let code = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(value);
+        let number = _mm256_mul_ps(code, self.scale);
+        _mm256_div_ps(_mm256_add_ps(number, more), self.step)
+    }
 }
 
 impl Bytes {
+    /// Where nothing is added.
+    const NONE: Bytes =
+        Bytes { first: ptr::null(), stride: 0, flip: 0, zero: 0, multiplier: 0.0, own: None };
+
     /// Whether results stay below 2^31 in magnitude, where the sums by themselves do.
     fn is_tame(&self) -> bool {
         match &self.own {
@@ -266,32 +352,46 @@ impl Bytes {
         }
     }
 
-    /// `width` values from `start` on, as numbers.
-    ///
-    /// # Safety
-    /// The CPU has AVX2, and the values are readable.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn read(&self, start: usize, width: usize) -> [__m256; 2] {
+    fn load(&self) -> Added {
+        // The unsigned form is 128 higher.
+        let zero_point = if self.flip == 0 { self.zero } else { self.zero - 128 };
+        Added {
+            first: self.first,
+            stride: self.stride,
+            zero_point: _mm256_set1_epi32(zero_point),
+            multiplier: _mm256_set1_ps(self.multiplier),
+        }
+    }
+}
+
+impl Added {
+    /// `width` values from `from` on, as numbers.
+    ///
+    /// # Safety
+    /// The CPU has AVX2, and the values are readable, and signed or not as the kind says.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn read<const KIND: u8>(&self, from: *const u8, width: usize) -> [__m256; 2] {
         let mut lanes = [0u8; NR];
-        // SAFETY: the caller's promise; `lanes` has 16 bytes.
-        let bytes = unsafe {
-            let from = self.first.add(start);
-            match width {
-                NR => _mm_loadu_si128(from.cast()),
-                width => {
-                    lanes.as_mut_ptr().copy_from_nonoverlapping(from, width);
-                    _mm_loadu_si128(lanes.as_ptr().cast())
-                }
-            }
-        };
-        let bytes = _mm_xor_si128(bytes, _mm_set1_epi8(self.flip.cast_signed()));
-        let zero = _mm256_set1_epi32(self.zero);
-        let halves = [bytes, _mm_srli_si128::<8>(bytes)];
         let mut numbers = [_mm256_setzero_ps(); 2];
-        for (number, half) in numbers.iter_mut().zip(halves) {
-            let centred = _mm256_sub_epi32(_mm256_cvtepu8_epi32(half), zero);
-            *number = _mm256_mul_ps(_mm256_cvtepi32_ps(centred), _mm256_set1_ps(self.multiplier));
+        // SAFETY: the caller's promise; `lanes` has 16 bytes.
+        unsafe {
+            let mut from = from;
+            if width < NR {
+                lanes.as_mut_ptr().copy_from_nonoverlapping(from, width);
+                from = lanes.as_ptr();
+            }
+            for (i, number) in numbers.iter_mut().enumerate() {
+                let bytes = _mm_loadl_epi64(from.add(i * LANES).cast());
+                let codes = match KIND {
+                    NUMBERS | CODES => _mm256_cvtepu8_epi32(bytes),
+                    _ => _mm256_cvtepi8_epi32(bytes),
+                };
+                let centred = _mm256_cvtepi32_ps(_mm256_sub_epi32(codes, self.zero_point));
+                *number = _mm256_mul_ps(centred, self.multiplier);
+            }
         }
         numbers
     }

@@ -7,9 +7,11 @@
 
 mod axis;
 mod lanes;
+mod largest;
 
 pub use axis::reduce_f32;
 pub(crate) use lanes::{Fold, MaxFold, MeanFold, SumFold, SumSquareFold, lanes};
+pub use largest::{largest_f32, largest_i8, largest_u8};
 
 /// What to compute along an axis, as the ONNX operator `Reduce*` of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

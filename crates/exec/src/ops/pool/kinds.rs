@@ -1,13 +1,14 @@
 //! The accumulators of the pools.
 
 use super::slide::Accumulate;
-use fewbit_kernels::math;
+use fewbit_kernels::reduce::{largest_f32, largest_i8, largest_u8};
+use fewbit_kernels::{Isa, math};
 
 /// The largest element; where there is none, the smallest number of the type.
 pub(crate) struct Max;
 
 macro_rules! max_of {
-    ($($ty:ty => $lowest:expr),*) => { $(
+    ($($ty:ty => $lowest:expr $(, $kernel:ident)?;)*) => { $(
         impl Accumulate<$ty, $ty> for Max {
             type State = $ty;
             const START: $ty = $lowest;
@@ -19,10 +20,21 @@ macro_rules! max_of {
             fn finish(&self, state: $ty, _count: usize) -> $ty {
                 state
             }
+            $(
+                fn whole(&self, isa: Isa, x: &[$ty], pixels: &[usize], out: &mut [$ty]) -> bool {
+                    $kernel(isa, x, pixels, out);
+                    true
+                }
+            )?
         }
     )* };
 }
-max_of!(f32 => f32::NEG_INFINITY, f64 => f64::NEG_INFINITY, u8 => 0, i8 => -128);
+max_of! {
+    f32 => f32::NEG_INFINITY, largest_f32;
+    f64 => f64::NEG_INFINITY;
+    u8 => 0, largest_u8;
+    i8 => -128, largest_i8;
+}
 
 /// Position of the largest element in its image, the first one of equals.
 pub(crate) struct ArgMax;

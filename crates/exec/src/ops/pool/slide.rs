@@ -2,7 +2,7 @@
 
 use crate::ops::window::Window;
 use fewbit_core::{Error, Result};
-use fewbit_kernels::{Ctx, Job};
+use fewbit_kernels::{Ctx, Isa, Job};
 
 /// One pool over an input of known size.
 pub(crate) struct Slide {
@@ -26,6 +26,11 @@ pub(crate) trait Accumulate<T, Y>: Sync {
     fn add(&self, state: &mut Self::State, value: T, position: usize);
     /// The result for a window of `count` elements.
     fn finish(&self, state: Self::State, count: usize) -> Y;
+    /// All channels of a pixel at once, by a kernel: those of the given `pixels` of the image `x`.
+    /// Returns whether there is one.
+    fn whole(&self, _isa: Isa, _x: &[T], _pixels: &[usize], _out: &mut [Y]) -> bool {
+        false
+    }
 }
 
 impl Slide {
@@ -82,38 +87,66 @@ impl Slide {
         let area = self.input.iter().product::<usize>() * self.channels;
         let grain = ctx.pool.grain(pixels, least);
         ctx.pool.for_each_chunk(out, grain * self.channels.max(1), |index, out| {
-            let mut states = vec![A::START; self.channels];
-            let mut taps = Vec::new();
+            let (mut states, mut view) = (vec![A::START; self.channels], View::default());
             for (offset, out) in out.chunks_exact_mut(self.channels).enumerate() {
-                let (image, count) = self.window_of(index * grain + offset, &mut taps);
-                let x = &x[image * area..][..area];
-                ctx.isa.run(Pixel { pool, x, taps: &taps, states: &mut states, count, out });
+                self.look(index * grain + offset, &mut view);
+                let x = &x[view.image * area..][..area][view.base * self.channels..];
+                if !pool.whole(ctx.isa, x, &view.taps, out) {
+                    ctx.isa.run(Pixel { pool, x, view: &view, states: &mut states, out });
+                }
             }
         });
     }
 
-    /// Collects the positions of a window in its image; returns the image and how many elements
-    /// the window counts.
-    fn window_of(&self, pixel: usize, taps: &mut Vec<usize>) -> (usize, usize) {
+    /// Finds the window of a pixel.
+    fn look(&self, pixel: usize, view: &mut View) {
         let plane: usize = self.output.iter().product();
-        taps.clear();
         let padded = match (&self.output[..], &self.window.strides[..]) {
             // Most pools are over images, and small: their windows must cost next to nothing.
             (&[_, wide], &[down, across]) => {
                 let corner = [pixel % plane / wide * down, pixel % wide * across];
-                for row in self.along(0, corner[0]) {
-                    let first = row * self.input[1];
-                    taps.extend(self.along(1, corner[1]).map(|col| first + col));
-                }
+                self.look_at_image(corner, view);
                 self.count_padding.then(|| self.padded_count(&corner))
             }
             _ => {
                 let corner = self.corner(pixel % plane);
-                self.walk(0, 0, &corner, taps);
+                (view.base, view.inside) = (0, false);
+                view.taps.clear();
+                self.walk(0, 0, &corner, &mut view.taps);
                 self.count_padding.then(|| self.padded_count(&corner))
             }
         };
-        (pixel / plane, padded.unwrap_or(taps.len()))
+        view.image = pixel / plane;
+        view.count = padded.unwrap_or(view.taps.len());
+    }
+
+    /// Finds the taps of a window over an image. Windows that lie inside of it differ in the base
+    /// alone.
+    fn look_at_image(&self, corner: [usize; 2], view: &mut View) {
+        let reach = |axis: usize| (self.window.kernel[axis] - 1) * self.window.dilations[axis];
+        let inside = |axis: usize| {
+            let first = corner[axis].checked_sub(self.begin[axis])?;
+            (first + reach(axis) < self.input[axis]).then_some(first)
+        };
+        let was_inside = std::mem::replace(&mut view.inside, false);
+        let origin = match (inside(0), inside(1)) {
+            (Some(row), Some(col)) => {
+                (view.base, view.inside) = (row * self.input[1] + col, true);
+                if was_inside {
+                    return;
+                }
+                [self.begin[0], self.begin[1]]
+            }
+            _ => {
+                view.base = 0;
+                corner
+            }
+        };
+        view.taps.clear();
+        for row in self.along(0, origin[0]) {
+            let line = row * self.input[1];
+            view.taps.extend(self.along(1, origin[1]).map(|col| line + col));
+        }
     }
 
     /// First tap of an output along each axis, counted from the start of the padding.
@@ -156,13 +189,27 @@ impl Slide {
     }
 }
 
+/// The window of a pixel.
+#[derive(Default)]
+struct View {
+    image: usize,
+    /// Where the window begins in its image.
+    base: usize,
+    /// The positions of the taps behind that.
+    taps: Vec<usize>,
+    /// Whether the whole window lies inside of the image.
+    inside: bool,
+    /// How many elements the window counts.
+    count: usize,
+}
+
 /// All channels of one output pixel.
 struct Pixel<'a, T, Y, A: Accumulate<T, Y>> {
     pool: &'a A,
+    /// The image from the base of the view on.
     x: &'a [T],
-    taps: &'a [usize],
+    view: &'a View,
     states: &'a mut [A::State],
-    count: usize,
     out: &'a mut [Y],
 }
 
@@ -172,14 +219,101 @@ impl<T: Copy, Y, A: Accumulate<T, Y>> Job for Pixel<'_, T, Y, A> {
     fn run(self) {
         let channels = self.states.len();
         self.states.fill(A::START);
-        for &tap in self.taps {
+        for &tap in &self.view.taps {
             let values = &self.x[tap * channels..][..channels];
             for (state, &value) in self.states.iter_mut().zip(values) {
-                self.pool.add(state, value, tap);
+                self.pool.add(state, value, self.view.base + tap);
             }
         }
         for (y, &state) in self.out.iter_mut().zip(self.states.iter()) {
-            *y = self.pool.finish(state, self.count);
+            *y = self.pool.finish(state, self.view.count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kinds::{ArgMax, Max, Mean};
+    use super::*;
+    use crate::ops::window::AutoPad;
+    use fewbit_kernels::{Isa, Pool};
+
+    fn window(sizes: [[usize; 2]; 5], ceil: bool) -> Window {
+        let [kernel, strides, dilations, begin, end] = sizes.map(|pair| pair.to_vec());
+        Window { kernel, strides, dilations, begin, end, auto_pad: AutoPad::Explicit, ceil }
+    }
+
+    /// The same window over a volume of depth 1: its taps are found one by one.
+    fn deepened(window: &Window) -> Window {
+        let with = |first: usize, rest: &[usize]| [&[first][..], rest].concat();
+        Window {
+            kernel: with(1, &window.kernel),
+            strides: with(1, &window.strides),
+            dilations: with(1, &window.dilations),
+            begin: with(0, &window.begin),
+            end: with(0, &window.end),
+            ..window.clone()
+        }
+    }
+
+    fn pool<T, Y, A>(pool: &A, slide: &Slide, threads: usize, isa: Isa, x: &[T]) -> Vec<Y>
+    where
+        T: Copy + Sync,
+        Y: Send + Clone + Default,
+        A: Accumulate<T, Y>,
+    {
+        let mut out = vec![Y::default(); slide.output_shape(2).iter().product()];
+        let threads = Pool::new(threads);
+        slide.run(&Ctx { isa, pool: &threads }, pool, x, &mut out);
+        out
+    }
+
+    #[test]
+    fn images_are_pooled_as_volumes_are() {
+        let windows = [
+            window([[3, 3], [2, 2], [1, 1], [1, 1], [1, 1]], false),
+            window([[2, 3], [1, 2], [2, 1], [0, 2], [1, 0]], true),
+            window([[1, 5], [3, 1], [1, 2], [0, 4], [0, 4]], false),
+            window([[7, 9], [1, 1], [1, 1], [0, 0], [0, 0]], false),
+        ];
+        for (i, window) in windows.iter().enumerate() {
+            for channels in [1, 7, 8, 31, 32, 64, 107] {
+                let bytes: Vec<u8> =
+                    (0..2 * 63 * channels).map(|i| (i * 167 % 251) as u8).collect();
+                let floats: Vec<f32> = bytes.iter().map(|&b| f32::from(b) - 125.0).collect();
+                let doubles: Vec<f64> = floats.iter().map(|&x| f64::from(x)).collect();
+                let mut image = Slide::new(window, &[2, 7, 9, channels]).unwrap();
+                let mut volume = Slide::new(&deepened(window), &[2, 1, 7, 9, channels]).unwrap();
+                (image.count_padding, volume.count_padding) = (i % 2 == 0, i % 2 == 0);
+                for isa in Isa::available() {
+                    for threads in [1, 2] {
+                        let both = [&image, &volume];
+                        let [a, b] = both.map(|s| pool::<u8, u8, _>(&Max, s, threads, isa, &bytes));
+                        assert_eq!(a, b, "{window:?} {channels}");
+                        let mean = |s: &Slide| pool::<f32, f32, _>(&Mean, s, threads, isa, &floats);
+                        assert_eq!(mean(&image), mean(&volume), "{window:?} {channels}");
+                        let place =
+                            |s: &Slide| pool::<f64, i64, _>(&ArgMax, s, threads, isa, &doubles);
+                        assert_eq!(place(&image), place(&volume), "{window:?} {channels}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_maximum_is_that_of_its_window() {
+        let window = window([[3, 3], [2, 2], [1, 1], [1, 1], [1, 1]], false);
+        let x: Vec<u8> = (0..6 * 5 * 40).map(|i| (i * 167 % 251) as u8).collect();
+        let slide = Slide::new(&window, &[1, 6, 5, 40]).unwrap();
+        let mut out = vec![0; 3 * 3 * 40];
+        slide.run(&Ctx { isa: Isa::best(), pool: &Pool::new(1) }, &Max, &x, &mut out);
+        for (i, got) in out.into_iter().enumerate() {
+            let (row, col, channel) = (i / 120 * 2, i / 40 % 3 * 2, i % 40);
+            let rows = row.saturating_sub(1)..6.min(row + 2);
+            let at = |y: usize| (col.saturating_sub(1)..5.min(col + 2)).map(move |x| y * 5 + x);
+            let want = rows.flat_map(at).map(|pixel| x[pixel * 40 + channel]).max();
+            assert_eq!(Some(got), want, "{i}");
         }
     }
 }
