@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 
 use crate::threads::Pool;
 
-/// The environment variable that forces one instruction set: `scalar`, `avx2` or `avx512`.
+/// The environment variable that forces one instruction set: `scalar`, `avx2` or `avx512`;
+/// on 64-bit Arm `scalar`, `neon`, `dotprod` or `i8mm`.
 pub const ISA_VARIABLE: &str = "FEWBIT_ISA";
 
 /// The instruction sets that have kernels of their own, from narrow to wide.
@@ -17,11 +18,18 @@ pub enum Level {
     Avx2,
     /// x86-64 with AVX-512 F, BW, VL, DQ and VNNI (Ice Lake, Zen 4 and later).
     Avx512,
+    /// 64-bit Arm; every processor has it.
+    Neon,
+    /// 64-bit Arm with `sdot` (Armv8.2 `dotprod`; Cortex-A55, A76, Apple M1 and later).
+    Dotprod,
+    /// 64-bit Arm with `smmla`, too (Armv8.6 `i8mm`; Cortex-A510, X2, Apple M2 and later).
+    I8mm,
 }
 
 impl Level {
     /// Every level, from narrow to wide.
-    pub const ALL: [Level; 3] = [Level::Scalar, Level::Avx2, Level::Avx512];
+    pub const ALL: [Level; 6] =
+        [Level::Scalar, Level::Avx2, Level::Avx512, Level::Neon, Level::Dotprod, Level::I8mm];
 
     /// The name used by [`ISA_VARIABLE`] and in reports.
     pub fn name(self) -> &'static str {
@@ -29,6 +37,9 @@ impl Level {
             Level::Scalar => "scalar",
             Level::Avx2 => "avx2",
             Level::Avx512 => "avx512",
+            Level::Neon => "neon",
+            Level::Dotprod => "dotprod",
+            Level::I8mm => "i8mm",
         }
     }
 
@@ -48,10 +59,23 @@ impl Level {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vnni")
             }
+            Level::Neon | Level::Dotprod | Level::I8mm => false,
         }
     }
 
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    fn detected(self) -> bool {
+        use std::arch::is_aarch64_feature_detected;
+        let dotprod = is_aarch64_feature_detected!("dotprod");
+        match self {
+            Level::Scalar | Level::Neon => true,
+            Level::Dotprod => dotprod,
+            Level::I8mm => dotprod && is_aarch64_feature_detected!("i8mm"),
+            Level::Avx2 | Level::Avx512 => false,
+        }
+    }
+
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     fn detected(self) -> bool {
         self == Level::Scalar
     }
@@ -130,7 +154,13 @@ impl Isa {
             // SAFETY: an `Isa` of this level exists only where the CPU has these features.
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => unsafe { run_avx512(job) },
-            #[cfg(not(target_arch = "x86_64"))]
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Level::Dotprod => unsafe { run_dotprod(job) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Level::I8mm => unsafe { run_i8mm(job) },
+            // NEON is part of the baseline of its architecture; no CPU has the others.
             _ => job.run(),
         }
     }
@@ -172,6 +202,18 @@ pub(crate) fn run_avx2<J: Job>(job: J) -> J::Output {
     target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
 )]
 pub(crate) fn run_avx512<J: Job>(job: J) -> J::Output {
+    job.run()
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon,dotprod")]
+pub(crate) fn run_dotprod<J: Job>(job: J) -> J::Output {
+    job.run()
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon,dotprod,i8mm")]
+pub(crate) fn run_i8mm<J: Job>(job: J) -> J::Output {
     job.run()
 }
 
@@ -227,8 +269,8 @@ mod tests {
 
     #[test]
     fn unknown_name_is_refused_with_the_choices() {
-        let message = Isa::named("neon").unwrap_err().to_string();
-        assert!(message.contains("'neon'") && message.contains("scalar"), "{message}");
+        let message = Isa::named("altivec").unwrap_err().to_string();
+        assert!(message.contains("'altivec'") && message.contains("scalar"), "{message}");
     }
 
     #[test]

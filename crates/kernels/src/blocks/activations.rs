@@ -2,7 +2,9 @@
 
 use half::f16;
 
-use crate::cpu::{Ctx, Isa, Level};
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::Level;
+use crate::cpu::{Ctx, Isa};
 
 /// Elements of a block of activations.
 pub const ACTIVATION_BLOCK: usize = 32;

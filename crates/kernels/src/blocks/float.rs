@@ -127,7 +127,9 @@ impl<S: Source> RightParts for Numbers<'_, S> {
             // SAFETY: the CPU has the level, and every wider one includes AVX2.
             #[cfg(target_arch = "x86_64")]
             _ => unsafe { crate::cpu::run_avx2(FillAvx2 { source: self.source, index, k, out }) },
-            #[cfg(not(target_arch = "x86_64"))]
+            #[cfg(target_arch = "aarch64")]
+            _ => self.source.fill::<super::arm::Neon>(index, k, out),
+            #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
             _ => self.source.fill::<Plain>(index, k, out),
         }
         &scratch[..]

@@ -2,9 +2,13 @@
 
 use std::ops::Range;
 
+#[cfg(target_arch = "aarch64")]
+use super::arm::Neon;
 use super::float::{Source, multiply};
 use super::unit::{Convert, Plain, ROWS};
-use crate::cpu::{Ctx, Isa, Job, Level};
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::Job;
+use crate::cpu::{Ctx, Isa, Level};
 use crate::pages::Lines;
 use crate::scratch::Line;
 use crate::threads::{Pool, SharedMut};
@@ -46,6 +50,8 @@ pub fn decode_halves(isa: Isa, half: Half, bytes: &[u8], out: &mut [f32]) {
         // SAFETY: the CPU has the level, and every wider one includes AVX2.
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 | Level::Avx512 => unsafe { crate::cpu::run_avx2(DecodeAvx2(decode)) },
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon | Level::Dotprod | Level::I8mm => decode.run::<Neon>(),
         _ => decode.run::<Plain>(),
     }
 }
@@ -229,16 +235,20 @@ impl Few<'_> {
                 // SAFETY: the CPU has the level, and every wider one includes AVX2.
                 unsafe { super::x86_halves::products(half, x, panels) }
             }
-            _ => x.map(|x| panels.map(|panel| plain(half, x, panel))),
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon | Level::Dotprod | Level::I8mm => {
+                x.map(|x| panels.map(|panel| plain::<Neon>(half, x, panel)))
+            }
+            _ => x.map(|x| panels.map(|panel| plain::<Plain>(half, x, panel))),
         }
     }
 }
 
 /// The products of one token with one panel in plain Rust: the definition.
-fn plain(half: Half, x: &[f32], panel: &[[u8; 2 * ROWS]]) -> [f32; ROWS] {
+fn plain<C: Convert>(half: Half, x: &[f32], panel: &[[u8; 2 * ROWS]]) -> [f32; ROWS] {
     let mut sums = [0f32; ROWS];
     for (x, bytes) in x.iter().zip(panel) {
-        for (sum, weight) in sums.iter_mut().zip(half.numbers::<Plain>(bytes)) {
+        for (sum, weight) in sums.iter_mut().zip(half.numbers::<C>(bytes)) {
             *sum = x.mul_add(weight, *sum);
         }
     }

@@ -6,7 +6,9 @@ use half::f16;
 
 use super::activations::{ACTIVATION_BLOCK as SPAN, ACTIVATION_BYTES};
 use super::unit::pair;
-use crate::cpu::{Ctx, Isa, Level};
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::Level;
+use crate::cpu::{Ctx, Isa};
 use crate::threads::SharedMut;
 
 /// The most tokens that a microkernel computes at once.

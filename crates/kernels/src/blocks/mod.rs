@@ -7,6 +7,8 @@
 //! Weights of 16-bit floats are [`PackedHalves`].
 
 mod activations;
+#[cfg(target_arch = "aarch64")]
+mod arm;
 mod float;
 mod format;
 mod halves;

@@ -6,6 +6,8 @@ use std::ops::Range;
 use bytemuck::Zeroable;
 
 use super::activations::{ACTIVATION_BLOCK, ACTIVATION_BYTES};
+#[cfg(target_arch = "aarch64")]
+use super::arm::{Dot, Dotprod, Neon, Pairwise};
 use super::format::Visit;
 use super::inputs::{Inputs, MAX_TOKENS, tiles};
 use super::packed::PackedBlocks;
@@ -97,7 +99,12 @@ impl<W: Weights> Task<'_, W> {
             // SAFETY: the CPU has the level, and every wider one includes AVX2.
             #[cfg(target_arch = "x86_64")]
             _ => unsafe { crate::cpu::run_avx2(InAvx2(self, sums)) },
-            #[cfg(not(target_arch = "x86_64"))]
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => self.run::<Neon, NeonTiles<Pairwise>>(sums),
+            // SAFETY: the CPU has the level, and every wider one includes `dotprod`.
+            #[cfg(target_arch = "aarch64")]
+            _ => unsafe { crate::cpu::run_dotprod(InDotprod(self, sums)) },
+            #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
             _ => self.run::<Plain, PlainTiles>(sums),
         }
     }
@@ -232,6 +239,19 @@ impl<W: Weights> Job for InAvx2<'_, '_, W> {
     }
 }
 
+#[cfg(target_arch = "aarch64")]
+struct InDotprod<'a, 's, W>(Task<'a, W>, &'s mut [[f32; ROWS]]);
+
+#[cfg(target_arch = "aarch64")]
+impl<W: Weights> Job for InDotprod<'_, '_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.0.run::<Neon, NeonTiles<Dotprod>>(self.1);
+    }
+}
+
 /// The microkernels of one instruction set.
 trait Tiles {
     /// Whether packed codes can be multiplied.
@@ -305,6 +325,33 @@ impl Tiles for Avx2Tiles {
     ) {
         // SAFETY: the caller's promise.
         unsafe { U::avx2::<W, T>(units, tile, sums) }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+struct NeonTiles<D>(PhantomData<D>);
+
+#[cfg(target_arch = "aarch64")]
+impl<D: Dot> Tiles for NeonTiles<D> {
+    const PACKED: bool = false;
+
+    unsafe fn packed<W: Weights, const T: usize>(
+        _: &[<W::Unit as Unit>::Head],
+        _: Codes,
+        _: super::inputs::Tile,
+        _: &mut Sums<T>,
+    ) {
+        unreachable!("NEON microkernels read units");
+    }
+
+    #[inline(always)]
+    unsafe fn tile<U: Unit, W: Weights, const T: usize>(
+        units: &[U],
+        tile: super::inputs::Tile,
+        sums: &mut Sums<T>,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { U::neon::<W, D, T>(units, tile, sums) }
     }
 }
 

@@ -19,6 +19,11 @@ use super::unit::{CODES, Halves, Minima, Quads, ROWS, SPAN, Signed, Steps, Store
 use super::weights::Weights;
 #[cfg(target_arch = "x86_64")]
 use super::x86_avx2::{self, Packed};
+#[cfg(target_arch = "aarch64")]
+use super::{
+    arm::{self, Dot},
+    unit::Convert,
+};
 
 /// The sums of a few tokens.
 pub(super) type Sums<const T: usize> = [[f32; ROWS]; T];
@@ -47,6 +52,17 @@ pub(super) trait Unit: Sized {
     /// As [`Unit::plain`], and the CPU has AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     unsafe fn avx2<W: Weights, const T: usize>(units: &[Self], tile: Tile, sums: &mut Sums<T>);
+
+    /// The same with NEON, where bytes are multiplied as `D` does.
+    ///
+    /// # Safety
+    /// As [`Unit::plain`], and the CPU has what `D` needs.
+    #[cfg(target_arch = "aarch64")]
+    unsafe fn neon<W: Weights, D: Dot, const T: usize>(
+        units: &[Self],
+        tile: Tile,
+        sums: &mut Sums<T>,
+    );
 
     /// The same with the codes still packed.
     ///
@@ -158,6 +174,23 @@ impl Unit for Quads {
         }
     }
 
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    unsafe fn neon<W: Weights, D: Dot, const T: usize>(
+        units: &[Quads],
+        tile: Tile,
+        sums: &mut Sums<T>,
+    ) {
+        // SAFETY: the caller's promise; one sum for each chain of an offset.
+        unsafe {
+            match W::FORM {
+                Form::Offset { chain: 8, .. } => arm::quads::<D, 1, T>(units, tile, sums),
+                Form::Offset { .. } => arm::quads::<D, 2, T>(units, tile, sums),
+                _ => arm::quads::<D, 0, T>(units, tile, sums),
+            }
+        }
+    }
+
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     unsafe fn avx2<W: Weights, const T: usize>(units: &[Quads], tile: Tile, sums: &mut Sums<T>) {
@@ -249,6 +282,22 @@ impl Unit for Halves {
         }
     }
 
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    unsafe fn neon<W: Weights, D: Dot, const T: usize>(
+        units: &[Halves],
+        tile: Tile,
+        sums: &mut Sums<T>,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match W::JOINT {
+                true => arm::halves::<D, true, T>(units, tile, sums),
+                false => arm::halves::<D, false, T>(units, tile, sums),
+            }
+        }
+    }
+
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     unsafe fn avx2<W: Weights, const T: usize>(units: &[Halves], tile: Tile, sums: &mut Sums<T>) {
@@ -321,6 +370,18 @@ impl Unit for Signed {
         }
     }
 
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    unsafe fn neon<W: Weights, D: Dot, const T: usize>(
+        units: &[Signed],
+        tile: Tile,
+        sums: &mut Sums<T>,
+    ) {
+        let units = units.iter().map(|unit| (&unit.codes, unit.scale));
+        // SAFETY: the caller's promise.
+        unsafe { arm::signed::<D, T>(units, tile, sums) }
+    }
+
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     unsafe fn avx2<W: Weights, const T: usize>(units: &[Signed], tile: Tile, sums: &mut Sums<T>) {
@@ -371,6 +432,19 @@ impl Unit for StoredSigned {
             // SAFETY: the caller's promise.
             unsafe { plain_signed((unit.scales(), &unit.codes), b, tile, sums) };
         }
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    unsafe fn neon<W: Weights, D: Dot, const T: usize>(
+        units: &[StoredSigned],
+        tile: Tile,
+        sums: &mut Sums<T>,
+    ) {
+        let scales = |unit: &StoredSigned| arm::Neon::halves(bytemuck::cast_ref(&unit.scale));
+        let units = units.iter().map(|unit| (&unit.codes, scales(unit)));
+        // SAFETY: the caller's promise.
+        unsafe { arm::signed::<D, T>(units, tile, sums) }
     }
 
     #[cfg(target_arch = "x86_64")]

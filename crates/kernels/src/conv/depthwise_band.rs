@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use super::depthwise_i8::{DepthwiseI8, block_lines};
 use super::pair_tile::{Lanes, Line, Single, Step};
+#[cfg(target_arch = "aarch64")]
+use super::pair_tile_arm::NeonLanes;
 #[cfg(target_arch = "x86_64")]
 use super::pair_tile_x86::{Avx2Lanes, Avx512Lanes};
 use super::shape::ConvShape;
@@ -114,6 +116,10 @@ impl<F: Finish<Acc = i32>> Band<'_, F> {
                 Level::Avx512 => Avx512Lanes::featured(On::<Avx512Lanes, F>::new(self)),
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx2 => Avx2Lanes::featured(On::<Avx2Lanes, F>::new(self)),
+                #[cfg(target_arch = "aarch64")]
+                Level::Neon | Level::Dotprod | Level::I8mm => {
+                    NeonLanes::featured(On::<NeonLanes, F>::new(self));
+                }
                 _ => Single::featured(On::<Single, F>::new(self)),
             }
         }

@@ -4,7 +4,9 @@ use super::depthwise::{CHUNKS, Row, Tap, channels, walk, weights};
 #[cfg(target_arch = "x86_64")]
 use super::depthwise_x86::{Octets, Sliding};
 use super::shape::ConvShape;
-use crate::cpu::{Ctx, Job, Level};
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::Level;
+use crate::cpu::{Ctx, Job};
 use crate::gemm::driver::Finish;
 use crate::gemm::kernel::NR;
 use crate::gemm::{Epilogue, FloatFinish, Matrix};

@@ -15,6 +15,8 @@ mod float;
 mod im2col;
 mod int8;
 mod pair_tile;
+#[cfg(target_arch = "aarch64")]
+mod pair_tile_arm;
 #[cfg(target_arch = "x86_64")]
 mod pair_tile_x86;
 mod patch_parts;

@@ -342,7 +342,9 @@ mod wide {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::{Isa, Job, Level};
+    use crate::cpu::Job;
+    #[cfg(target_arch = "x86_64")]
+    use crate::cpu::{Isa, Level};
 
     /// Everything a lane can do, on numbers of all kinds.
     struct Tour<V>(std::marker::PhantomData<V>);

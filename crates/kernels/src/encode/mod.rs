@@ -24,7 +24,9 @@ mod tile;
 
 pub use loss::Loss;
 
-use crate::cpu::{self, Isa, Job, Level};
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::{self, Level};
+use crate::cpu::{Isa, Job};
 use lanes::{Lanes, Plain};
 use std::marker::PhantomData;
 

@@ -231,7 +231,8 @@ pub(super) unsafe fn finish_rows<K: Microkernel, F: Finish>(
     // SAFETY: the caller's promise.
     unsafe {
         match K::LEVEL {
-            Level::Scalar => {
+            Level::Avx2 | Level::Avx512 => finish.rows_avx2(columns, first, col, width, sums),
+            _ => {
                 for (r, sums) in sums.iter().enumerate() {
                     match width {
                         NR => finish.row::<true>(columns, first + r, col, NR, sums),
@@ -239,7 +240,6 @@ pub(super) unsafe fn finish_rows<K: Microkernel, F: Finish>(
                     }
                 }
             }
-            _ => finish.rows_avx2(columns, first, col, width, sums),
         }
     }
 }

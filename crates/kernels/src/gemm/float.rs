@@ -4,6 +4,8 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+#[cfg(target_arch = "aarch64")]
+use super::arm::NeonF32;
 use super::driver::Finish;
 use super::kernel::{NR, prefetch};
 use super::pack_f32::{Columns, of_rows};
@@ -161,6 +163,10 @@ pub(crate) fn drive_f32<R: LeftParts>(
             Level::Avx2 => drive_parts::<Avx2F32, _>(ctx.pool, m, right, rows, finish),
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => drive_parts::<Avx512F32, _>(ctx.pool, m, right, rows, finish),
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon | Level::Dotprod | Level::I8mm => {
+                drive_parts::<NeonF32, _>(ctx.pool, m, right, rows, finish);
+            }
             _ => drive_parts::<ScalarF32, _>(ctx.pool, m, right, rows, finish),
         }
     }

@@ -2,13 +2,19 @@
 
 use std::ops::Range;
 
+#[cfg(target_arch = "aarch64")]
+use super::arm::{DotI8, MatrixI8, NeonI16};
 use super::driver::{Rows, drive};
 use super::float::{Matrix, matrix_fits};
 use super::kernel::Microkernel;
 use super::output::{Output, Prepared};
 use super::pairs;
 use super::panels::Panels;
-use super::rows::{Convert, MatrixRows, Unsign, Widen};
+#[cfg(target_arch = "aarch64")]
+use super::rows::Sign;
+#[cfg(target_arch = "x86_64")]
+use super::rows::Unsign;
+use super::rows::{Convert, MatrixRows, Widen};
 use super::scalar::ScalarI16;
 use super::weights::{Order, Weights};
 #[cfg(target_arch = "x86_64")]
@@ -62,14 +68,16 @@ impl<'a> WeightZero<'a> {
 enum Layout {
     /// i16 pairs of `weight - zero_point`.
     Pairs(Panels<i16>),
-    /// i8 quads of weights (on AVX2 those of [`super::mixed`]), and the sum of each column, which
-    /// takes the zero point of A off.
-    Quads(Panels<i8>, Vec<i32>),
+    /// i8 weights, four or eight of k together (on AVX2 those of [`super::mixed`]), and the sum of
+    /// each column, which takes the zero point of A off.
+    Bytes(Panels<i8>, Vec<i32>),
 }
 
 /// i8 weights as the instruction set wants them, if it can multiply bytes.
-fn quads(isa: Isa, weights: &Weights<'_>) -> Option<Panels<i8>> {
-    let Weights { k, n, order, .. } = *weights;
+fn bytes(isa: Isa, weights: &Weights<'_>) -> Option<Panels<i8>> {
+    #[cfg(target_arch = "x86_64")]
+    let order = weights.order;
+    let Weights { k, n, .. } = *weights;
     match isa.level() {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => {
@@ -78,6 +86,15 @@ fn quads(isa: Isa, weights: &Weights<'_>) -> Option<Panels<i8>> {
         }
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => mixed::pack(isa, mixed::Matrix { values: weights.signed()?, k, n, order }),
+        #[cfg(target_arch = "aarch64")]
+        Level::Dotprod | Level::I8mm => {
+            weights.signed()?;
+            let at = |row, col| weights.at(row, col) as i8;
+            Some(match isa.level() {
+                Level::I8mm => MatrixI8::pack(k, n, at),
+                _ => DotI8::pack(k, n, at),
+            })
+        }
         _ => None,
     }
 }
@@ -119,9 +136,9 @@ impl PackedI8 {
         if let WeightZero::Column(zeros) = zero {
             assert_eq!(zeros.len(), n, "one zero point per column");
         }
-        let bytes = if zero.is_zero() { quads(isa, &weights) } else { None };
+        let bytes = if zero.is_zero() { bytes(isa, &weights) } else { None };
         let layout = match bytes {
-            Some(panels) => Layout::Quads(panels, weights.sums(isa)),
+            Some(panels) => Layout::Bytes(panels, weights.sums(isa)),
             None => Layout::Pairs(pairs::pack(isa, &weights, zero)),
         };
         PackedI8 { k, isa, layout }
@@ -136,7 +153,7 @@ impl PackedI8 {
     pub fn n(&self) -> usize {
         match &self.layout {
             Layout::Pairs(panels) => panels.n(),
-            Layout::Quads(panels, _) => panels.n(),
+            Layout::Bytes(panels, _) => panels.n(),
         }
     }
 
@@ -144,7 +161,7 @@ impl PackedI8 {
     pub fn bytes(&self) -> usize {
         match &self.layout {
             Layout::Pairs(panels) => panels.bytes(),
-            Layout::Quads(panels, sums) => panels.bytes() + size_of_val(sums.as_slice()),
+            Layout::Bytes(panels, sums) => panels.bytes() + size_of_val(sums.as_slice()),
         }
     }
 }
@@ -251,12 +268,16 @@ pub(crate) fn drive_i8<S: Source>(
                     Level::Avx512 => run::<Avx512I16, _>(ctx.pool, rows_of, panels, &rows, output),
                     #[cfg(target_arch = "x86_64")]
                     Level::Avx2 => run::<Avx2I16, _>(ctx.pool, rows_of, panels, &rows, output),
+                    #[cfg(target_arch = "aarch64")]
+                    Level::Neon | Level::Dotprod | Level::I8mm => {
+                        run::<NeonI16, _>(ctx.pool, rows_of, panels, &rows, output);
+                    }
                     _ => run::<ScalarI16, _>(ctx.pool, rows_of, panels, &rows, output),
                 }
             }
         }
         #[cfg(target_arch = "x86_64")]
-        Layout::Quads(panels, sums) => {
+        Layout::Bytes(panels, sums) => {
             let padded_k = 4 * panels.groups();
             let rows = a.source.rows(Unsign { flip, zero_point: zero }, padded_k);
             let output = output.compensate(sums, -i32::from(zero));
@@ -272,8 +293,27 @@ pub(crate) fn drive_i8<S: Source>(
                 }
             }
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        Layout::Quads(..) => unreachable!("packed for x86 only"),
+        #[cfg(target_arch = "aarch64")]
+        Layout::Bytes(panels, sums) => {
+            let convert = Sign { flip: flip ^ 0x80, zero_point: (zero ^ 0x80).cast_signed() };
+            let output = output.compensate(sums, -i32::from(convert.zero_point));
+            // SAFETY: only packed for these two, of which one is the level of `ctx.isa`, so the CPU
+            // has it; the output was checked when prepared.
+            unsafe {
+                match ctx.isa.level() {
+                    Level::I8mm => {
+                        let rows = a.source.rows(convert, MatrixI8::GROUP * panels.groups());
+                        run::<MatrixI8, _>(ctx.pool, rows_of, panels, &rows, output);
+                    }
+                    _ => {
+                        let rows = a.source.rows(convert, DotI8::GROUP * panels.groups());
+                        run::<DotI8, _>(ctx.pool, rows_of, panels, &rows, output);
+                    }
+                }
+            }
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        Layout::Bytes(..) => unreachable!("no instruction set of this architecture takes bytes"),
     }
 }
 

@@ -145,7 +145,7 @@ pub(crate) trait FloatKernel: Microkernel<A = f32, B = f32, Acc = f32> + Sized {
 ///
 /// # Safety
 /// Four bytes are readable at `p`.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline(always)]
 pub(super) unsafe fn word<T>(p: *const T) -> i32 {
     // SAFETY: the caller's promise; the read is unaligned.

@@ -8,6 +8,8 @@
 //! - f32: [`PackedF32`], [`gemm_f32`], [`Epilogue`].
 //! - int8: [`PackedI8`], [`gemm_i8`], [`Output`].
 
+#[cfg(target_arch = "aarch64")]
+mod arm;
 pub(crate) mod driver;
 mod float;
 mod int8;
@@ -37,6 +39,8 @@ mod x86_columns;
 #[cfg(target_arch = "x86_64")]
 mod x86_finish;
 
+#[cfg(target_arch = "aarch64")]
+pub(crate) use arm::sdot;
 pub use float::{Clamp, Epilogue, Matrix, PackedF32, gemm_f32};
 pub(crate) use float::{FloatFinish, drive_f32, load};
 pub(crate) use int8::{Activations, Source, drive_i8, unsigned_zero};

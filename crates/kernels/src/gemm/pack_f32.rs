@@ -3,7 +3,9 @@
 
 use super::kernel::NR;
 use super::panels::Panels;
-use crate::cpu::{Isa, Level};
+use crate::cpu::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::Level;
 
 /// The bytes of an f32.
 pub(crate) type Raw = [u8; size_of::<f32>()];

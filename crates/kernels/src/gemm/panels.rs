@@ -63,6 +63,7 @@ impl<T: Pod> Panels<T> {
     }
 
     /// The same for rows of A that hold their elements in several orders, copy after copy.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn with_orders(self, orders: usize) -> Self {
         Panels { orders, ..self }
     }

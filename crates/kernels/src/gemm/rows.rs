@@ -98,6 +98,7 @@ impl Convert for Widen {
 }
 
 /// 8-bit values to their unsigned form; the zero point is taken off after the product.
+#[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 pub(crate) struct Unsign {
     /// Turns a byte into its unsigned form.
@@ -106,6 +107,7 @@ pub(crate) struct Unsign {
     pub(crate) zero_point: u8,
 }
 
+#[cfg(target_arch = "x86_64")]
 impl Convert for Unsign {
     type Src = u8;
     type Dst = u8;
@@ -123,6 +125,37 @@ impl Convert for Unsign {
     #[inline(always)]
     fn borrow(self, src: &[u8]) -> Option<&[u8]> {
         (self.flip == 0).then_some(src)
+    }
+}
+
+/// 8-bit values to their signed form; the zero point is taken off after the product.
+#[cfg(target_arch = "aarch64")]
+#[derive(Clone, Copy)]
+pub(crate) struct Sign {
+    /// Turns a byte into its signed form.
+    pub(crate) flip: u8,
+    /// Zero point of the signed form.
+    pub(crate) zero_point: i8,
+}
+
+#[cfg(target_arch = "aarch64")]
+impl Convert for Sign {
+    type Src = u8;
+    type Dst = i8;
+
+    #[inline(always)]
+    fn convert(self, src: &[u8], dst: &mut [i8]) {
+        by_vectors(src, dst, |byte| (byte ^ self.flip).cast_signed());
+    }
+
+    #[inline(always)]
+    fn padding(self) -> i8 {
+        self.zero_point
+    }
+
+    #[inline(always)]
+    fn borrow(self, src: &[u8]) -> Option<&[i8]> {
+        (self.flip == 0).then_some(bytemuck::cast_slice(src))
     }
 }
 

@@ -1,5 +1,7 @@
 //! The table of matrix microkernels, from which the tests are enumerated.
 
+#[cfg(target_arch = "aarch64")]
+use super::arm::{DotI8, MatrixI8, NeonF32, NeonI16};
 use super::kernel::Microkernel;
 use super::scalar::{ScalarF32, ScalarI16};
 #[cfg(target_arch = "x86_64")]
@@ -45,6 +47,13 @@ macro_rules! each_kernel {
             $visit::<Avx512F32>($($arg),*);
             $visit::<Avx512U8>($($arg),*);
             $visit::<Avx512I16>($($arg),*);
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            $visit::<NeonF32>($($arg),*);
+            $visit::<NeonI16>($($arg),*);
+            $visit::<DotI8>($($arg),*);
+            $visit::<MatrixI8>($($arg),*);
         }
     };
 }
