@@ -128,7 +128,7 @@ impl<S: Source> RightParts for Numbers<'_, S> {
             #[cfg(target_arch = "x86_64")]
             _ => unsafe { crate::cpu::run_avx2(FillAvx2 { source: self.source, index, k, out }) },
             #[cfg(target_arch = "aarch64")]
-            _ => self.source.fill::<super::arm::Neon>(index, k, out),
+            _ => self.source.fill::<super::arm_neon::Neon>(index, k, out),
             #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
             _ => self.source.fill::<Plain>(index, k, out),
         }

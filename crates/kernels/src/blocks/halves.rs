@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 #[cfg(target_arch = "aarch64")]
-use super::arm::Neon;
+use super::arm_neon::Neon;
 use super::float::{Source, multiply};
 use super::unit::{Convert, Plain, ROWS};
 #[cfg(target_arch = "x86_64")]

@@ -8,7 +8,9 @@
 
 mod activations;
 #[cfg(target_arch = "aarch64")]
-mod arm;
+mod arm_neon;
+#[cfg(target_arch = "aarch64")]
+mod arm_units;
 mod float;
 mod format;
 mod halves;
@@ -27,6 +29,16 @@ mod x86_avx2;
 mod x86_halves;
 #[cfg(target_arch = "x86_64")]
 mod x86_inputs;
+#[cfg(target_arch = "x86_64")]
+mod x86_units;
+
+/// A unit that the instruction sets of this architecture multiply.
+#[cfg(target_arch = "aarch64")]
+use arm_units::NeonUnit as FastUnit;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+use tile::Unit as FastUnit;
+#[cfg(target_arch = "x86_64")]
+use x86_units::Avx2Unit as FastUnit;
 
 pub use activations::{ACTIVATION_BLOCK, ACTIVATION_BYTES, quantize_activations};
 pub use float::matmul_blocks_f32;

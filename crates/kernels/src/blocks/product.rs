@@ -5,9 +5,10 @@ use std::ops::Range;
 
 use bytemuck::Zeroable;
 
+use super::FastUnit;
 use super::activations::{ACTIVATION_BLOCK, ACTIVATION_BYTES};
 #[cfg(target_arch = "aarch64")]
-use super::arm::{Dot, Dotprod, Neon, Pairwise};
+use super::arm_neon::{Dot, Dotprod, Neon, Pairwise};
 use super::format::Visit;
 use super::inputs::{Inputs, MAX_TOKENS, tiles};
 use super::packed::PackedBlocks;
@@ -186,7 +187,7 @@ impl<W: Weights> Task<'_, W> {
 
     /// Multiplies some units with all tokens.
     #[inline(always)]
-    fn pass<U: Unit, T: Tiles>(
+    fn pass<U: FastUnit, T: Tiles>(
         &self,
         units: &[U],
         block: usize,
@@ -268,7 +269,7 @@ trait Tiles {
 
     /// # Safety
     /// As [`Unit::plain`], and the CPU has the instructions.
-    unsafe fn tile<U: Unit, W: Weights, const T: usize>(
+    unsafe fn tile<U: FastUnit, W: Weights, const T: usize>(
         units: &[U],
         tile: super::inputs::Tile,
         sums: &mut Sums<T>,
@@ -289,7 +290,7 @@ impl Tiles for PlainTiles {
         unreachable!("plain microkernels read units");
     }
 
-    unsafe fn tile<U: Unit, W: Weights, const T: usize>(
+    unsafe fn tile<U: FastUnit, W: Weights, const T: usize>(
         units: &[U],
         tile: super::inputs::Tile,
         sums: &mut Sums<T>,
@@ -318,7 +319,7 @@ impl Tiles for Avx2Tiles {
     }
 
     #[inline(always)]
-    unsafe fn tile<U: Unit, W: Weights, const T: usize>(
+    unsafe fn tile<U: FastUnit, W: Weights, const T: usize>(
         units: &[U],
         tile: super::inputs::Tile,
         sums: &mut Sums<T>,
@@ -333,19 +334,21 @@ struct NeonTiles<D>(PhantomData<D>);
 
 #[cfg(target_arch = "aarch64")]
 impl<D: Dot> Tiles for NeonTiles<D> {
-    const PACKED: bool = false;
+    const PACKED: bool = true;
 
+    #[inline(always)]
     unsafe fn packed<W: Weights, const T: usize>(
-        _: &[<W::Unit as Unit>::Head],
-        _: Codes,
-        _: super::inputs::Tile,
-        _: &mut Sums<T>,
+        heads: &[<W::Unit as Unit>::Head],
+        codes: Codes,
+        tile: super::inputs::Tile,
+        sums: &mut Sums<T>,
     ) {
-        unreachable!("NEON microkernels read units");
+        // SAFETY: the caller's promise.
+        unsafe { W::Unit::neon_packed::<W, D, T>(heads, codes, tile, sums) }
     }
 
     #[inline(always)]
-    unsafe fn tile<U: Unit, W: Weights, const T: usize>(
+    unsafe fn tile<U: FastUnit, W: Weights, const T: usize>(
         units: &[U],
         tile: super::inputs::Tile,
         sums: &mut Sums<T>,

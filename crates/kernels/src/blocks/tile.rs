@@ -17,13 +17,6 @@ use half::f16;
 use super::inputs::{Form, Tile, WORDS};
 use super::unit::{CODES, Halves, Minima, Quads, ROWS, SPAN, Signed, Steps, StoredSigned, of_pair};
 use super::weights::Weights;
-#[cfg(target_arch = "x86_64")]
-use super::x86_avx2::{self, Packed};
-#[cfg(target_arch = "aarch64")]
-use super::{
-    arm::{self, Dot},
-    unit::Convert,
-};
 
 /// The sums of a few tokens.
 pub(super) type Sums<const T: usize> = [[f32; ROWS]; T];
@@ -45,36 +38,6 @@ pub(super) trait Unit: Sized {
     /// # Safety
     /// The tile has as many blocks of as many tokens, in the form of the unit.
     unsafe fn plain<W: Weights>(units: &[Self], tile: Tile, sums: &mut [[f32; ROWS]]);
-
-    /// The same with AVX2.
-    ///
-    /// # Safety
-    /// As [`Unit::plain`], and the CPU has AVX2, FMA and F16C.
-    #[cfg(target_arch = "x86_64")]
-    unsafe fn avx2<W: Weights, const T: usize>(units: &[Self], tile: Tile, sums: &mut Sums<T>);
-
-    /// The same with NEON, where bytes are multiplied as `D` does.
-    ///
-    /// # Safety
-    /// As [`Unit::plain`], and the CPU has what `D` needs.
-    #[cfg(target_arch = "aarch64")]
-    unsafe fn neon<W: Weights, D: Dot, const T: usize>(
-        units: &[Self],
-        tile: Tile,
-        sums: &mut Sums<T>,
-    );
-
-    /// The same with the codes still packed.
-    ///
-    /// # Safety
-    /// As [`Unit::avx2`]; the codes are those of as many units as there are heads.
-    #[cfg(target_arch = "x86_64")]
-    unsafe fn avx2_packed<W: Weights, const T: usize>(
-        heads: &[Self::Head],
-        codes: Codes,
-        tile: Tile,
-        sums: &mut Sums<T>,
-    );
 }
 
 /// Packed codes of units that lie `stride` bytes apart.
@@ -173,66 +136,6 @@ impl Unit for Quads {
             }
         }
     }
-
-    #[cfg(target_arch = "aarch64")]
-    #[inline(always)]
-    unsafe fn neon<W: Weights, D: Dot, const T: usize>(
-        units: &[Quads],
-        tile: Tile,
-        sums: &mut Sums<T>,
-    ) {
-        // SAFETY: the caller's promise; one sum for each chain of an offset.
-        unsafe {
-            match W::FORM {
-                Form::Offset { chain: 8, .. } => arm::quads::<D, 1, T>(units, tile, sums),
-                Form::Offset { .. } => arm::quads::<D, 2, T>(units, tile, sums),
-                _ => arm::quads::<D, 0, T>(units, tile, sums),
-            }
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    unsafe fn avx2<W: Weights, const T: usize>(units: &[Quads], tile: Tile, sums: &mut Sums<T>) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match (W::CHAIN, W::FORM) {
-                (8, Form::Offset { .. }) => x86_avx2::quads::<_, 8, true, T>(units, tile, sums),
-                (8, _) => x86_avx2::quads::<_, 8, false, T>(units, tile, sums),
-                (_, Form::Offset { .. }) => x86_avx2::quads::<_, 4, true, T>(units, tile, sums),
-                _ => x86_avx2::quads::<_, 4, false, T>(units, tile, sums),
-            }
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    unsafe fn avx2_packed<W: Weights, const T: usize>(
-        heads: &[Self::Head],
-        codes: Codes,
-        tile: Tile,
-        sums: &mut Sums<T>,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            if let Some(values) = W::VALUES {
-                let units = x86_avx2::PackedValues { heads, codes, values };
-                return x86_avx2::quads::<_, 4, false, T>(units, tile, sums);
-            }
-            let four = Packed::<_, 4> { heads, codes };
-            let five = Packed::<_, 5> { heads, codes };
-            match (W::BITS, W::FORM) {
-                (4, Form::Offset { .. }) => x86_avx2::quads::<_, 8, true, T>(four, tile, sums),
-                (4, _) => x86_avx2::quads::<_, 8, false, T>(four, tile, sums),
-                (5, Form::Offset { .. }) => x86_avx2::quads::<_, 4, true, T>(five, tile, sums),
-                (5, _) => x86_avx2::quads::<_, 4, false, T>(five, tile, sums),
-                _ => {
-                    let two = Packed::<_, 2> { heads, codes };
-                    x86_avx2::quads::<_, 8, false, T>(two, tile, sums)
-                }
-            }
-        }
-    }
 }
 
 impl Unit for Halves {
@@ -281,55 +184,6 @@ impl Unit for Halves {
             }
         }
     }
-
-    #[cfg(target_arch = "aarch64")]
-    #[inline(always)]
-    unsafe fn neon<W: Weights, D: Dot, const T: usize>(
-        units: &[Halves],
-        tile: Tile,
-        sums: &mut Sums<T>,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match W::JOINT {
-                true => arm::halves::<D, true, T>(units, tile, sums),
-                false => arm::halves::<D, false, T>(units, tile, sums),
-            }
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    unsafe fn avx2<W: Weights, const T: usize>(units: &[Halves], tile: Tile, sums: &mut Sums<T>) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match (W::CHAIN, W::JOINT) {
-                (4, true) => x86_avx2::halves::<_, 4, true, T>(units, tile, sums),
-                (4, false) => x86_avx2::halves::<_, 4, false, T>(units, tile, sums),
-                _ => x86_avx2::halves::<_, 2, true, T>(units, tile, sums),
-            }
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    unsafe fn avx2_packed<W: Weights, const T: usize>(
-        heads: &[Self::Head],
-        codes: Codes,
-        tile: Tile,
-        sums: &mut Sums<T>,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match W::BITS {
-                2 => {
-                    x86_avx2::halves::<_, 4, false, T>(Packed::<_, 2> { heads, codes }, tile, sums)
-                }
-                3 => x86_avx2::halves::<_, 4, true, T>(Packed::<_, 3> { heads, codes }, tile, sums),
-                _ => x86_avx2::halves::<_, 2, true, T>(Packed::<_, 6> { heads, codes }, tile, sums),
-            }
-        }
-    }
 }
 
 /// The definition for signed codes, one unit.
@@ -369,41 +223,6 @@ impl Unit for Signed {
             unsafe { plain_signed((unit.scale, &unit.codes), b, tile, sums) };
         }
     }
-
-    #[cfg(target_arch = "aarch64")]
-    #[inline(always)]
-    unsafe fn neon<W: Weights, D: Dot, const T: usize>(
-        units: &[Signed],
-        tile: Tile,
-        sums: &mut Sums<T>,
-    ) {
-        let units = units.iter().map(|unit| (&unit.codes, unit.scale));
-        // SAFETY: the caller's promise.
-        unsafe { arm::signed::<D, T>(units, tile, sums) }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    unsafe fn avx2<W: Weights, const T: usize>(units: &[Signed], tile: Tile, sums: &mut Sums<T>) {
-        // SAFETY: the caller's promise.
-        unsafe { x86_avx2::signed(units, tile, sums) }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    unsafe fn avx2_packed<W: Weights, const T: usize>(
-        heads: &[[f32; ROWS]],
-        codes: Codes,
-        tile: Tile,
-        sums: &mut Sums<T>,
-    ) {
-        let Some(values) = W::VALUES else {
-            unreachable!("packed codes of 4 bits choose signed ones")
-        };
-        let units = x86_avx2::PackedValues { heads, codes, values };
-        // SAFETY: the caller's promise.
-        unsafe { x86_avx2::signed(units, tile, sums) }
-    }
 }
 
 impl StoredSigned {
@@ -432,39 +251,5 @@ impl Unit for StoredSigned {
             // SAFETY: the caller's promise.
             unsafe { plain_signed((unit.scales(), &unit.codes), b, tile, sums) };
         }
-    }
-
-    #[cfg(target_arch = "aarch64")]
-    #[inline(always)]
-    unsafe fn neon<W: Weights, D: Dot, const T: usize>(
-        units: &[StoredSigned],
-        tile: Tile,
-        sums: &mut Sums<T>,
-    ) {
-        let scales = |unit: &StoredSigned| arm::Neon::halves(bytemuck::cast_ref(&unit.scale));
-        let units = units.iter().map(|unit| (&unit.codes, scales(unit)));
-        // SAFETY: the caller's promise.
-        unsafe { arm::signed::<D, T>(units, tile, sums) }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    unsafe fn avx2<W: Weights, const T: usize>(
-        units: &[StoredSigned],
-        tile: Tile,
-        sums: &mut Sums<T>,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { x86_avx2::signed(units, tile, sums) }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    unsafe fn avx2_packed<W: Weights, const T: usize>(
-        _: &[()],
-        _: Codes,
-        _: Tile,
-        _: &mut Sums<T>,
-    ) {
-        unreachable!("stored units are never multiplied in packed form");
     }
 }

@@ -2,6 +2,7 @@
 
 use bytemuck::Pod;
 
+use super::FastUnit;
 use super::inputs::Form;
 use super::tile::Unit;
 use super::unit::{Convert, ROWS};
@@ -14,9 +15,9 @@ pub(super) type Blocks<'a> = [&'a [u8]; ROWS];
 /// The packed form has as many bits as the stored one.
 pub(super) trait Weights: 'static {
     /// What the microkernels read.
-    type Unit: Pod + Sync + Unit;
+    type Unit: Pod + Sync + FastUnit;
     /// What they read where there are few tokens and packed blocks need no unpacking.
-    type Stored: Pod + Sync + Unit;
+    type Stored: Pod + Sync + FastUnit;
     /// Units per block.
     const UNITS: usize;
     /// Bytes of a stored block of one row.
@@ -26,6 +27,10 @@ pub(super) trait Weights: 'static {
     /// Whether packed blocks are of type `Stored`.
     const DIRECT: bool = false;
     /// Products of two that are added in 16 bits without overflow.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "others add products of bytes in 32 bits")
+    )]
     const CHAIN: usize = 1;
     /// What the units are multiplied with.
     const FORM: Form = <Self::Unit as Unit>::FORM;

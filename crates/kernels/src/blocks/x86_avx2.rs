@@ -269,7 +269,7 @@ fn add<const T: usize>(chain: &mut Chain<T>, products: &Chain<T>) {
 }
 
 /// # Safety
-/// As [`Unit::avx2`](super::tile::Unit::avx2).
+/// As [`Avx2Unit::avx2`](super::x86_units::Avx2Unit::avx2).
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn quads<
     U: Units<Head = Minima>,
@@ -339,7 +339,7 @@ fn half_pairs(rows: &[u32; ROWS], h: usize) -> __m256i {
 }
 
 /// # Safety
-/// As [`Unit::avx2`](super::tile::Unit::avx2).
+/// As [`Avx2Unit::avx2`](super::x86_units::Avx2Unit::avx2).
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn halves<
     U: Units<Head = Steps>,
@@ -547,7 +547,7 @@ impl SignedUnits for PackedValues<'_, [f32; ROWS]> {
 /// `|w| * (x with the sign of w)`: sums of two are at most `2 * 128 * 127`, which 16 bits hold.
 ///
 /// # Safety
-/// As [`Unit::avx2`](super::tile::Unit::avx2).
+/// As [`Avx2Unit::avx2`](super::x86_units::Avx2Unit::avx2).
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn signed<U: SignedUnits, const T: usize>(
     units: U,

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 #[cfg(target_arch = "aarch64")]
-use super::arm::NeonF32;
+use super::arm_neon::NeonF32;
 use super::driver::Finish;
 use super::kernel::{NR, prefetch};
 use super::pack_f32::{Columns, of_rows};

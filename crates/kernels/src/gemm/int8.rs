@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 #[cfg(target_arch = "aarch64")]
-use super::arm::{DotI8, MatrixI8, NeonI16};
+use super::arm_neon::{DotI8, MatrixI8, NeonI16};
 use super::driver::{Rows, drive};
 use super::float::{Matrix, matrix_fits};
 use super::kernel::Microkernel;

@@ -9,7 +9,7 @@
 //! - int8: [`PackedI8`], [`gemm_i8`], [`Output`].
 
 #[cfg(target_arch = "aarch64")]
-mod arm;
+mod arm_neon;
 pub(crate) mod driver;
 mod float;
 mod int8;
@@ -40,7 +40,7 @@ mod x86_columns;
 mod x86_finish;
 
 #[cfg(target_arch = "aarch64")]
-pub(crate) use arm::sdot;
+pub(crate) use arm_neon::sdot;
 pub use float::{Clamp, Epilogue, Matrix, PackedF32, gemm_f32};
 pub(crate) use float::{FloatFinish, drive_f32, load};
 pub(crate) use int8::{Activations, Source, drive_i8, unsigned_zero};

@@ -1,7 +1,7 @@
 //! The table of matrix microkernels, from which the tests are enumerated.
 
 #[cfg(target_arch = "aarch64")]
-use super::arm::{DotI8, MatrixI8, NeonF32, NeonI16};
+use super::arm_neon::{DotI8, MatrixI8, NeonF32, NeonI16};
 use super::kernel::Microkernel;
 use super::scalar::{ScalarF32, ScalarI16};
 #[cfg(target_arch = "x86_64")]
