@@ -3,8 +3,9 @@
     python bench/language_speed.py MODEL.gguf ... --llama build/bin/llama-bench
 
 The prompt has `--prompt` tokens and `--generate` tokens follow it. The ratio is fewbit's median
-against llama.cpp's: more is faster. What one token of a long text reads is the size of the file
-less the embedding, so that the probe says how near generation is to the memory's speed.
+against llama.cpp's: more is faster. One token of a text reads all weights but the table of
+embeddings, unless that is the output's matrix as well; so generation is also shown as a share of
+what the probe reads in a second, median against median.
 """
 
 import argparse
@@ -39,16 +40,26 @@ def pinned(threads):
 
 
 def probe(threads):
-    """GB/s of reading 256 MB once by each thread; the best of five."""
+    """GB/s of reading 256 MB once by each thread, on the processors of the others: 20 times."""
     parts = [np.ones(1 << 25, np.uint64) for _ in range(threads)]
-    best = 0.0
-    for _ in range(5):
+    before, speeds = os.sched_getaffinity(0), []
+    os.sched_setaffinity(0, range(threads))
+    for _ in range(20):
         work = [threading.Thread(target=np.bitwise_or.reduce, args=(part,)) for part in parts]
         start = time.perf_counter()
         [thread.start() for thread in work]
         [thread.join() for thread in work]
-        best = max(best, sum(part.nbytes for part in parts) / (time.perf_counter() - start) / 1e9)
-    return best
+        speeds.append(sum(part.nbytes for part in parts) / (time.perf_counter() - start) / 1e9)
+    os.sched_setaffinity(0, before)
+    return speeds
+
+
+def read_per_token(args, model):
+    """GB of weights that one token reads."""
+    tensors = json.loads(Run([args.fewbit, "inspect", model, "--json"]).output)["tensors"]
+    sizes = {tensor["name"]: tensor["bytes"] for tensor in tensors}
+    unread = sizes["token_embd.weight"] if "output.weight" in sizes else 0
+    return (sum(sizes.values()) - unread) / 1e9
 
 
 def fewbit(args, model, threads):
@@ -75,17 +86,21 @@ def llama(args, model, threads, tokens):
 def compare(args, model, threads):
     ours, theirs, memory = [], [], []
     for _ in range(args.rounds):
-        memory.append(probe(threads))
+        memory += probe(threads)
         ours.append(fewbit(args, model, threads))
         theirs.append(llama(args, model, threads, ours[-1][2]))
+    speed = statistics.median(memory)
     rows = []
     for at, what in enumerate(["prompt", "generation"]):
         a, b = [run[at] for run in ours], [run[at] for run in theirs]
         both = [f"{statistics.median(x):.1f} ({min(x):.1f} to {max(x):.1f})" for x in (a, b)]
-        share = f"{statistics.median(memory):.1f}" if at else ""
-        rows.append([model.stem, threads, what, *both, f"{statistics.median(a) / statistics.median(b):.2f}", share])
-    rows[0].append(f"{max(run[3] for run in ours):.0f}")
-    rows[1].append("")
+        row = [model.stem, threads, what, *both, f"{statistics.median(a) / statistics.median(b):.2f}"]
+        if what == "generation":
+            share = statistics.median(a) * read_per_token(args, model) / speed
+            row += [f"{speed:.1f} ({min(memory):.1f} to {max(memory):.1f})", f"{100 * share:.0f} %", ""]
+        else:
+            row += ["", "", f"{max(run[3] for run in ours):.0f}"]
+        rows.append(row)
     return rows
 
 
@@ -93,7 +108,7 @@ def main():
     args = parse()
     args.fewbit = fewbit_binary(args.fewbit)
     rows = [row for model in args.models for threads in args.threads for row in compare(args, model, threads)]
-    table(["model", "threads", "tokens/s", "fewbit", "llama.cpp", "ratio", "probe GB/s", "fewbit MB"], rows)
+    table(["model", "threads", "tokens/s", "fewbit", "llama.cpp", "ratio", "probe GB/s", "of it", "fewbit MB"], rows)
 
 
 if __name__ == "__main__":
