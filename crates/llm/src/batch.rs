@@ -10,6 +10,10 @@ use fewbit_core::Result;
 use std::collections::VecDeque;
 use std::time::Instant;
 
+/// Tokens of prompts between two tokens of those that are being written: as many as share the
+/// weights once they are taken apart. More would keep readers waiting for little.
+const PIECE: usize = 128;
+
 /// A text to be continued.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -121,13 +125,13 @@ impl<'m> Batch<'m> {
         self.cache.bytes() + self.entering.as_ref().map_or(0, |entering| entering.cache.bytes())
     }
 
-    /// One token of every text that is being written, after up to 512 tokens of the prompts of
-    /// those that begin, so that nobody waits long for either.
+    /// One token of every text that is being written, after up to 128 tokens of the prompts of
+    /// those that begin (512 where none is being written), so that nobody waits long for either.
     ///
     /// # Errors
     /// When a run fails: the texts that are being written are lost then.
     pub fn step(&mut self, listener: &mut BatchListener) -> Result<()> {
-        let mut budget = CHUNK;
+        let mut budget = if self.active() > 0 { PIECE } else { CHUNK };
         while budget > 0 && self.begin()? {
             budget -= self.read_prompt(budget, listener)?;
         }
