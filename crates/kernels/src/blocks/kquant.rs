@@ -127,6 +127,7 @@ impl Weights for Q5K {
     type Unit = Quads;
     type Stored = Quads;
     const UNITS: usize = UNITS;
+    const FEW: usize = 8;
     const BLOCK: usize = 176;
     const CHAIN: usize = 4;
     const BITS: usize = 5;
@@ -207,6 +208,7 @@ impl Weights for Q6K {
     type Unit = Halves;
     type Stored = Halves;
     const UNITS: usize = UNITS;
+    const FEW: usize = 8;
     const BLOCK: usize = 210;
     const CHAIN: usize = 2;
     const BITS: usize = 6;

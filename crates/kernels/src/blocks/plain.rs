@@ -170,6 +170,7 @@ impl Weights for Q8_0 {
     const UNITS: usize = 1;
     const BLOCK: usize = 34;
     const DIRECT: bool = true;
+    const FEW: usize = 16;
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
         let (scales, codes) = packed.split_at_mut(32);

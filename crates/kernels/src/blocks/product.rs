@@ -16,14 +16,11 @@ use super::tile::{Codes, Sums, Unit};
 use super::unit::{CODES, Convert, Plain, ROWS};
 use super::weights::Weights;
 use crate::cpu::{Ctx, Job, Level};
-use crate::scratch::with_scratch;
+use crate::scratch::{Line, with_scratch};
 use crate::threads::SharedMut;
 
 /// Units that are taken apart at a time: they stay in the first-level cache.
 const CHUNK: usize = 16;
-
-/// Tokens below which stored blocks are read as they are, where that can be.
-const FEW: usize = 8;
 
 /// Tokens that pass over all panels before others do: the codes of 2048 elements of theirs take
 /// half of a second-level cache of 512 kB.
@@ -71,15 +68,36 @@ impl Product<'_> {
         let &Product { ctx, weights, out, .. } = self;
         let least = (64 << 10) / (weights.k() * inputs.tokens()).max(1);
         let mut grain = ctx.pool.grain(weights.panels(), least.max(1));
-        if inputs.tokens() < FEW {
+        if inputs.tokens() < W::FEW {
             // Few tokens wait for the memory, which serves threads unevenly: smaller parts let them
             // end together. Many would read their inputs once more for each.
             grain = grain.div_ceil(2);
         }
         ctx.pool.for_each_range(weights.panels(), grain, |panels| {
             let task = Task::<W> { weights, inputs, panels, out, format: PhantomData };
-            with_scratch(TOKENS.min(inputs.tokens()), |sums| task.dispatch(ctx, sums));
+            let tokens = TOKENS.min(inputs.tokens());
+            with_scratch(tokens + CHUNK * Scratch::<W>::LINES, |lines| {
+                task.dispatch(ctx, Scratch::new(lines.split_at_mut(tokens)));
+            });
         });
+    }
+}
+
+/// What a task computes in.
+struct Scratch<'s, W: Weights> {
+    /// A row for each token that passes at once.
+    sums: &'s mut [[f32; ROWS]],
+    /// Units that are taken apart.
+    units: &'s mut [W::Unit],
+}
+
+impl<'s, W: Weights> Scratch<'s, W> {
+    /// Lines of a unit.
+    const LINES: usize = size_of::<W::Unit>() / size_of::<Line>();
+
+    fn new((sums, units): (&'s mut [Line], &'s mut [Line])) -> Self {
+        let (sums, units) = (bytemuck::cast_slice_mut(sums), bytemuck::cast_slice_mut(units));
+        Scratch { sums, units }
     }
 }
 
@@ -93,31 +111,32 @@ struct Task<'a, W> {
 }
 
 impl<W: Weights> Task<'_, W> {
-    /// Runs the task with the widest instructions; `sums` is scratch for its tokens.
-    fn dispatch(self, ctx: Ctx<'_>, sums: &mut [[f32; ROWS]]) {
+    /// Runs the task with the widest instructions.
+    fn dispatch(self, ctx: Ctx<'_>, scratch: Scratch<'_, W>) {
         match ctx.isa.level() {
-            Level::Scalar => self.run::<Plain, PlainTiles>(sums),
+            Level::Scalar => self.run::<Plain, PlainTiles>(scratch),
             // SAFETY: the CPU has the level, and every wider one includes AVX2.
             #[cfg(target_arch = "x86_64")]
-            _ => unsafe { crate::cpu::run_avx2(InAvx2(self, sums)) },
+            _ => unsafe { crate::cpu::run_avx2(InAvx2(self, scratch)) },
             #[cfg(target_arch = "aarch64")]
-            Level::Neon => self.run::<Neon, NeonTiles<Pairwise>>(sums),
+            Level::Neon => self.run::<Neon, NeonTiles<Pairwise>>(scratch),
             // SAFETY: the CPU has the level, and every wider one includes `dotprod`.
             #[cfg(target_arch = "aarch64")]
-            _ => unsafe { crate::cpu::run_dotprod(InDotprod(self, sums)) },
+            _ => unsafe { crate::cpu::run_dotprod(InDotprod(self, scratch)) },
             #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-            _ => self.run::<Plain, PlainTiles>(sums),
+            _ => self.run::<Plain, PlainTiles>(scratch),
         }
     }
 
     #[inline(always)]
-    fn run<C: Convert, T: Tiles>(self, sums: &mut [[f32; ROWS]]) {
+    fn run<C: Convert, T: Tiles>(self, scratch: Scratch<'_, W>) {
+        let Scratch { sums, units } = scratch;
         for first in (0..self.inputs.tokens()).step_by(TOKENS) {
             let tokens = first..self.inputs.tokens().min(first + TOKENS);
             let sums = &mut sums[..tokens.len()];
             for panel in self.panels.clone() {
                 sums.fill([0.0; ROWS]);
-                self.multiply::<C, T>(panel, tokens.clone(), sums);
+                self.multiply::<C, T>(panel, tokens.clone(), sums, units);
                 self.store(panel, tokens.clone(), sums);
             }
         }
@@ -130,16 +149,16 @@ impl<W: Weights> Task<'_, W> {
         panel: usize,
         tokens: Range<usize>,
         sums: &mut [[f32; ROWS]],
+        units: &mut [W::Unit],
     ) {
         let packed = self.weights.panel(panel);
-        if W::DIRECT && tokens.len() < FEW {
+        if W::DIRECT && tokens.len() < W::FEW {
             let stored: &[W::Stored] = bytemuck::cast_slice(packed);
             return self.pass::<W::Stored, T>(stored, 0, tokens, sums);
         }
-        if W::BITS > 0 && T::PACKED && tokens.len() < FEW {
+        if W::BITS > 0 && T::PACKED && tokens.len() < W::FEW {
             return self.multiply_packed::<C, T>(packed, tokens, sums);
         }
-        let mut units = [W::Unit::zeroed(); CHUNK];
         let blocks = CHUNK / W::UNITS;
         for (c, packed) in packed.chunks(blocks * W::PACKED).enumerate() {
             let count = packed.len() / W::PACKED * W::UNITS;
@@ -228,7 +247,7 @@ fn fixed<const T: usize>(sums: &mut [[f32; ROWS]]) -> &mut Sums<T> {
 }
 
 #[cfg(target_arch = "x86_64")]
-struct InAvx2<'a, 's, W>(Task<'a, W>, &'s mut [[f32; ROWS]]);
+struct InAvx2<'a, 's, W: Weights>(Task<'a, W>, Scratch<'s, W>);
 
 #[cfg(target_arch = "x86_64")]
 impl<W: Weights> Job for InAvx2<'_, '_, W> {
@@ -241,7 +260,7 @@ impl<W: Weights> Job for InAvx2<'_, '_, W> {
 }
 
 #[cfg(target_arch = "aarch64")]
-struct InDotprod<'a, 's, W>(Task<'a, W>, &'s mut [[f32; ROWS]]);
+struct InDotprod<'a, 's, W: Weights>(Task<'a, W>, Scratch<'s, W>);
 
 #[cfg(target_arch = "aarch64")]
 impl<W: Weights> Job for InDotprod<'_, '_, W> {

@@ -26,6 +26,9 @@ pub(super) trait Weights: 'static {
     const PACKED: usize = Self::BLOCK * ROWS;
     /// Whether packed blocks are of type `Stored`.
     const DIRECT: bool = false;
+    /// Tokens from which on taking blocks apart beforehand pays off; fewer read them as they are
+    /// stored, where that can be.
+    const FEW: usize = 9;
     /// Products of two that are added in 16 bits without overflow.
     #[cfg_attr(
         not(target_arch = "x86_64"),
