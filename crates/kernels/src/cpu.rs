@@ -273,6 +273,13 @@ mod tests {
         assert!(message.contains("'altivec'") && message.contains("scalar"), "{message}");
     }
 
+    /// Who forces a level relies on it: `.ci/arm` finds out here what its emulator lacks.
+    #[test]
+    fn a_forced_level_is_there() {
+        let forced = Isa::from_env().map_err(|error| error.to_string());
+        assert_eq!(forced.map(|isa| Isa::available().contains(&isa)), Ok(true));
+    }
+
     #[test]
     fn missing_level_is_refused() {
         for level in Level::ALL {

@@ -93,7 +93,10 @@ struct Scratch<'s, W: Weights> {
 
 impl<'s, W: Weights> Scratch<'s, W> {
     /// Lines of a unit.
-    const LINES: usize = size_of::<W::Unit>() / size_of::<Line>();
+    const LINES: usize = {
+        assert!(size_of::<W::Unit>().is_multiple_of(size_of::<Line>()), "units are whole lines");
+        size_of::<W::Unit>() / size_of::<Line>()
+    };
 
     fn new((sums, units): (&'s mut [Line], &'s mut [Line])) -> Self {
         let (sums, units) = (bytemuck::cast_slice_mut(sums), bytemuck::cast_slice_mut(units));

@@ -10,10 +10,8 @@ use super::kernel::Microkernel;
 use super::output::{Output, Prepared};
 use super::pairs;
 use super::panels::Panels;
-#[cfg(target_arch = "aarch64")]
-use super::rows::Sign;
-#[cfg(target_arch = "x86_64")]
-use super::rows::Unsign;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use super::rows::Flip;
 use super::rows::{Convert, MatrixRows, Widen};
 use super::scalar::ScalarI16;
 use super::weights::{Order, Weights};
@@ -75,28 +73,27 @@ enum Layout {
 
 /// i8 weights as the instruction set wants them, if it can multiply bytes.
 fn bytes(isa: Isa, weights: &Weights<'_>) -> Option<Panels<i8>> {
-    #[cfg(target_arch = "x86_64")]
-    let order = weights.order;
-    let Weights { k, n, .. } = *weights;
     match isa.level() {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => {
-            weights.signed()?;
-            Some(Avx512U8::pack(k, n, |row, col| weights.at(row, col) as i8))
-        }
+        Level::Avx512 => in_order::<Avx512U8>(weights),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => mixed::pack(isa, mixed::Matrix { values: weights.signed()?, k, n, order }),
-        #[cfg(target_arch = "aarch64")]
-        Level::Dotprod | Level::I8mm => {
-            weights.signed()?;
-            let at = |row, col| weights.at(row, col) as i8;
-            Some(match isa.level() {
-                Level::I8mm => MatrixI8::pack(k, n, at),
-                _ => DotI8::pack(k, n, at),
-            })
+        Level::Avx2 => {
+            let (values, Weights { k, n, order, .. }) = (weights.signed()?, *weights);
+            mixed::pack(isa, mixed::Matrix { values, k, n, order })
         }
+        #[cfg(target_arch = "aarch64")]
+        Level::Dotprod => in_order::<DotI8>(weights),
+        #[cfg(target_arch = "aarch64")]
+        Level::I8mm => in_order::<MatrixI8>(weights),
         _ => None,
     }
+}
+
+/// i8 weights in the groups of a microkernel.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn in_order<K: Microkernel<B = i8>>(weights: &Weights<'_>) -> Option<Panels<i8>> {
+    weights.signed()?;
+    Some(K::pack(weights.k, weights.n, |row, col| weights.at(row, col) as i8))
 }
 
 /// The right operand of an int8 product, packed once, for one instruction set.
@@ -279,7 +276,7 @@ pub(crate) fn drive_i8<S: Source>(
         #[cfg(target_arch = "x86_64")]
         Layout::Bytes(panels, sums) => {
             let padded_k = 4 * panels.groups();
-            let rows = a.source.rows(Unsign { flip, zero_point: zero }, padded_k);
+            let rows = a.source.rows(Flip { flip, zero_point: zero }, padded_k);
             let output = output.compensate(sums, -i32::from(zero));
             // SAFETY: only packed for these two, of which one is the level of `ctx.isa`, so the CPU
             // has it; the output was checked when prepared.
@@ -295,7 +292,7 @@ pub(crate) fn drive_i8<S: Source>(
         }
         #[cfg(target_arch = "aarch64")]
         Layout::Bytes(panels, sums) => {
-            let convert = Sign { flip: flip ^ 0x80, zero_point: (zero ^ 0x80).cast_signed() };
+            let convert = Flip { flip: flip ^ 0x80, zero_point: (zero ^ 0x80).cast_signed() };
             let output = output.compensate(sums, -i32::from(convert.zero_point));
             // SAFETY: only packed for these two, of which one is the level of `ctx.isa`, so the CPU
             // has it; the output was checked when prepared.

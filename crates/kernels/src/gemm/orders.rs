@@ -109,7 +109,7 @@ fn copy_short(row: &[u8], copies: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gemm::rows::{MatrixRows, Unsign};
+    use crate::gemm::rows::{Flip, MatrixRows};
 
     #[test]
     fn copies_stand_in_their_orders() {
@@ -125,7 +125,7 @@ mod tests {
 
     fn check(data: &[u8], from: usize, k: usize) {
         let padded_k = k.next_multiple_of(GROUP);
-        let convert = Unsign { flip: 0x80, zero_point: 3 };
+        let convert = Flip { flip: 0x80, zero_point: 3 };
         let rows = MatrixRows { data, stride: from, k, padded_k, convert };
         // SAFETY: the test demands AVX2.
         let rows = unsafe { InOrders::new(rows, padded_k, 3) };

@@ -97,64 +97,34 @@ impl Convert for Widen {
     }
 }
 
-/// 8-bit values to their unsigned form; the zero point is taken off after the product.
-#[cfg(target_arch = "x86_64")]
+/// 8-bit values to their unsigned form (`u8`) or their signed one (`i8`); the zero point is taken
+/// off after the product.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[derive(Clone, Copy)]
-pub(crate) struct Unsign {
-    /// Turns a byte into its unsigned form.
+pub(crate) struct Flip<T> {
+    /// Turns a byte into that form.
     pub(crate) flip: u8,
-    /// Zero point of the unsigned form.
-    pub(crate) zero_point: u8,
+    /// Zero point of that form.
+    pub(crate) zero_point: T,
 }
 
-#[cfg(target_arch = "x86_64")]
-impl Convert for Unsign {
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+impl<T: Pod + Default + Sync> Convert for Flip<T> {
     type Src = u8;
-    type Dst = u8;
+    type Dst = T;
 
     #[inline(always)]
-    fn convert(self, src: &[u8], dst: &mut [u8]) {
-        by_vectors(src, dst, |byte| byte ^ self.flip);
+    fn convert(self, src: &[u8], dst: &mut [T]) {
+        by_vectors(src, dst, |byte| bytemuck::cast(byte ^ self.flip));
     }
 
     #[inline(always)]
-    fn padding(self) -> u8 {
+    fn padding(self) -> T {
         self.zero_point
     }
 
     #[inline(always)]
-    fn borrow(self, src: &[u8]) -> Option<&[u8]> {
-        (self.flip == 0).then_some(src)
-    }
-}
-
-/// 8-bit values to their signed form; the zero point is taken off after the product.
-#[cfg(target_arch = "aarch64")]
-#[derive(Clone, Copy)]
-pub(crate) struct Sign {
-    /// Turns a byte into its signed form.
-    pub(crate) flip: u8,
-    /// Zero point of the signed form.
-    pub(crate) zero_point: i8,
-}
-
-#[cfg(target_arch = "aarch64")]
-impl Convert for Sign {
-    type Src = u8;
-    type Dst = i8;
-
-    #[inline(always)]
-    fn convert(self, src: &[u8], dst: &mut [i8]) {
-        by_vectors(src, dst, |byte| (byte ^ self.flip).cast_signed());
-    }
-
-    #[inline(always)]
-    fn padding(self) -> i8 {
-        self.zero_point
-    }
-
-    #[inline(always)]
-    fn borrow(self, src: &[u8]) -> Option<&[i8]> {
+    fn borrow(self, src: &[u8]) -> Option<&[T]> {
         (self.flip == 0).then_some(bytemuck::cast_slice(src))
     }
 }
