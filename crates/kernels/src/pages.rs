@@ -1,23 +1,27 @@
-//! Memory for packed weights: in huge pages, where it is large and the system has them. So it is
-//! touched with few faults when weights are packed, and read with few misses of the TLB after.
+//! Memory for packed weights: cut one behind the other from huge pages, where the system has them.
+//! So it is touched with few faults when weights are packed, and read with few misses of the TLB.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+mod open;
+mod region;
+
 use std::mem::replace;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::slice;
+use std::sync::Arc;
 
 use crate::scratch::Line;
+use region::Region;
 
-/// Bytes of a huge page of x86-64, and of AArch64 with pages of 4 KiB.
-const HUGE: usize = 2 << 20;
-
-/// Lines one behind the other, as a vector holds them. From the size of a huge page on they begin
-/// at the boundary of one.
+/// Lines one behind the other, as a vector holds them.
 pub(crate) struct Lines {
+    /// `None` where the capacity is 0.
+    region: Option<Arc<Region>>,
     start: NonNull<Line>,
     len: usize,
     capacity: usize,
+    /// Lines from here on are zero: nobody has written them.
+    clean: usize,
 }
 
 // SAFETY: the lines belong to this value alone, and are plain bytes.
@@ -28,7 +32,7 @@ unsafe impl Sync for Lines {}
 impl Lines {
     /// No lines.
     pub(crate) fn new() -> Lines {
-        Lines { start: NonNull::dangling(), len: 0, capacity: 0 }
+        Lines { region: None, start: NonNull::dangling(), len: 0, capacity: 0, clean: 0 }
     }
 
     /// `len` lines of zeros.
@@ -40,17 +44,11 @@ impl Lines {
 
     /// Makes room for `capacity` lines in all.
     pub(crate) fn reserve(&mut self, capacity: usize) {
-        if capacity <= self.capacity {
-            return;
+        if capacity > self.capacity {
+            let mut room = open::cut(capacity);
+            room.push(self.len).copy_from_slice(self);
+            *self = room;
         }
-        let layout = layout(capacity);
-        // SAFETY: the layout is not empty, since the capacity is above another.
-        let start = unsafe { alloc(layout) };
-        let Some(start) = NonNull::new(start.cast::<Line>()) else { handle_alloc_error(layout) };
-        advise(start, layout);
-        // SAFETY: both hold the lines that there are; the new ones are nobody else's.
-        unsafe { start.copy_from_nonoverlapping(self.start, self.len) };
-        *self = Lines { start, len: self.len, capacity };
     }
 
     /// Adds `count` lines of zeros.
@@ -59,10 +57,19 @@ impl Lines {
         if len > self.capacity {
             self.reserve(len.max(self.capacity.saturating_mul(2)));
         }
-        // SAFETY: there is room for `len` lines, of which `self.len` are written.
-        unsafe { self.start.add(self.len).write_bytes(0, count) };
+        let written = self.clean.clamp(self.len, len) - self.len;
+        // SAFETY: there is room for `len` lines, of which `self.len` are in use.
+        unsafe { self.start.add(self.len).write_bytes(0, written) };
+        self.clean = self.clean.max(len);
         let first = replace(&mut self.len, len);
         &mut self[first..]
+    }
+
+    /// Gives back what was reserved and is not used, where others can have it.
+    pub(crate) fn fit(&mut self) {
+        if open::give_back(self, self.len) {
+            self.capacity = self.len;
+        }
     }
 }
 
@@ -84,33 +91,9 @@ impl DerefMut for Lines {
 
 impl Drop for Lines {
     fn drop(&mut self) {
-        if self.capacity > 0 {
-            // SAFETY: `reserve` allocated them so.
-            unsafe { dealloc(self.start.as_ptr().cast(), layout(self.capacity)) }
-        }
+        open::give_back(self, 0);
     }
 }
-
-fn layout(capacity: usize) -> Layout {
-    let lines = Layout::array::<Line>(capacity).expect("lines fit into memory");
-    let align = if lines.size() < HUGE { lines.align() } else { HUGE };
-    lines.align_to(align).expect("lines fit into memory")
-}
-
-/// Asks for huge pages, of those that are whole: a part of one would take memory for nothing. What
-/// is allocated again after other use may have small ones already, and keeps them.
-#[cfg(target_os = "linux")]
-fn advise(start: NonNull<Line>, layout: Layout) {
-    let whole = layout.size() / HUGE * HUGE;
-    if whole > 0 {
-        // SAFETY: these pages are of the allocation, and only their size changes, not what they
-        // hold. It is a wish: where the system knows no such pages, all stays as it is.
-        unsafe { libc::madvise(start.as_ptr().cast(), whole, libc::MADV_HUGEPAGE) };
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn advise(_: NonNull<Line>, _: Layout) {}
 
 #[cfg(test)]
 mod tests {
@@ -142,10 +125,64 @@ mod tests {
 
     #[test]
     fn large_ones_begin_at_a_huge_page() {
-        for (len, align) in [(1, 64), (HUGE / 64 - 1, 64), (HUGE / 64, HUGE), (HUGE / 20, HUGE)] {
-            let lines = Lines::zeros(len);
-            assert!(lines.as_ptr().addr().is_multiple_of(align), "{len} lines");
-            assert_eq!(lines.len(), len);
+        for len in [open::SHARED, open::SHARED + 1] {
+            let mut lines = Lines::new();
+            lines.reserve(len);
+            lines.push(3);
+            assert!(lines.as_ptr().addr().is_multiple_of(region::HUGE), "{len} lines");
         }
+    }
+
+    #[test]
+    fn what_was_cut_last_is_used_again_and_zero_again() {
+        let kept = Lines::zeros(10);
+        let first = {
+            let mut lines = Lines::zeros(20);
+            bytes(&mut lines).fill(1);
+            lines.as_ptr()
+        };
+        let mut again = Lines::new();
+        again.reserve(50);
+        assert!(bytes(again.push(5)).iter().all(|&b| b == 0));
+        bytes(&mut again).fill(2);
+        again.fit();
+        let mut next = Lines::zeros(30);
+        assert_eq!((again.as_ptr(), next.as_ptr()), (first, first.wrapping_add(5)));
+        assert!(bytes(&mut next).iter().all(|&b| b == 0));
+        // Not the last: nobody gets what may lie before others.
+        drop(again);
+        assert_eq!(Lines::zeros(3).as_ptr(), first.wrapping_add(35));
+        assert_eq!(first, kept.as_ptr().wrapping_add(10));
+    }
+
+    #[test]
+    fn memory_without_lines_is_used_anew() {
+        let (mut first, second) = (Lines::zeros(5000), Lines::zeros(10));
+        bytes(&mut first).fill(1);
+        let start = first.as_ptr();
+        drop(first);
+        drop(second);
+        let mut third = Lines::zeros(5000);
+        assert_eq!(third.as_ptr(), start);
+        assert!(bytes(&mut third).iter().all(|&b| b == 0));
+    }
+
+    #[test]
+    fn lines_outlive_their_thread_and_may_be_dropped_by_another() {
+        let worker = std::thread::spawn(|| {
+            let mut all: Vec<Lines> = (0..300).map(|_| Lines::zeros(1000)).collect();
+            for (i, lines) in all.iter_mut().enumerate() {
+                bytes(lines).fill(i as u8);
+            }
+            all
+        });
+        let mut all = worker.join().expect("lines are cut");
+        for (i, lines) in all.iter_mut().enumerate() {
+            assert!(bytes(lines).iter().all(|&b| b == i as u8), "{i}");
+        }
+        let here = Lines::zeros(1000);
+        drop(all);
+        assert!(bytes(&mut Lines::zeros(1000)).iter().all(|&b| b == 0));
+        assert_eq!(here.len(), 1000);
     }
 }

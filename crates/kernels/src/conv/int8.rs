@@ -1,7 +1,5 @@
 //! int8 convolutions.
 
-use std::borrow::Cow;
-
 use super::depthwise_i8::DepthwiseI8;
 use super::im2col::PatchRows;
 use super::shape::ConvShape;
@@ -47,16 +45,16 @@ impl PackedConvI8 {
             return PackedConvI8(Form::Winograd(Winograd::new(isa, shape, weights, zero)));
         }
         let (k, n) = (shape.k(), shape.group_out_c());
-        let rows = by_column(shape, weights.bytes());
+        let places = places(shape);
         let group = |first: usize| {
-            let rows = &rows[first * k..][..n * k];
-            let rows = match weights {
-                Int8::U8(_) => Int8::U8(rows),
-                Int8::I8(_) => Int8::I8(bytemuck::cast_slice(rows)),
-            };
-            PackedI8::new_transposed(isa, k, n, rows, zero.columns(first, n))
+            let (columns, zero) = (weights.range(first * k, n * k), zero.columns(first, n));
+            match &places {
+                None => PackedI8::new_transposed(isa, k, n, columns, zero),
+                Some(places) => PackedI8::new_placed(isa, places, n, columns, zero),
+            }
         };
-        PackedConvI8(Form::Groups((0..shape.groups).map(|g| group(g * n)).collect()))
+        let groups = (0..shape.groups).map(|g| group(g * n)).collect();
+        PackedConvI8(Form::Groups(groups))
     }
 
     /// Bytes held.
@@ -70,38 +68,15 @@ impl PackedConvI8 {
     }
 }
 
-/// From the order out channel, in channel, tap to out channel, tap, in channel: that of the sums.
-fn by_column<'w>(shape: &ConvShape, weights: &'w [u8]) -> Cow<'w, [u8]> {
+/// Where the weights of an out channel lie, in the order tap, in channel, which is that of the sums;
+/// they are stored in the order in channel, tap. `None` where that is the same.
+fn places(shape: &ConvShape) -> Option<Vec<u32>> {
     let (taps, channels) = (shape.kernel[0] * shape.kernel[1], shape.group_in_c());
-    if taps == 1 || channels <= 1 {
-        return Cow::Borrowed(weights);
-    }
-    let mut rows = vec![0; weights.len()];
-    let columns = weights.chunks_exact(taps * channels);
-    for (row, column) in rows.chunks_exact_mut(taps * channels).zip(columns) {
-        match taps {
-            // The common one: with the number known, nothing is left of the index arithmetic.
-            9 => by_tap(9, column, row),
-            _ => by_tap(taps, column, row),
-        }
-    }
-    Cow::Owned(rows)
-}
-
-/// From the order in channel, tap to tap, in channel.
-#[inline(always)]
-fn by_tap(taps: usize, column: &[u8], row: &mut [u8]) {
-    /// Channels at a time.
-    const BLOCK: usize = 16;
-    let channels = column.len() / taps;
-    for (i, block) in column.chunks(BLOCK * taps).enumerate() {
-        for tap in 0..taps {
-            let out = &mut row[tap * channels + i * BLOCK..][..block.len() / taps];
-            for (out, square) in out.iter_mut().zip(block.chunks_exact(taps)) {
-                *out = square[tap];
-            }
-        }
-    }
+    let place = |tap: usize, channel: usize| {
+        u32::try_from(channel * taps + tap).expect("sums are shorter than 2^32")
+    };
+    let tap = |tap: usize| (0..channels).map(move |channel| place(tap, channel));
+    (taps > 1 && channels > 1).then(|| (0..taps).flat_map(tap).collect())
 }
 
 /// The input of an int8 convolution.

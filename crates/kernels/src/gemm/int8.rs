@@ -128,6 +128,18 @@ impl PackedI8 {
         PackedI8::pack(isa, Weights::new(b, k, n, Order::Columns), zero)
     }
 
+    /// As [`PackedI8::new_transposed`], where the factor of row `r` of a column lies at `places[r]`
+    /// of its `k` elements.
+    pub(crate) fn new_placed(
+        isa: Isa,
+        places: &[u32],
+        n: usize,
+        b: Int8<'_>,
+        zero: WeightZero<'_>,
+    ) -> PackedI8 {
+        PackedI8::pack(isa, Weights::new(b, places.len(), n, Order::Places(places)), zero)
+    }
+
     fn pack(isa: Isa, weights: Weights<'_>, zero: WeightZero<'_>) -> PackedI8 {
         let Weights { k, n, .. } = weights;
         if let WeightZero::Column(zeros) = zero {

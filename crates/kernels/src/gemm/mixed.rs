@@ -77,7 +77,7 @@ pub(super) struct Matrix<'a> {
     pub(super) values: &'a [i8],
     pub(super) k: usize,
     pub(super) n: usize,
-    pub(super) order: Order,
+    pub(super) order: Order<'a>,
 }
 
 /// Packs a matrix; `isa` does not change the result. `None` where 16-bit weights are quicker.
@@ -106,6 +106,7 @@ pub(super) fn pack_for(isa: Isa, matrix: Matrix<'_>, orders: usize) -> Panels<i8
         let panel = bytemuck::cast_slice_mut(panels.push(start + bytes));
         isa.run(Store { quads: &quads, choices: &choices, start, panel });
     }
+    panels.fit();
     panels
 }
 
@@ -207,6 +208,9 @@ impl Job for Gather<'_> {
         match self.matrix.order {
             Order::Rows => by_rows(self.matrix, self.first, width, self.quads),
             Order::Columns => by_columns(self.matrix, self.first, width, self.quads),
+            Order::Places(places) => {
+                by_places(self.matrix, places, self.first, width, self.quads);
+            }
         }
         for (safe, quads) in self.safe.iter_mut().zip(self.quads.iter()) {
             let (halves, _) = quads.as_chunks::<HALF>();
@@ -227,6 +231,18 @@ fn by_columns(matrix: Matrix<'_>, first: usize, width: usize, quads: &mut [Quads
         }
         if let Some(quads) = quads.get_mut(whole.len()) {
             quads[col][..rest.len()].copy_from_slice(rest);
+        }
+    }
+}
+
+#[inline(always)]
+fn by_places(matrix: Matrix<'_>, places: &[u32], first: usize, width: usize, quads: &mut [Quads]) {
+    for col in 0..width {
+        let column = &matrix.values[(first + col) * matrix.k..][..matrix.k];
+        for (quads, places) in quads.iter_mut().zip(places.chunks(GROUP)) {
+            for (weight, &place) in quads[col].iter_mut().zip(places) {
+                *weight = column[place as usize];
+            }
         }
     }
 }
@@ -489,17 +505,23 @@ mod tests {
     }
 
     #[test]
-    fn both_orders_pack_alike() {
+    fn all_orders_pack_alike() {
         for (k, n) in [(1, 1), (7, 20), (16, 32), (9, 17)] {
             let at = |row: usize, col: usize| ((row * 31 + col * 57) % 251) as u8 as i8;
             let rows: Vec<i8> = (0..k * n).map(|i| at(i / n, i % n)).collect();
             let columns: Vec<i8> = (0..k * n).map(|i| at(i % k, i / k)).collect();
+            let places: Vec<u32> = (0..k as u32).rev().collect();
+            let backward: Vec<i8> =
+                columns.chunks(k).flat_map(|c| c.iter().rev().copied()).collect();
             for isa in Isa::available() {
                 let rows = Matrix { values: &rows, k, n, order: Order::Rows };
                 let columns = Matrix { values: &columns, order: Order::Columns, ..rows };
-                let [rows, columns] = [rows, columns].map(|matrix| pack_for(isa, matrix, 3));
+                let placed = Matrix { values: &backward, order: Order::Places(&places), ..rows };
+                let [rows, columns, placed] =
+                    [rows, columns, placed].map(|matrix| pack_for(isa, matrix, 3));
                 for index in 0..rows.count() {
                     assert_eq!(rows.panel(index), columns.panel(index), "{k} x {n}");
+                    assert_eq!(rows.panel(index), placed.panel(index), "{k} x {n}");
                 }
             }
         }

@@ -52,21 +52,21 @@ impl Job for Panel<'_> {
     fn run(self) {
         match self.weights.order {
             Order::Rows => self.by_rows(),
-            Order::Columns => self.by_columns(),
+            Order::Columns => self.by_columns(|row| row),
+            Order::Places(places) => self.by_columns(|row| places[row] as usize),
         }
     }
 }
 
 impl Panel<'_> {
     #[inline(always)]
-    fn by_columns(self) {
+    fn by_columns(self, place: impl Fn(usize) -> usize) {
         let (k, bytes) = (self.weights.k, self.weights.values.bytes());
         for (col, zero) in (self.first..self.weights.n).zip(self.zeros).take(NR) {
-            let centred = |byte: u8| i16::from(byte ^ self.flip) - zero;
             let column = &bytes[col * k..][..k];
-            for (group, column) in self.groups.iter_mut().zip(column.chunks(GROUP)) {
-                for (value, byte) in group[col - self.first].iter_mut().zip(column) {
-                    *value = centred(*byte);
+            for (g, group) in self.groups.iter_mut().enumerate() {
+                for (value, row) in group[col - self.first].iter_mut().zip(g * GROUP..k) {
+                    *value = i16::from(column[place(row)] ^ self.flip) - zero;
                 }
             }
         }

@@ -78,6 +78,11 @@ impl<T: Pod> Panels<T> {
         self.lines.reserve(bytes.div_ceil(size_of::<Line>()));
     }
 
+    /// Gives back what was reserved in vain.
+    pub(crate) fn fit(&mut self) {
+        self.lines.fit();
+    }
+
     /// Adds a panel of at least `bytes` bytes, all zero, which begins at a cache line.
     pub(crate) fn push(&mut self, bytes: usize) -> &mut [T] {
         let count = bytes.div_ceil(size_of::<Line>());

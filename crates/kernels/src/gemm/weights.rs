@@ -4,12 +4,14 @@ use crate::cpu::{Isa, Job};
 use crate::int8::Int8;
 
 /// Which elements of a matrix lie side by side.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Order {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Order<'a> {
     /// Those of a row: one per column.
     Rows,
     /// Those of a column: the factors of one sum.
     Columns,
+    /// Those of a column; where in it the factor of each row lies.
+    Places(&'a [u32]),
 }
 
 /// A dense matrix of `k` rows and `n` columns.
@@ -18,14 +20,17 @@ pub(crate) struct Weights<'a> {
     pub(crate) values: Int8<'a>,
     pub(crate) k: usize,
     pub(crate) n: usize,
-    pub(crate) order: Order,
+    pub(crate) order: Order<'a>,
 }
 
 impl<'a> Weights<'a> {
     /// # Panics
-    /// When there are not `k * n` values.
-    pub(crate) fn new(values: Int8<'a>, k: usize, n: usize, order: Order) -> Self {
+    /// When there are not `k * n` values, or not `k` places.
+    pub(crate) fn new(values: Int8<'a>, k: usize, n: usize, order: Order<'a>) -> Self {
         assert_eq!(values.len(), k * n, "the right operand is {k} x {n}");
+        if let Order::Places(places) = order {
+            assert_eq!(places.len(), k, "a place for each of {k} rows");
+        }
         Weights { values, k, n, order }
     }
 
@@ -35,6 +40,7 @@ impl<'a> Weights<'a> {
         match self.order {
             Order::Rows => self.values.get(k * self.n + n),
             Order::Columns => self.values.get(n * self.k + k),
+            Order::Places(places) => self.values.get(n * self.k + places[k] as usize),
         }
     }
 
@@ -74,7 +80,7 @@ where
         let Weights { k, n, order, .. } = *self.weights;
         let mut sums = vec![0; n];
         match order {
-            Order::Columns => {
+            Order::Columns | Order::Places(_) => {
                 for (sum, column) in sums.iter_mut().zip(self.values.chunks_exact(k.max(1))) {
                     for &value in column {
                         *sum += i32::from(value);
