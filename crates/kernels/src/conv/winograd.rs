@@ -18,6 +18,7 @@ use crate::gemm::driver::Finish;
 use crate::gemm::kernel::{BATCH, MAX_MR, Microkernel, NR, Sums, Tile};
 use crate::gemm::panels::Panels;
 use crate::gemm::rows::pitch;
+use crate::gemm::split::Split;
 use crate::gemm::{Avx2I16, Matrix, Output, Prepared, WeightZero, unsigned_zero};
 use crate::int8::Int8;
 use crate::scratch::with_scratch;
@@ -200,10 +201,10 @@ impl Winograd {
         let padding = vec![zero ^ flip; shape.in_c];
         let bytes = input.values.bytes();
         let image = Image { shape, bytes, padding: &padding, taps: Taps { flip, zero } };
-        let split = Split::new(ctx.pool.threads(), shape, self.out_c.div_ceil(NR));
+        let split = split(ctx.pool.threads(), shape, self.out_c.div_ceil(NR));
         ctx.pool.for_each_range(split.tasks(), 1, |tasks| {
             for task in tasks {
-                let (tiles, panels) = split.task(task);
+                let (tiles, panels) = (split.row_range(task), split.panel_range(task));
                 let rows = tiles.len() + MAX_MR;
                 let inputs = TAPS * tiles.len() * pitch::<i16>(shape.in_c) / 2;
                 with_scratch::<i32, _>(TAPS * rows * NR + inputs, |scratch| {
@@ -225,38 +226,11 @@ fn grid(shape: &ConvShape) -> [usize; 2] {
     [shape.out_h().div_ceil(2), shape.out_w().div_ceil(2)]
 }
 
-/// How the output is cut into tasks: blocks of tiles by blocks of panels.
-struct Split {
-    tiles: usize,
-    panels: usize,
-    block_tiles: usize,
-    block_panels: usize,
-}
-
-impl Split {
-    fn new(threads: usize, shape: &ConvShape, panels: usize) -> Split {
-        let tiles = shape.batch * grid(shape).iter().product::<usize>();
-        let fitting = (INPUT_BYTES / (TAPS * 2 * shape.in_c)).clamp(Avx2I16::MR, 96);
-        let wanted = if threads == 1 { 1 } else { threads * 2 };
-        let blocks = tiles.div_ceil(fitting).max(1);
-        // Even blocks, so that the last one is no remainder.
-        let block_tiles = tiles.div_ceil(blocks).next_multiple_of(Avx2I16::MR);
-        let blocks = tiles.div_ceil(block_tiles).max(1);
-        let block_panels = panels.div_ceil(wanted.div_ceil(blocks)).max(1);
-        Split { tiles, panels, block_tiles, block_panels }
-    }
-
-    fn tasks(&self) -> usize {
-        self.tiles.div_ceil(self.block_tiles) * self.panels.div_ceil(self.block_panels)
-    }
-
-    fn task(&self, task: usize) -> (Range<usize>, Range<usize>) {
-        // Neighbouring tasks have neighbouring tiles: a thread takes such, in every layer the same.
-        let blocks = self.panels.div_ceil(self.block_panels);
-        let (tile, panel) = (task / blocks * self.block_tiles, task % blocks * self.block_panels);
-        let tiles = tile..self.tiles.min(tile + self.block_tiles);
-        (tiles, panel..self.panels.min(panel + self.block_panels))
-    }
+/// How the output is cut into tasks: the rows of these products are tiles.
+fn split(threads: usize, shape: &ConvShape, panels: usize) -> Split {
+    let tiles = shape.batch * grid(shape).iter().product::<usize>();
+    let fitting = (INPUT_BYTES / (TAPS * 2 * shape.in_c)).clamp(Avx2I16::MR, 96);
+    Split::even(threads, [tiles, Avx2I16::MR], panels, fitting / Avx2I16::MR)
 }
 
 /// The input, and how its bytes become numbers.

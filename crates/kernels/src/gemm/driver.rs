@@ -78,22 +78,6 @@ pub(crate) trait Finish: Copy + Sync {
     }
 }
 
-/// Blocks of rows whose A stays in the second-level cache, and enough tasks for all threads.
-fn split(threads: usize, rows: usize, row_bytes: usize, mr: usize, panels: usize) -> Split {
-    let most = (A_BYTES / row_bytes.max(1) / mr).clamp(1, 64);
-    let mut split = Split { rows, panels, block_rows: most * mr, block_panels: panels };
-    let wanted = if threads == 1 { 1 } else { threads * 3 };
-    let least = (4 * mr).min(split.block_rows);
-    if split.row_blocks() < wanted {
-        let even = rows.div_ceil(wanted).next_multiple_of(mr);
-        split.block_rows = even.clamp(least, split.block_rows.max(least));
-    }
-    if split.row_blocks() < wanted {
-        split.block_panels = panels.div_ceil(wanted.div_ceil(split.row_blocks())).max(1);
-    }
-    split
-}
-
 /// Multiplies the rows `rows_of` with all panels, and finishes every output of theirs once.
 ///
 /// # Safety
@@ -115,7 +99,8 @@ pub(crate) unsafe fn drive<K, R, F>(
     }
     // Copies of a row in other orders are read in few places.
     let row_bytes = panels.groups() * K::GROUP * size_of::<K::A>() * (panels.orders() + 1) / 2;
-    let split = split(pool.threads(), rows_of.len(), row_bytes, K::MR, panels.count());
+    let most = (A_BYTES / row_bytes.max(1) / K::MR).clamp(1, 64);
+    let split = Split::even(pool.threads(), [rows_of.len(), K::MR], panels.count(), most);
     pool.for_each_range(split.tasks(), 1, |tasks| {
         for task in tasks {
             let range = split.row_range(task);

@@ -25,7 +25,7 @@ pub(crate) mod panels;
 pub(crate) mod parts;
 pub(crate) mod rows;
 mod scalar;
-mod split;
+pub(crate) mod split;
 mod table;
 mod weights;
 #[cfg(target_arch = "x86_64")]

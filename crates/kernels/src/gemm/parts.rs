@@ -87,14 +87,12 @@ impl Cut {
 
 /// Blocks of rows of which a part stays in the second-level cache, and enough tasks for all threads.
 fn split(threads: usize, rows: usize, cut: Cut, mr: usize, panels: usize) -> Split {
-    let most = (A_BYTES / size_of::<f32>() / cut.len).clamp(mr, MOST_ROWS);
+    let most = (A_BYTES / size_of::<f32>() / cut.len).clamp(mr, MOST_ROWS) / mr * mr;
     let wanted = if threads == 1 { 1 } else { threads * 3 };
-    let row_blocks = rows.div_ceil(most).max(wanted.min(rows / LEAST_ROWS));
-    let block_rows = rows.div_ceil(row_blocks).next_multiple_of(mr);
+    let row_blocks = rows.div_ceil(most).max(wanted.min(rows / LEAST_ROWS)).max(1);
     let most_panels = if cut.count() == 1 { panels } else { MOST_PANELS };
-    let panel_blocks = wanted.div_ceil(rows.div_ceil(block_rows));
-    let panel_blocks = panel_blocks.max(panels.div_ceil(most_panels)).min(panels);
-    Split { rows, panels, block_rows, block_panels: panels.div_ceil(panel_blocks) }
+    let panel_blocks = wanted.div_ceil(row_blocks).max(panels.div_ceil(most_panels));
+    Split::new([rows, mr], panels, row_blocks, panel_blocks)
 }
 
 /// Multiplies `m` rows with all panels, and finishes every output once.
