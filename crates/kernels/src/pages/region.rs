@@ -26,8 +26,10 @@ impl Region {
     /// as are needed. From the size of a huge page on, lines begin at the boundary of one.
     pub(super) fn new(wished: usize, needed: usize) -> Arc<Region> {
         let wished = (wished > needed).then(|| Region::of(wished)).flatten();
-        let region = wished.or_else(|| Region::of(needed));
-        Arc::new(region.unwrap_or_else(|| handle_alloc_error(Layout::new::<Line>())))
+        Arc::new(wished.or_else(|| Region::of(needed)).unwrap_or_else(|| {
+            let layout = Layout::array::<Line>(needed).expect("lines fit into memory");
+            handle_alloc_error(layout)
+        }))
     }
 
     fn of(lines: usize) -> Option<Region> {
