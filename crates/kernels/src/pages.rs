@@ -66,6 +66,7 @@ impl Lines {
     }
 
     /// Gives back what was reserved and is not used, where others can have it.
+    #[cfg(any(target_arch = "x86_64", test))]
     pub(crate) fn fit(&mut self) {
         if open::give_back(self, self.len) {
             self.capacity = self.len;

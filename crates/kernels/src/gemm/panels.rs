@@ -79,6 +79,7 @@ impl<T: Pod> Panels<T> {
     }
 
     /// Gives back what was reserved in vain.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn fit(&mut self) {
         self.lines.fit();
     }
