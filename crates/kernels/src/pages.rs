@@ -169,6 +169,16 @@ mod tests {
     }
 
     #[test]
+    fn much_that_is_given_back_is_zero_again() {
+        let _first_region = Lines::zeros(8000);
+        for size in [100_000, 150_000, 70_001] {
+            let mut lines = Lines::zeros(size);
+            assert!(bytes(&mut lines).iter().all(|&b| b == 0), "{size} lines");
+            bytes(&mut lines).fill(1);
+        }
+    }
+
+    #[test]
     fn lines_outlive_their_thread_and_may_be_dropped_by_another() {
         let worker = std::thread::spawn(|| {
             let mut all: Vec<Lines> = (0..300).map(|_| Lines::zeros(1000)).collect();

@@ -88,10 +88,11 @@ impl Open {
         let first = self.used - lines.capacity;
         self.used = first + kept;
         self.clean = self.clean.max(first + lines.clean);
-        // A little is kept for the next ones.
-        let beyond = self.clean.saturating_sub(self.used + PAGE);
-        if beyond >= MANY {
-            region.release(region.line(self.used + PAGE), beyond);
+        // A little is kept for the next ones. Whole pages, so that all of it is zero then.
+        let from = (self.used + PAGE).next_multiple_of(MANY);
+        let to = self.clean.next_multiple_of(MANY).min(region.lines());
+        if from < to && region.release(region.line(from), to - from) {
+            self.clean = from;
         }
         true
     }

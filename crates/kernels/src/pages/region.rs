@@ -50,9 +50,10 @@ impl Region {
         unsafe { self.start.add(index) }
     }
 
-    /// Gives back the memory of lines that nobody uses; they are zero then, or as they were.
-    pub(super) fn release(&self, start: NonNull<Line>, lines: usize) {
-        self.memory.release(start.cast(), lines * size_of::<Line>());
+    /// Gives back the memory of lines that nobody uses. Says whether all are zero then; else some
+    /// are as they were.
+    pub(super) fn release(&self, start: NonNull<Line>, lines: usize) -> bool {
+        self.memory.release(start.cast(), lines * size_of::<Line>())
     }
 }
 
@@ -92,16 +93,18 @@ mod memory {
             Some((Memory { start, bytes: room }, first))
         }
 
-        pub(super) fn release(&self, start: NonNull<u8>, bytes: usize) {
+        pub(super) fn release(&self, start: NonNull<u8>, bytes: usize) -> bool {
             let skipped = start.as_ptr().align_offset(SMALL);
             let whole = bytes.saturating_sub(skipped) / SMALL * SMALL;
-            if whole > 0 {
-                // SAFETY: these pages are of the mapping, and the caller says that nobody uses
-                // what they hold.
-                unsafe {
-                    libc::madvise(start.add(skipped).as_ptr().cast(), whole, libc::MADV_DONTNEED);
-                }
+            if whole == 0 {
+                return false;
             }
+            // SAFETY: these pages are of the mapping, and the caller says that nobody uses what
+            // they hold.
+            let failed = unsafe {
+                libc::madvise(start.add(skipped).as_ptr().cast(), whole, libc::MADV_DONTNEED)
+            };
+            failed == 0 && whole == bytes
         }
 
         pub(super) fn free(&self) {
@@ -141,7 +144,9 @@ mod memory {
         }
 
         /// Only a whole allocation can be given back.
-        pub(super) fn release(&self, _: NonNull<u8>, _: usize) {}
+        pub(super) fn release(&self, _: NonNull<u8>, _: usize) -> bool {
+            false
+        }
 
         pub(super) fn free(&self) {
             // SAFETY: this was allocated so, and nobody refers to it any more.
