@@ -6,7 +6,7 @@
 //! tiles, packing and choices that a processor with VNNI would. It is slow, and for tests only.
 //!
 //! Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, `VPDPBUSD`,
-//! `VPDPWSSD` and `VFMADD231PS`.
+//! `VPDPWSSD`, `VFMADD231PS`, and those that the functions below are named after.
 
 #![allow(non_camel_case_types, reason = "the names are those of the instruction set")]
 
@@ -100,4 +100,174 @@ pub(crate) fn _mm512_dpwssd_epi32(sum: __m512i, a: __m512i, b: __m512i) -> __m51
         let (a, b) = (words(a.0[lane]), words(b.0[lane]));
         sum.0[lane].wrapping_add(a[0].wrapping_mul(b[0])).wrapping_add(a[1].wrapping_mul(b[1]))
     }))
+}
+
+impl __m512i {
+    fn bytes(self) -> [u8; 64] {
+        bytemuck::cast(self.0)
+    }
+
+    fn of_bytes(bytes: [u8; 64]) -> Self {
+        __m512i(bytemuck::cast(bytes))
+    }
+
+    fn words(self) -> [i16; 32] {
+        bytemuck::cast(self.0)
+    }
+
+    fn of_words(words: [i16; 32]) -> Self {
+        __m512i(bytemuck::cast(words))
+    }
+}
+
+/// One byte in every lane.
+#[inline(always)]
+pub(crate) fn _mm512_set1_epi8(value: i8) -> __m512i {
+    __m512i::of_bytes([value.cast_unsigned(); 64])
+}
+
+/// One word in every lane.
+#[inline(always)]
+pub(crate) fn _mm512_set1_epi16(value: i16) -> __m512i {
+    __m512i::of_words([value; 32])
+}
+
+/// Exclusive or.
+#[inline(always)]
+pub(crate) fn _mm512_xor_si512(a: __m512i, b: __m512i) -> __m512i {
+    __m512i(std::array::from_fn(|lane| a.0[lane] ^ b.0[lane]))
+}
+
+/// The smaller of unsigned bytes.
+#[inline(always)]
+pub(crate) fn _mm512_min_epu8(a: __m512i, b: __m512i) -> __m512i {
+    let (a, b) = (a.bytes(), b.bytes());
+    __m512i::of_bytes(std::array::from_fn(|i| a[i].min(b[i])))
+}
+
+/// The larger of unsigned bytes.
+#[inline(always)]
+pub(crate) fn _mm512_max_epu8(a: __m512i, b: __m512i) -> __m512i {
+    let (a, b) = (a.bytes(), b.bytes());
+    __m512i::of_bytes(std::array::from_fn(|i| a[i].max(b[i])))
+}
+
+/// Sums of words that saturate.
+#[inline(always)]
+pub(crate) fn _mm512_adds_epi16(a: __m512i, b: __m512i) -> __m512i {
+    let (a, b) = (a.words(), b.words());
+    __m512i::of_words(std::array::from_fn(|i| a[i].saturating_add(b[i])))
+}
+
+/// Integers as floats, rounded half to even.
+#[inline(always)]
+pub(crate) fn _mm512_cvtepi32_ps(a: __m512i) -> __m512 {
+    __m512(a.0.map(|lane| lane as f32))
+}
+
+/// Floats as integers, rounded half to even; what does not fit becomes the least integer.
+#[inline(always)]
+pub(crate) fn _mm512_cvtps_epi32(a: __m512) -> __m512i {
+    __m512i(a.0.map(|lane| match lane.round_ties_even() {
+        whole if (-2_147_483_648.0..2_147_483_648.0).contains(&whole) => whole as i32,
+        _ => i32::MIN,
+    }))
+}
+
+/// Products.
+#[inline(always)]
+pub(crate) fn _mm512_mul_ps(a: __m512, b: __m512) -> __m512 {
+    __m512(std::array::from_fn(|lane| a.0[lane] * b.0[lane]))
+}
+
+/// Integers as words that saturate; in each 128 bits those of `a`, then those of `b`.
+#[inline(always)]
+pub(crate) fn _mm512_packs_epi32(a: __m512i, b: __m512i) -> __m512i {
+    __m512i::of_words(std::array::from_fn(|i| {
+        let from = if i % 8 < 4 { a.0 } else { b.0 };
+        from[i / 8 * 4 + i % 4].clamp(-32768, 32767) as i16
+    }))
+}
+
+/// Words as unsigned bytes that saturate; in each 128 bits those of `a`, then those of `b`.
+#[inline(always)]
+pub(crate) fn _mm512_packus_epi16(a: __m512i, b: __m512i) -> __m512i {
+    __m512i::of_bytes(std::array::from_fn(|i| {
+        let from = if i % 16 < 8 { a.words() } else { b.words() };
+        from[i / 16 * 8 + i % 8].clamp(0, 255) as u8
+    }))
+}
+
+/// The bytes of one half (`from` 0 or 8) of each 128 bits of `a` and `b` in turns.
+#[inline(always)]
+fn unpack_bytes(a: __m512i, b: __m512i, from: usize) -> __m512i {
+    let both = [a.bytes(), b.bytes()];
+    __m512i::of_bytes(std::array::from_fn(|i| both[i % 2][i / 16 * 16 + from + i % 16 / 2]))
+}
+
+/// The lower bytes of each 128 bits in turns.
+#[inline(always)]
+pub(crate) fn _mm512_unpacklo_epi8(a: __m512i, b: __m512i) -> __m512i {
+    unpack_bytes(a, b, 0)
+}
+
+/// The upper bytes of each 128 bits in turns.
+#[inline(always)]
+pub(crate) fn _mm512_unpackhi_epi8(a: __m512i, b: __m512i) -> __m512i {
+    unpack_bytes(a, b, 8)
+}
+
+/// The words of one half (`from` 0 or 4) of each 128 bits of `a` and `b` in turns.
+#[inline(always)]
+fn unpack_words(a: __m512i, b: __m512i, from: usize) -> __m512i {
+    let both = [a.words(), b.words()];
+    __m512i::of_words(std::array::from_fn(|i| both[i % 2][i / 8 * 8 + from + i % 8 / 2]))
+}
+
+/// The lower words of each 128 bits in turns.
+#[inline(always)]
+pub(crate) fn _mm512_unpacklo_epi16(a: __m512i, b: __m512i) -> __m512i {
+    unpack_words(a, b, 0)
+}
+
+/// The upper words of each 128 bits in turns.
+#[inline(always)]
+pub(crate) fn _mm512_unpackhi_epi16(a: __m512i, b: __m512i) -> __m512i {
+    unpack_words(a, b, 4)
+}
+
+/// 128 bits in the lowest place; the others are 0 here, and open in the definition.
+#[inline(always)]
+pub(crate) fn _mm512_castsi128_si512(a: std::arch::x86_64::__m128i) -> __m512i {
+    _mm512_inserti32x4::<0>(_mm512_setzero_si512(), a)
+}
+
+/// 256 bits in the lower half; the others are 0 here, and open in the definition.
+#[inline(always)]
+pub(crate) fn _mm512_castsi256_si512(a: std::arch::x86_64::__m256i) -> __m512i {
+    _mm512_inserti64x4::<0>(_mm512_setzero_si512(), a)
+}
+
+/// `b` as 128 bits number `PLACE`.
+#[inline(always)]
+pub(crate) fn _mm512_inserti32x4<const PLACE: usize>(
+    mut a: __m512i,
+    b: std::arch::x86_64::__m128i,
+) -> __m512i {
+    // SAFETY: both are 128 bits.
+    let b = unsafe { std::mem::transmute::<std::arch::x86_64::__m128i, [i32; 4]>(b) };
+    a.0[4 * PLACE..4 * PLACE + 4].copy_from_slice(&b);
+    a
+}
+
+/// `b` as half number `PLACE`.
+#[inline(always)]
+pub(crate) fn _mm512_inserti64x4<const PLACE: usize>(
+    mut a: __m512i,
+    b: std::arch::x86_64::__m256i,
+) -> __m512i {
+    // SAFETY: both are 256 bits.
+    let b = unsafe { std::mem::transmute::<std::arch::x86_64::__m256i, [i32; 8]>(b) };
+    a.0[8 * PLACE..8 * PLACE + 8].copy_from_slice(&b);
+    a
 }

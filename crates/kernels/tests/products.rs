@@ -514,6 +514,25 @@ fn square_shape(random: &mut Random) -> ConvShape {
     }
 }
 
+/// A depthwise convolution of many channels, for which there is a way of its own.
+fn channels_shape(random: &mut Random) -> ConvShape {
+    let channels = 16 * (1 + random.below(13));
+    let kernel = [[3, 3], [5, 5], [3, 3], [2 + random.below(7), 1 + random.below(9)]];
+    let kernel = kernel[random.below(4)];
+    ConvShape {
+        batch: 1 + random.below(2),
+        in_h: kernel[0] + random.below(8),
+        in_w: kernel[1] + [random.below(9), random.below(40)][random.below(2)],
+        in_c: channels,
+        out_c: channels,
+        kernel,
+        stride: [[1, 1], [2, 2], [1, 3], [3, 1], [2, 1]][random.below(5)],
+        dilation: [1, 1],
+        pads: [[1; 4], [0; 4], [2, 1, 0, 3], [2; 4], [9, 10, 8, 11]][random.below(5)],
+        groups: channels,
+    }
+}
+
 /// The products behind one output: (input index, or `None` in the padding; weight index).
 fn terms(shape: &ConvShape, index: usize) -> Vec<(Option<usize>, usize)> {
     let col = index % shape.out_c;
@@ -577,10 +596,11 @@ fn f32_convolutions_follow_the_definition() {
 #[test]
 fn int8_convolutions_follow_the_definition() {
     let mut random = Random(5);
-    for case in 0..190 {
+    for case in 0..290 {
         let shape = match case {
             ..150 => conv_shape(&mut random, case),
-            _ => square_shape(&mut random),
+            ..190 => square_shape(&mut random),
+            _ => channels_shape(&mut random),
         };
         let (in_signed, w_signed) = (random.below(2) == 0, random.below(3) > 0);
         let input = random.bytes(shape.input_len());

@@ -28,7 +28,7 @@ pub(super) struct Source<'a> {
 impl Source<'_> {
     /// Where the row starts that has number `row` in the padded image; `None` in the padding.
     #[inline(always)]
-    fn row(&self, row: usize) -> Option<usize> {
+    pub(super) fn row(&self, row: usize) -> Option<usize> {
         let shape = self.shape;
         let row = row.checked_sub(shape.pads[0]).filter(|&row| row < shape.in_h)?;
         Some((self.image * shape.in_h + row) * shape.in_w * shape.in_c)

@@ -9,9 +9,11 @@
 use std::ops::Range;
 
 use super::depthwise_band::{Band, Source};
+#[cfg(target_arch = "x86_64")]
+use super::depthwise_vnni::DepthwiseVnni;
 use super::int8::ConvInput;
 use super::shape::ConvShape;
-use crate::cpu::Ctx;
+use crate::cpu::{Ctx, Isa};
 use crate::gemm::driver::Finish;
 use crate::gemm::kernel::{BATCH, NR};
 use crate::gemm::{Matrix, Output, Prepared, WeightZero, unsigned_zero};
@@ -30,6 +32,9 @@ pub(super) struct DepthwiseI8 {
     dilation: usize,
     out_c: usize,
     pub(super) starts: [PairWeights; 2],
+    /// For outputs of 8 bits on processors with VNNI, where that way is open.
+    #[cfg(target_arch = "x86_64")]
+    vnni: Option<DepthwiseVnni>,
 }
 
 /// Weights by chunk of [`NR`] channels, pair of rows, kernel column, channel and row of the pair.
@@ -64,7 +69,12 @@ impl PairWeights {
 }
 
 impl DepthwiseI8 {
-    pub(super) fn new(shape: &ConvShape, weights: Int8<'_>, zero: WeightZero<'_>) -> DepthwiseI8 {
+    pub(super) fn new(
+        isa: Isa,
+        shape: &ConvShape,
+        weights: Int8<'_>,
+        zero: WeightZero<'_>,
+    ) -> DepthwiseI8 {
         let weight = |tap: usize, channel: usize| {
             let weight = weights.get(shape.weight_index(tap, channel)) - zero.get(channel);
             i16::try_from(weight).expect("zero points are of the weights' type")
@@ -74,11 +84,17 @@ impl DepthwiseI8 {
             dilation: shape.dilation[0],
             out_c: shape.out_c,
             starts: [0, 1].map(|start| PairWeights::new(shape, start, weight)),
+            #[cfg(target_arch = "x86_64")]
+            vnni: DepthwiseVnni::new(isa, shape, weights, zero),
         }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.starts.iter().map(|start| size_of_val(start.weights.as_slice())).sum()
+        let pairs: usize =
+            self.starts.iter().map(|start| size_of_val(start.weights.as_slice())).sum();
+        #[cfg(target_arch = "x86_64")]
+        let pairs = pairs + self.vnni.as_ref().map_or(0, DepthwiseVnni::bytes);
+        pairs
     }
 
     pub(super) fn run(
@@ -91,7 +107,14 @@ impl DepthwiseI8 {
         let same = self.kernel == shape.kernel && self.dilation == shape.dilation[0];
         assert!(same && self.out_c == shape.out_c, "weights packed for another shape");
         let output = Matrix { data: output, stride: shape.out_c };
-        match Prepared::new(output, shape.out_pixels(), shape.out_c, 0) {
+        let prepared = Prepared::new(output, shape.out_pixels(), shape.out_c, 0);
+        #[cfg(target_arch = "x86_64")]
+        if let (Some(vnni), Prepared::Int8(finish)) = (&self.vnni, prepared)
+            && let Some(output) = finish.plain()
+        {
+            return vnni.run(ctx, shape, input, output);
+        }
+        match prepared {
             Prepared::Int8(finish) => self.finish(ctx, shape, input, &finish),
             Prepared::I32(finish) => self.finish(ctx, shape, input, &finish),
             Prepared::F32(finish) => self.finish(ctx, shape, input, &finish),

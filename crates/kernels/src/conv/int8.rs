@@ -38,7 +38,7 @@ impl PackedConvI8 {
         shape.check();
         assert_eq!(weights.len(), shape.weights_len(), "weights of {shape:?}");
         if shape.is_depthwise() {
-            return PackedConvI8(Form::Depthwise(DepthwiseI8::new(shape, weights, zero)));
+            return PackedConvI8(Form::Depthwise(DepthwiseI8::new(isa, shape, weights, zero)));
         }
         #[cfg(target_arch = "x86_64")]
         if winograd::applies(isa, shape) {

@@ -10,6 +10,8 @@ mod depthwise_band;
 mod depthwise_f32;
 mod depthwise_i8;
 #[cfg(target_arch = "x86_64")]
+mod depthwise_vnni;
+#[cfg(target_arch = "x86_64")]
 mod depthwise_x86;
 mod float;
 mod im2col;

@@ -53,7 +53,8 @@ impl<'a> WeightZero<'a> {
         }
     }
 
-    fn is_zero(&self) -> bool {
+    /// Whether all are 0.
+    pub(crate) fn is_zero(&self) -> bool {
         match self {
             WeightZero::None => true,
             WeightZero::Tensor(zero) => *zero == 0,

@@ -45,6 +45,8 @@ pub use float::{Clamp, Epilogue, Matrix, PackedF32, gemm_f32};
 pub(crate) use float::{FloatFinish, drive_f32, load};
 pub(crate) use int8::{Activations, Source, drive_i8, unsigned_zero};
 pub use int8::{PackedI8, WeightZero, gemm_i8, gemm_i8_batches};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use output::PlainBytes;
 pub(crate) use output::Prepared;
 pub use output::{Dequantize, Output, OwnCodes, Requantize, Residual};
 pub use table::{Kernel, kernels};

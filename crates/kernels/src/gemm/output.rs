@@ -352,6 +352,51 @@ pub(crate) fn round_within(value: f32, lo: f32, hi: f32) -> i32 {
     (value + ROUND).to_bits() as i32 - ROUND.to_bits() as i32
 }
 
+/// 8-bit results to which nothing is added, for kernels that make many channels of a pixel at once.
+#[cfg(target_arch = "x86_64")]
+pub(crate) struct PlainBytes<'a>(Int8Finish<'a>);
+
+#[cfg(target_arch = "x86_64")]
+impl<'a> Int8Finish<'a> {
+    /// The output as such results, where no value can leave 32 bits, whatever the sums are.
+    pub(crate) fn plain(self) -> Option<PlainBytes<'a>> {
+        let tame = self.requantize.multiplier.iter().all(|multiplier| multiplier.abs() < 0.5);
+        let untouched = self.requantize.residual.is_none() && self.place.compensation.is_none();
+        (tame && untouched).then_some(PlainBytes(self))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl PlainBytes<'_> {
+    /// What is added to the sums of four columns from `col` on: the bias, and `factor` times
+    /// `sums`.
+    pub(crate) fn bias(&self, col: usize, sums: &[i32; 4], factor: i32) -> [i32; 4] {
+        let bias = self.0.requantize.bias.map(|bias| &bias[self.0.place.first_col + col..][..4]);
+        std::array::from_fn(|i| {
+            bias.map_or(0, |bias| bias[i]).wrapping_add(sums[i].wrapping_mul(factor))
+        })
+    }
+
+    /// What the sums of four columns from `col` on are multiplied with.
+    pub(crate) fn multipliers(&self, col: usize) -> &[f32] {
+        &self.0.requantize.multiplier[self.0.place.first_col + col..][..4]
+    }
+
+    /// The smallest and the greatest result, and the zero point.
+    pub(crate) fn limits(&self) -> (i32, i32, i32) {
+        let Requantize { lo, hi, zero_point, .. } = self.0.requantize;
+        (lo, hi, zero_point)
+    }
+
+    /// Where `width` results of the rows go, from column `col` on: the first of them.
+    #[inline(always)]
+    pub(crate) fn pixels(&self, rows: std::ops::Range<usize>, col: usize, width: usize) -> *mut u8 {
+        let place = &self.0.place;
+        let end = place.start(rows.end.max(1) - 1, col) + width;
+        place.out.pointer(place.start(rows.start, col)..end)
+    }
+}
+
 impl Finish for Int8Finish<'_> {
     type Acc = i32;
     type Columns = Int8Columns;

@@ -1,0 +1,287 @@
+//! int8 depthwise convolution with VNNI: products of four input rows at a time, 64 channels side by
+//! side, straight to 8-bit results.
+//!
+//! Four rows of the image are interleaved byte by byte, so that a 32-bit lane holds what lies below
+//! each other in one channel. The same lanes serve several output rows, whose weights are moved by
+//! as many rows: of a kernel of 3 rows two, of one of 5 rows (two times four input rows) four.
+//! Where fewer than 64 channels are left, 32 of two pixels or 16 of four lie in a register.
+//!
+//! Interleaving and the packing of results both go by 128-bit parts of a register, and undo each
+//! other: between them, lane `d` of register `z` belongs to byte `16 * (d / 4) + 4 * z + d % 4` of a
+//! block.
+
+mod band;
+mod results;
+mod tile;
+mod window;
+mod words;
+
+use std::ops::Range;
+
+use bytemuck::Zeroable;
+
+use self::band::Band;
+use self::results::Factors;
+use super::depthwise_band::Source;
+use super::int8::ConvInput;
+use super::shape::ConvShape;
+use crate::cpu::{self, Ctx, Isa, Level};
+use crate::gemm::{PlainBytes, WeightZero, unsigned_zero};
+use crate::int8::Int8;
+use crate::scratch::{Line, with_scratch};
+
+/// Registers of lanes for the 64 bytes of a block.
+const PARTS: usize = 4;
+
+/// Rows that are interleaved.
+const QUAD: usize = 4;
+
+/// Bytes of a block.
+const BLOCK: usize = 64;
+
+/// Outputs side by side that are computed at once: what divides the widths of most networks.
+const OUTPUTS: usize = 7;
+
+/// Columns of interleaved rows that are made at once: with their results, they stay in the
+/// first-level cache.
+const STRIP: usize = 36;
+
+/// Some channels of a few pixels: 64 bytes.
+#[derive(Clone, Copy)]
+struct Block {
+    col: usize,
+    /// Output pixels side by side: 1, 2 or 4, of 64, 32 or 16 channels.
+    pixels: usize,
+}
+
+impl Block {
+    /// Channels of a pixel.
+    fn width(&self) -> usize {
+        BLOCK / self.pixels
+    }
+
+    /// The channel of byte `byte`, counted from `col` on.
+    fn channel(&self, byte: usize) -> usize {
+        byte % self.width()
+    }
+
+    /// Covers `channels` channels, a multiple of 16.
+    fn cover(channels: usize) -> Vec<Block> {
+        let (mut blocks, mut col) = (Vec::new(), 0);
+        while col < channels {
+            let pixels = match channels - col {
+                64.. => 1,
+                32.. => 2,
+                _ => 4,
+            };
+            let block = Block { col, pixels };
+            col += block.width();
+            blocks.push(block);
+        }
+        blocks
+    }
+}
+
+/// The byte of a block that lane `lane` of register `part` belongs to.
+fn byte_of(part: usize, lane: usize) -> usize {
+    16 * (lane / 4) + 4 * part + lane % 4
+}
+
+/// Weights that are symmetric and signed, by block, register, pair of output rows, kernel column,
+/// four input rows, output row and lane.
+pub(super) struct DepthwiseVnni {
+    kernel: [usize; 2],
+    stride: usize,
+    /// Fours of input rows.
+    quads: usize,
+    /// Output rows that they serve: 1, or an even number.
+    rows: usize,
+    blocks: Vec<Block>,
+    weights: Vec<Line>,
+    /// The sum of the weights of each channel.
+    sums: Vec<i32>,
+}
+
+impl DepthwiseVnni {
+    /// Packs the weights, in the order channel, row, column; `None` where another way is open only.
+    pub(super) fn new(
+        isa: Isa,
+        shape: &ConvShape,
+        weights: Int8<'_>,
+        zero: WeightZero<'_>,
+    ) -> Option<DepthwiseVnni> {
+        let Int8::I8(weights) = weights else { return None };
+        let [kernel_h, kernel_w] = shape.kernel;
+        let same = shape.groups == shape.out_c && shape.in_c == shape.out_c;
+        let plain = same && shape.dilation == [1, 1] && shape.out_c.is_multiple_of(16);
+        let small = (2..=2 * QUAD).contains(&kernel_h) && kernel_w <= 2 * QUAD;
+        if isa.level() != Level::Avx512 || !plain || !small || !zero.is_zero() {
+            return None;
+        }
+        let quads = kernel_h.div_ceil(QUAD);
+        let stride = shape.stride[0];
+        // Rows go by pairs, where there are two.
+        let rows = ((QUAD * quads - kernel_h) / stride + 1).max(2) / 2 * 2;
+        let rows = if (rows - 1) * stride + kernel_h > QUAD * quads { 1 } else { rows };
+        let blocks = Block::cover(shape.out_c);
+        let taps = kernel_h * kernel_w;
+        let sum = |weights: &[i8]| weights.iter().map(|&w| i32::from(w)).sum();
+        let mut packed = DepthwiseVnni {
+            kernel: shape.kernel,
+            stride,
+            quads,
+            rows,
+            blocks,
+            weights: Vec::new(),
+            sums: weights.chunks_exact(taps).map(sum).collect(),
+        };
+        packed.weights =
+            packed.blocks.iter().flat_map(|block| packed.pack(block, weights)).collect();
+        Some(packed)
+    }
+
+    /// The weights of a block.
+    fn pack(&self, block: &Block, weights: &[i8]) -> Vec<Line> {
+        let [kernel_h, kernel_w] = self.kernel;
+        let mut lines = vec![Line::zeroed(); PARTS * self.part_lines()];
+        let bytes: &mut [i8] = bytemuck::cast_slice_mut(&mut lines);
+        let mut lanes = bytes.chunks_exact_mut(QUAD);
+        for part in 0..PARTS {
+            for pair in (0..self.rows).step_by(2) {
+                for (x, quad) in
+                    (0..kernel_w * self.quads).map(|i| (i / self.quads, i % self.quads))
+                {
+                    for row in pair..self.rows.min(pair + 2) {
+                        for lane in 0..BLOCK / QUAD {
+                            let channel = block.col + block.channel(byte_of(part, lane));
+                            let first = (channel * kernel_h * kernel_w) + x;
+                            let lane = lanes.next().expect("as many lanes as weights");
+                            for (i, out) in lane.iter_mut().enumerate() {
+                                let y = (QUAD * quad + i).wrapping_sub(row * self.stride);
+                                if y < kernel_h {
+                                    *out = weights[first + y * kernel_w];
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        lines
+    }
+
+    /// Lines of weights of a block and register.
+    fn part_lines(&self) -> usize {
+        self.rows * self.kernel[1] * self.quads
+    }
+
+    /// The weights of block `index`.
+    #[inline(always)]
+    fn of_block(&self, index: usize) -> &[Line] {
+        let len = PARTS * self.part_lines();
+        &self.weights[index * len..][..len]
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(self.weights.as_slice()) + size_of_val(self.sums.as_slice())
+    }
+
+    pub(super) fn run(
+        &self,
+        ctx: Ctx<'_>,
+        shape: &ConvShape,
+        input: ConvInput<'_>,
+        output: PlainBytes<'_>,
+    ) {
+        let zero = unsigned_zero(input.values, input.zero_point);
+        let factors: Vec<Factors> =
+            self.blocks.iter().map(|block| self.factors(block, &output, zero)).collect();
+        let split = Split::new(ctx.pool.threads(), shape, self);
+        ctx.pool.for_each_range(split.tasks(shape), 1, |tasks| {
+            for task in tasks {
+                let (image, lines, blocks) = split.task(task);
+                let (bytes, flip) = (input.values.bytes(), input.values.flip());
+                let source = Source { shape, bytes, flip, zero, image };
+                let (weights, factors) = (self, &factors[..]);
+                let columns = self.strip_columns(shape);
+                let sums = self.rows * OUTPUTS * PARTS;
+                with_scratch(columns * self.quads * PARTS + sums, |lines_of| {
+                    let (words, sums) = lines_of.split_at_mut(columns * self.quads * PARTS);
+                    let (output, lines, blocks) = (&output, lines.clone(), blocks.clone());
+                    let size = [split.out_h, split.out_w];
+                    let band =
+                        Band { weights, factors, source, size, output, lines, blocks, words, sums };
+                    // SAFETY: packing took an `Isa` of this level, so the CPU has it.
+                    unsafe { cpu::run_avx512(band) }
+                });
+            }
+        });
+    }
+
+    /// What the sums of a block are multiplied with, and start from.
+    fn factors(&self, block: &Block, output: &PlainBytes<'_>, zero: u8) -> Factors {
+        let mut factors = Factors::zeroed();
+        let zero = i32::from(zero);
+        // Four lanes side by side are four channels side by side.
+        for (part, lane) in (0..PARTS * 4).map(|i| (i / 4, i % 4 * 4)) {
+            let channel = block.col + block.channel(byte_of(part, lane));
+            let sums = self.sums[channel..].first_chunk().expect("channels by fours");
+            factors.add[part][lane..lane + 4].copy_from_slice(&output.bias(channel, sums, -zero));
+            factors.multiplier[part][lane..lane + 4].copy_from_slice(output.multipliers(channel));
+        }
+        factors
+    }
+
+    /// Tiles of outputs in a strip of a block of `pixels` pixels.
+    fn strip_tiles(&self, shape: &ConvShape, pixels: usize) -> usize {
+        let step = OUTPUTS * pixels * shape.stride[1];
+        (STRIP / step).max(1)
+    }
+
+    /// Columns of the widest strip.
+    fn strip_columns(&self, shape: &ConvShape) -> usize {
+        let columns = |pixels: usize| {
+            let outputs = self.strip_tiles(shape, pixels) * OUTPUTS;
+            (outputs - 1) * pixels * shape.stride[1] + self.kernel[1]
+        };
+        self.blocks.iter().map(|block| columns(block.pixels)).max().unwrap_or(0)
+    }
+}
+
+/// How the output is cut into tasks: images by bands of lines by parts of the blocks.
+struct Split {
+    out_h: usize,
+    out_w: usize,
+    bands: usize,
+    band_lines: usize,
+    blocks: usize,
+    parts: usize,
+}
+
+impl Split {
+    fn new(threads: usize, shape: &ConvShape, weights: &DepthwiseVnni) -> Split {
+        let (out_h, blocks) = (shape.out_h(), weights.blocks.len());
+        let steps = out_h.div_ceil(weights.rows).max(1);
+        // Equal bands where there are many lines, else equal parts of the channels.
+        let many = steps >= 8 * threads || blocks < 2 * threads;
+        let wanted = if threads == 1 { 1 } else { 2 * threads };
+        let (bands, parts) = if many { (wanted.min(steps), 1) } else { (1, wanted.min(blocks)) };
+        let band_lines = steps.div_ceil(bands) * weights.rows;
+        let (bands, out_w) = (out_h.div_ceil(band_lines).max(1), shape.out_w());
+        Split { out_h, out_w, bands, band_lines, blocks, parts }
+    }
+
+    fn tasks(&self, shape: &ConvShape) -> usize {
+        shape.batch * self.bands * self.parts
+    }
+
+    /// Image, output lines and blocks of a task.
+    fn task(&self, task: usize) -> (usize, Range<usize>, Range<usize>) {
+        let rest = task / self.parts;
+        let (image, band) = (rest / self.bands, rest % self.bands);
+        let first = band * self.band_lines;
+        let lines = first..self.out_h.min(first + self.band_lines);
+        let part = |index: usize| self.blocks * index / self.parts;
+        (image, lines, part(task % self.parts)..part(task % self.parts + 1))
+    }
+}

@@ -1,0 +1,221 @@
+//! Four rows of the image, interleaved byte by byte.
+
+#[cfg(not(feature = "avx512-model"))]
+use std::arch::x86_64::*;
+#[cfg(feature = "avx512-model")]
+use std::arch::x86_64::{_mm_loadu_si128, _mm256_loadu_si256};
+use std::ops::Range;
+
+use super::{BLOCK, Block, PARTS, QUAD};
+#[cfg(feature = "avx512-model")]
+use crate::avx512_model::*;
+use crate::conv::depthwise_band::Source;
+use crate::scratch::Line;
+
+/// One row of the image for a block of channels, or of what surrounds the image.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    /// The block at the first column of the padded image.
+    first: *const u8,
+    /// From one column to the next.
+    column: usize,
+    /// From one pixel of a block to the next.
+    pixel: usize,
+}
+
+/// Four rows of the padded image for a block of channels, of pixels `stride` columns apart.
+pub(super) struct Quad<'a> {
+    source: &'a Source<'a>,
+    block: Block,
+    /// Where they begin, if they lie in the image.
+    starts: [Option<usize>; QUAD],
+    rows: [Row; QUAD],
+    /// Columns of the padded image all of whose pixels lie inside the image.
+    inside: Range<usize>,
+}
+
+impl<'a> Quad<'a> {
+    /// The rows from `top` of the padded image on. Those that lie outside read `padding`.
+    #[inline(always)]
+    pub(super) fn new(
+        source: &'a Source<'a>,
+        block: Block,
+        top: usize,
+        padding: &'a [u8; BLOCK],
+    ) -> Quad<'a> {
+        let shape = source.shape;
+        let left = shape.pads[1];
+        let outside = Row { first: padding.as_ptr(), column: 0, pixel: 0 };
+        let (mut starts, mut rows) = ([None; QUAD], [outside; QUAD]);
+        // Loops, not `map`, which is not inlined.
+        for i in 0..QUAD {
+            starts[i] = source.row(top + i);
+            if let Some(start) = starts[i] {
+                let end = start + shape.in_w * shape.in_c;
+                assert!(end <= source.bytes.len(), "the input is too short");
+                let first = source.bytes.as_ptr().wrapping_add(start + block.col);
+                let first = first.wrapping_sub(left * shape.in_c);
+                let pixel = shape.stride[1] * shape.in_c;
+                rows[i] = Row { first, column: shape.in_c, pixel };
+            }
+        }
+        let end = (shape.in_w + left).saturating_sub((block.pixels - 1) * shape.stride[1]);
+        Quad { source, block, starts, rows, inside: left..end.max(left) }
+    }
+
+    /// Whether all pixels of a column lie inside the image.
+    #[inline(always)]
+    pub(super) fn holds(&self, column: usize) -> bool {
+        self.inside.contains(&column)
+    }
+
+    /// The words of a column inside the image.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 with BW, and the column lies there.
+    #[inline]
+    #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
+    pub(super) unsafe fn words<const PIXELS: usize>(&self, column: usize) -> [__m512i; PARTS] {
+        // SAFETY: the caller's promise; rows were checked, what surrounds them is a block.
+        unsafe { interleaved::<PIXELS>(&self.rows, column, self.source.flip) }
+    }
+
+    /// The words of a column some of whose pixels lie outside the image.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 with BW.
+    #[inline]
+    #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
+    pub(super) unsafe fn edge<const PIXELS: usize>(&self, column: usize) -> [__m512i; PARTS] {
+        if PIXELS == 1 {
+            return [_mm512_set1_epi8(self.source.zero.cast_signed()); PARTS];
+        }
+        let blocks = self.edge_blocks(column);
+        let mut rows = self.rows;
+        for (row, bytes) in rows.iter_mut().zip(&blocks) {
+            *row = Row { first: bytes.as_ptr(), column: 0, pixel: BLOCK / PIXELS };
+        }
+        // SAFETY: the caller's promise; each row holds a block.
+        unsafe { interleaved::<PIXELS>(&rows, 0, self.source.flip) }
+    }
+
+    /// The blocks at `column` of the padded image, some of whose pixels may lie outside.
+    #[cold]
+    #[inline(never)]
+    fn edge_blocks(&self, column: usize) -> [[u8; BLOCK]; QUAD] {
+        self.starts.map(|start| self.edge_block(start, column))
+    }
+
+    /// The block at `column` of the padded image, some of whose pixels may lie outside.
+    fn edge_block(&self, start: Option<usize>, column: usize) -> [u8; BLOCK] {
+        let Source { shape, bytes, flip, zero, .. } = *self.source;
+        let mut block = [zero ^ flip; BLOCK];
+        let Some(start) = start else { return block };
+        for (i, block) in block.chunks_exact_mut(self.block.width()).enumerate() {
+            let x = (column + i * shape.stride[1]).wrapping_sub(shape.pads[1]);
+            if x < shape.in_w {
+                let at = start + x * shape.in_c + self.block.col;
+                block.copy_from_slice(&bytes[at..at + block.len()]);
+            }
+        }
+        block
+    }
+}
+
+/// Where words go: [`PARTS`] lines for each column.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// Those of the first column.
+    pub(super) first: *mut Line,
+    /// From one column to the next.
+    pub(super) step: usize,
+}
+
+impl Place {
+    /// Stores the words of the columns, the first of which comes first, for blocks of `PIXELS`
+    /// pixels. Columns are seen only if their number, modulo `step`, is below `taps`.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 with BW, and there is room for all columns.
+    #[inline]
+    #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
+    pub(super) unsafe fn fill<const PIXELS: usize>(
+        &self,
+        quad: &Quad<'_>,
+        columns: Range<usize>,
+        [taps, step]: [usize; 2],
+    ) {
+        let (mut out, mut phase) = (self.first, columns.start % step);
+        for column in columns {
+            if phase < taps {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let words = match quad.holds(column) {
+                        true => quad.words::<PIXELS>(column),
+                        false => quad.edge::<PIXELS>(column),
+                    };
+                    for (part, words) in words.into_iter().enumerate() {
+                        _mm512_storeu_si512(out.add(part).cast(), words);
+                    }
+                }
+            }
+            out = out.wrapping_add(self.step);
+            phase = if phase + 1 == step { 0 } else { phase + 1 };
+        }
+    }
+}
+
+/// The blocks of four rows at a column, interleaved in unsigned form.
+///
+/// # Safety
+/// The CPU has AVX-512 with BW, and the blocks are readable.
+#[inline]
+#[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
+unsafe fn interleaved<const PIXELS: usize>(
+    rows: &[Row; QUAD],
+    column: usize,
+    flip: u8,
+) -> [__m512i; PARTS] {
+    let flip = _mm512_set1_epi8(flip.cast_signed());
+    let mut blocks = [flip; QUAD];
+    for (block, row) in blocks.iter_mut().zip(rows) {
+        let first = row.first.wrapping_add(column * row.column);
+        // SAFETY: the caller's promise.
+        *block = _mm512_xor_si512(unsafe { load::<PIXELS>(first, row.pixel) }, flip);
+    }
+    let [a, b, c, d] = blocks;
+    let low = [_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d)];
+    let high = [_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, d)];
+    [
+        _mm512_unpacklo_epi16(low[0], low[1]),
+        _mm512_unpackhi_epi16(low[0], low[1]),
+        _mm512_unpacklo_epi16(high[0], high[1]),
+        _mm512_unpackhi_epi16(high[0], high[1]),
+    ]
+}
+
+/// A block of `PIXELS` pixels that lie `pixel` bytes apart.
+///
+/// # Safety
+/// The CPU has AVX-512, and the pixels are readable.
+#[inline]
+#[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
+unsafe fn load<const PIXELS: usize>(first: *const u8, pixel: usize) -> __m512i {
+    let at = |i: usize| first.wrapping_add(i * pixel);
+    // SAFETY: the caller's promise.
+    unsafe {
+        match PIXELS {
+            1 => _mm512_loadu_si512(first.cast()),
+            2 => {
+                let first = _mm512_castsi256_si512(_mm256_loadu_si256(at(0).cast()));
+                _mm512_inserti64x4::<1>(first, _mm256_loadu_si256(at(1).cast()))
+            }
+            _ => {
+                let all = _mm512_castsi128_si512(_mm_loadu_si128(at(0).cast()));
+                let all = _mm512_inserti32x4::<1>(all, _mm_loadu_si128(at(1).cast()));
+                let all = _mm512_inserti32x4::<2>(all, _mm_loadu_si128(at(2).cast()));
+                _mm512_inserti32x4::<3>(all, _mm_loadu_si128(at(3).cast()))
+            }
+        }
+    }
+}
