@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 use fewbit_kernels::conv::{
     ConvInput, ConvShape, PackedConvF32, PackedConvI8, conv2d_f32, conv2d_i8,
 };
-use fewbit_kernels::gemm::{Clamp, Epilogue, Output, OwnCodes, Requantize, Residual, WeightZero};
+use fewbit_kernels::gemm::{
+    Addition, Clamp, Epilogue, FusedAdd, Output, OwnCodes, Requantize, Residual, WeightZero,
+};
 use fewbit_kernels::{Ctx, Int8, Int8Mut, Isa, Pool};
 
 /// Occurrences, input size, in channels, out channels, kernel, stride.
@@ -223,7 +225,10 @@ fn time_i8(ctx: Ctx<'_>, shape: &ConvShape, adds: bool) -> (Duration, f64, Durat
     let packed = pack();
     let mut output = vec![0; shape.output_len()];
     let before: Vec<u8> = ramp(shape.output_len()).collect();
-    let own = OwnCodes { lo: -120, hi: 135, scale: 0.031, step: 0.043 };
+    let own = OwnCodes { lo: -120, hi: 135, scale: 0.031, step: 0.043, fused: None };
+    let addition =
+        Addition { own, signed: false, zero_point: 0, multiplier: 0.027, limits: [0, 255] };
+    let own = OwnCodes { fused: FusedAdd::find(ctx.isa, &addition), ..own };
     let residual = Residual {
         values: Int8::U8(&before),
         is_row: false,

@@ -271,3 +271,65 @@ pub(crate) fn _mm512_inserti64x4<const PLACE: usize>(
     a.0[8 * PLACE..8 * PLACE + 8].copy_from_slice(&b);
     a
 }
+
+/// Sums that wrap around.
+#[inline(always)]
+pub(crate) fn _mm512_add_epi32(a: __m512i, b: __m512i) -> __m512i {
+    __m512i(std::array::from_fn(|lane| a.0[lane].wrapping_add(b.0[lane])))
+}
+
+/// Differences that wrap around.
+#[inline(always)]
+pub(crate) fn _mm512_sub_epi32(a: __m512i, b: __m512i) -> __m512i {
+    __m512i(std::array::from_fn(|lane| a.0[lane].wrapping_sub(b.0[lane])))
+}
+
+/// Sums.
+#[inline(always)]
+pub(crate) fn _mm512_add_ps(a: __m512, b: __m512) -> __m512 {
+    __m512(std::array::from_fn(|lane| a.0[lane] + b.0[lane]))
+}
+
+/// The smaller; `b` where one is NaN.
+#[inline(always)]
+pub(crate) fn _mm512_min_ps(a: __m512, b: __m512) -> __m512 {
+    __m512(std::array::from_fn(|lane| if a.0[lane] < b.0[lane] { a.0[lane] } else { b.0[lane] }))
+}
+
+/// The larger; `b` where one is NaN.
+#[inline(always)]
+pub(crate) fn _mm512_max_ps(a: __m512, b: __m512) -> __m512 {
+    __m512(std::array::from_fn(|lane| if a.0[lane] > b.0[lane] { a.0[lane] } else { b.0[lane] }))
+}
+
+/// To whole numbers, half to even; only with no binary places kept.
+#[inline(always)]
+pub(crate) fn _mm512_roundscale_ps<const IMM: i32>(a: __m512) -> __m512 {
+    const { assert!(IMM == 0) };
+    __m512(a.0.map(f32::round_ties_even))
+}
+
+/// Bytes, as integers.
+#[inline(always)]
+fn lanes_of(a: std::arch::x86_64::__m128i) -> [u8; 16] {
+    // SAFETY: both are 128 bits.
+    unsafe { std::mem::transmute(a) }
+}
+
+/// Unsigned bytes as integers.
+#[inline(always)]
+pub(crate) fn _mm512_cvtepu8_epi32(a: std::arch::x86_64::__m128i) -> __m512i {
+    __m512i(lanes_of(a).map(i32::from))
+}
+
+/// Signed bytes as integers.
+#[inline(always)]
+pub(crate) fn _mm512_cvtepi8_epi32(a: std::arch::x86_64::__m128i) -> __m512i {
+    __m512i(lanes_of(a).map(|byte| i32::from(byte.cast_signed())))
+}
+
+/// The lanes of `a` that `index` names.
+#[inline(always)]
+pub(crate) fn _mm512_permutexvar_epi32(index: __m512i, a: __m512i) -> __m512i {
+    __m512i(index.0.map(|index| a.0[(index & 15) as usize]))
+}

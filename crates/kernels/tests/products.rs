@@ -5,8 +5,8 @@ use fewbit_kernels::conv::{
     ConvInput, ConvShape, PackedConvF32, PackedConvI8, conv2d_f32, conv2d_i8,
 };
 use fewbit_kernels::gemm::{
-    Clamp, Dequantize, Epilogue, Matrix, Output, OwnCodes, PackedF32, PackedI8, Requantize,
-    Residual, WeightZero, gemm_f32, gemm_i8, gemm_i8_batches,
+    Addition, Clamp, Dequantize, Epilogue, FusedAdd, Matrix, Output, OwnCodes, PackedF32, PackedI8,
+    Requantize, Residual, WeightZero, gemm_f32, gemm_i8, gemm_i8_batches,
 };
 use fewbit_kernels::{Ctx, Int8, Int8Mut, Isa, Pool};
 
@@ -181,6 +181,23 @@ fn f32_sums_are_near_the_exact_ones() {
     }
 }
 
+/// A residual whose addition may go the quicker way.
+trait Quicker {
+    fn fused(self, wanted: bool, limits: [i32; 2]) -> Self;
+}
+
+impl Quicker for Residual<'_> {
+    fn fused(mut self, wanted: bool, limits: [i32; 2]) -> Self {
+        let Residual { values, zero_point, multiplier, .. } = self;
+        if let Some(own) = self.own.as_mut().filter(|_| wanted) {
+            let signed = matches!(values, Int8::I8(_));
+            let addition = Addition { own: *own, signed, zero_point, multiplier, limits };
+            own.fused = FusedAdd::find(Isa::best(), &addition);
+        }
+        self
+    }
+}
+
 /// An int8 product or convolution, its exact sums and what to check about them.
 struct Integers {
     /// Exact sums, row by row.
@@ -244,19 +261,23 @@ impl Integers {
         } else {
             Int8::I8(bytemuck::cast_slice(&values))
         };
-        let own = OwnCodes { lo: -77, hi: 178, scale: 0.031, step: 0.057 };
+        let own = OwnCodes { lo: -77, hi: 178, scale: 0.031, step: 0.057, fused: None };
         let (own, factor) = if random.below(2) == 0 { (Some(own), 0.021) } else { (None, 0.37) };
         let (values, is_row) = (residual_values, len >= columns && random.below(3) == 0);
         let values = if is_row { values.range(0, columns) } else { values };
         let residual = Residual { values, is_row, zero_point: 3, multiplier: factor, own };
         let (lo, hi) = if signed { (-128, 127) } else { (0, 255) };
+        let zero_point = lo + random.below(256) as i32;
+        let (lo, hi) = (lo + random.below(3) as i32, hi - random.below(30) as i32);
+        let limits = [lo - zero_point, hi - zero_point];
+        let residual = residual.fused(random.below(2) == 0, limits);
         let to = Requantize {
             bias: (random.below(2) == 0).then_some(&bias),
             multiplier: &multiplier,
             residual: (random.below(2) == 0).then_some(residual),
-            zero_point: lo + random.below(256) as i32,
-            lo: lo + random.below(3) as i32,
-            hi: hi - random.below(30) as i32,
+            zero_point,
+            lo,
+            hi,
         };
         let got = same_everywhere(what, |ctx| {
             let mut out = vec![99u8; len];
@@ -351,7 +372,8 @@ fn additions_of_codes_follow_the_definition_for_all_pairs() {
     let steps = [0.043, 1.999_999_9, 2.0, 1e-20, 3e-31, 1e-38, 5e30, -0.03];
     for (i, step) in steps.into_iter().enumerate() {
         for [ours, theirs] in [[0.71f32, 0.83], [1.0, 1.0], [0.5, 0.25], [1.3, 0.013]] {
-            let own = OwnCodes { lo: -100, hi: 155, scale: step * ours, step };
+            let own = OwnCodes { lo: -100, hi: 155, scale: step * ours, step, fused: None };
+            let zero_point = 100 + i as i32;
             let residual = Residual {
                 values: Int8::U8(&values),
                 is_row: false,
@@ -362,8 +384,8 @@ fn additions_of_codes_follow_the_definition_for_all_pairs() {
             let to = Requantize {
                 bias: Some(&bias),
                 multiplier: &multiplier,
-                residual: Some(residual),
-                zero_point: 100 + i as i32,
+                residual: Some(residual.fused(true, [-zero_point, 255 - zero_point])),
+                zero_point,
                 lo: 0,
                 hi: 255,
             };

@@ -52,6 +52,28 @@ pub(crate) trait Finish: Copy + Sync {
         acc: &[Self::Acc; NR],
     );
 
+    /// Whether [`Finish::rows_wide`] is quicker than panel by panel.
+    const IS_WIDE: bool = false;
+
+    /// As [`Finish::row`], with the same results, for neighbouring rows of [`WIDE`] whole panels
+    /// side by side, on processors that have AVX-512.
+    ///
+    /// # Safety
+    /// As [`Finish::row`] for each row and panel, and the CPU has AVX-512 with BW.
+    #[inline(always)]
+    unsafe fn rows_wide(
+        &self,
+        columns: &[Self::Columns; WIDE],
+        row: usize,
+        col: usize,
+        sums: [&[[Self::Acc; NR]]; WIDE],
+    ) {
+        for (panel, (columns, sums)) in columns.iter().zip(sums).enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { self.rows_avx2(columns, row, col + panel * NR, NR, sums) }
+        }
+    }
+
     /// As [`Finish::row`], with the same results, for neighbouring rows on processors that have
     /// AVX2.
     ///
@@ -77,6 +99,12 @@ pub(crate) trait Finish: Copy + Sync {
         }
     }
 }
+
+/// Panels that [`Finish::rows_wide`] takes: their bytes are one cache line.
+pub(crate) const WIDE: usize = 4;
+
+/// Rows of sums of [`WIDE`] panels that are finished together.
+const WIDE_ROWS: usize = 32;
 
 /// Multiplies the rows `rows_of` with all panels, and finishes every output of theirs once.
 ///
@@ -140,8 +168,19 @@ where
         let (data, stride) = self.rows.fetch(self.range, self.scratch);
         assert!(data.len() >= (count - 1) * stride + k, "rows of A are too short");
         let left = Left { data, stride, first, count };
+        let Range { start, end } = self.cols;
+        let mut next = start;
+        if F::IS_WIDE && K::LEVEL == Level::Avx512 {
+            let mut sums = [Sums::new(); WIDE];
+            let end = end.min(self.panels.n() / NR);
+            while next + WIDE <= end {
+                // SAFETY: as below.
+                unsafe { wide::<K, F>(&left, self.panels, next, self.finish, &mut sums) }
+                next += WIDE;
+            }
+        }
         let mut sums = Sums::new();
-        for index in self.cols {
+        for index in next..end {
             let width = NR.min(self.panels.n() - index * NR);
             // SAFETY: `drive` demands the level; rows of A are long enough by the check above,
             // panels by packing; this task alone stores these outputs.
@@ -197,6 +236,50 @@ unsafe fn panel<K: Microkernel, F: Finish<Acc = K::Acc>, const FULL: bool>(
         let (first, sums) = (left.first + start, &sums.0[..rows]);
         // SAFETY: the caller's promise.
         unsafe { finish_rows::<K, F>(&finish, &columns, first, col, width, sums) }
+    }
+}
+
+/// Multiplies the rows with [`WIDE`] whole panels from `index` on. Whole cache lines of results are
+/// finished at once: where rows lie a power of two apart, lines that wait for their other panels
+/// would drive each other out of the first-level cache.
+///
+/// # Safety
+/// As [`panel`], and the CPU has AVX-512 with BW.
+#[inline(always)]
+unsafe fn wide<K: Microkernel, F: Finish<Acc = K::Acc>>(
+    left: &Left<'_, K::A>,
+    panels: &Panels<K::B>,
+    index: usize,
+    finish: &F,
+    sums: &mut [Sums<K::Acc>; WIDE],
+) {
+    let (finish, col) = (*finish, index * NR);
+    let columns = [
+        finish.columns(col, NR),
+        finish.columns(col + NR, NR),
+        finish.columns(col + 2 * NR, NR),
+        finish.columns(col + 3 * NR, NR),
+    ];
+    for start in (0..left.count).step_by(WIDE_ROWS) {
+        let rows = WIDE_ROWS.min(left.count - start);
+        finish.ahead(left.first + start, col, rows);
+        // Equal tiles: one of a row or two would wait for its sums.
+        let tiles = rows.div_ceil(K::MR);
+        for tile in 0..tiles {
+            let (row, end) = (rows * tile / tiles, rows * (tile + 1) / tiles);
+            for (panel, sums) in sums.iter_mut().enumerate() {
+                let b = panels.panel(index + panel).as_ptr();
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let a = left.data.as_ptr().add((start + row) * left.stride);
+                    K::tile(end - row, panels.groups(), a, left.stride, b, sums.tile(row));
+                }
+            }
+        }
+        let [a, b, c, d] = &*sums;
+        let sums = [&a.0[..rows], &b.0[..rows], &c.0[..rows], &d.0[..rows]];
+        // SAFETY: the caller's promise.
+        unsafe { finish.rows_wide(&columns, left.first + start, col, sums) }
     }
 }
 

@@ -12,6 +12,7 @@
 mod arm_neon;
 pub(crate) mod driver;
 mod float;
+mod fused_add;
 mod int8;
 pub(crate) mod kernel;
 #[cfg(target_arch = "x86_64")]
@@ -38,11 +39,14 @@ mod x86_avx512;
 mod x86_columns;
 #[cfg(target_arch = "x86_64")]
 mod x86_finish;
+#[cfg(target_arch = "x86_64")]
+mod x86_finish_wide;
 
 #[cfg(target_arch = "aarch64")]
 pub(crate) use arm_neon::sdot;
 pub use float::{Clamp, Epilogue, Matrix, PackedF32, gemm_f32};
 pub(crate) use float::{FloatFinish, drive_f32, load};
+pub use fused_add::{Addition, FusedAdd};
 pub(crate) use int8::{Activations, Source, drive_i8, unsigned_zero};
 pub use int8::{PackedI8, WeightZero, gemm_i8, gemm_i8_batches};
 #[cfg(target_arch = "x86_64")]

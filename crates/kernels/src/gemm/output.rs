@@ -1,10 +1,13 @@
 //! What becomes of an exact i32 sum: 8-bit values, f32, or the sum itself.
 
-use super::driver::Finish;
+use super::driver::{Finish, WIDE};
 use super::float::{Clamp, Matrix, load, matrix_fits, store};
+use super::fused_add::FusedAdd;
 use super::kernel::{NR, prefetch};
 #[cfg(target_arch = "x86_64")]
 use super::x86_finish::{Bytes, Rows, ToBytes};
+#[cfg(target_arch = "x86_64")]
+use super::x86_finish_wide::WideBytes;
 use crate::int8::{Int8, Int8Mut};
 use crate::threads::SharedMut;
 
@@ -68,6 +71,8 @@ pub struct OwnCodes {
     pub scale: f32,
     /// Scale of the output.
     pub step: f32,
+    /// A quicker way to the same results, found for these very parameters.
+    pub fused: Option<FusedAdd>,
 }
 
 /// From sums to f32: `clamp(sum as f32 * scale[c] + bias[c])`, rounded after the product.
@@ -397,9 +402,33 @@ impl PlainBytes<'_> {
     }
 }
 
+impl Int8Finish<'_> {
+    /// What is added to `rows` rows of `width` columns, which begin at (`row`, `col`).
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn residual(&self, row: usize, rows: usize, col: usize, width: usize) -> Option<Bytes> {
+        self.requantize.residual.as_ref().map(|residual| {
+            let rows = [row, row + rows - 1].map(|row| residual.row(row));
+            let [first, last] = rows.map(|row| self.place.start(row, col));
+            residual.pointer(first..last + width, self.place.stride)
+        })
+    }
+
+    /// Where `rows` rows of `width` results go.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn rows(&self, row: usize, rows: usize, col: usize, width: usize) -> Rows<u8> {
+        let place = &self.place;
+        let (first, last) = (place.start(row, col), place.start(row + rows - 1, col));
+        Rows { out: place.out.pointer(first..last + width), stride: place.stride, width }
+    }
+}
+
 impl Finish for Int8Finish<'_> {
     type Acc = i32;
     type Columns = Int8Columns;
+    #[cfg(target_arch = "x86_64")]
+    const IS_WIDE: bool = true;
 
     #[inline(always)]
     fn columns(&self, col: usize, width: usize) -> Int8Columns {
@@ -462,18 +491,32 @@ impl Finish for Int8Finish<'_> {
         width: usize,
         sums: &[[i32; NR]],
     ) {
-        let (place, Range { lo, hi, zero_point }) = (&self.place, cols.range);
-        let (first, last) = (place.start(row, col), place.start(row + sums.len() - 1, col));
-        let residual = self.requantize.residual.as_ref().map(|residual| {
-            let rows = [row, row + sums.len() - 1].map(|row| residual.row(row));
-            let [first, last] = rows.map(|row| place.start(row, col));
-            residual.pointer(first..last + width, place.stride)
-        });
-        let (add, multiplier) = (&cols.add, &cols.multiplier);
+        let Int8Columns { add, multiplier, range: Range { lo, hi, zero_point } } = cols;
+        let residual = self.residual(row, sums.len(), col, width);
+        let (lo, hi, zero_point) = (*lo, *hi, *zero_point);
         let to = ToBytes { add, multiplier, residual, lo, hi, zero_point };
-        let out = place.out.pointer(first..last + width);
         // SAFETY: the pointers were checked; the caller's promise for the rest.
-        unsafe { to.store(sums, Rows { out, stride: place.stride, width }) }
+        unsafe { to.store(sums, self.rows(row, sums.len(), col, width)) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn rows_wide(
+        &self,
+        cols: &[Int8Columns; WIDE],
+        row: usize,
+        col: usize,
+        sums: [&[[i32; NR]]; WIDE],
+    ) {
+        let (width, rows) = (WIDE * NR, sums[0].len());
+        let residual = self.residual(row, rows, col, width);
+        let Range { lo, hi, zero_point } = cols[0].range;
+        let [a, b, c, d] = cols;
+        let add = [&a.add, &b.add, &c.add, &d.add];
+        let multiplier = [&a.multiplier, &b.multiplier, &c.multiplier, &d.multiplier];
+        let to = WideBytes { add, multiplier, residual, lo, hi, zero_point };
+        // SAFETY: the pointers were checked; the caller's promise for the rest.
+        unsafe { to.store(sums, self.rows(row, rows, col, width)) }
     }
 }
 

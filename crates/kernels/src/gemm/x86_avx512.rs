@@ -130,8 +130,18 @@ impl Microkernel for Avx512U8 {
         b: *const i8,
         tile: &mut Tile<i32>,
     ) {
-        // SAFETY: the caller's promise is that of `tile_u8`.
-        unsafe { by_rows!(tile_u8; rows, groups, a, lda, b, tile) }
+        macro_rules! by_number {
+            ($($n:literal)*) => {
+                // SAFETY: the caller's promise is that of `tile_u8`.
+                unsafe {
+                    match rows {
+                        $($n => _ = tile_u8::<$n>(groups, a, lda, b, tile),)*
+                        _ => (),
+                    }
+                }
+            };
+        }
+        by_number!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
     }
 
     #[inline(always)]

@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 use std::ptr;
 
+use super::fused_add::FusedAdd;
 use super::kernel::NR;
 use super::{Clamp, OwnCodes};
 
@@ -70,6 +71,12 @@ const SIGNED_NUMBERS: u8 = 3;
 /// As [`CODES`], signed.
 const SIGNED_CODES: u8 = 4;
 
+/// As [`CODES`], by a [`FusedAdd`].
+const FUSED: u8 = 5;
+
+/// As [`FUSED`], signed.
+const SIGNED_FUSED: u8 = 6;
+
 /// [`Bytes`] in registers.
 struct Added {
     first: *const u8,
@@ -84,6 +91,14 @@ struct Coded {
     hi: __m256,
     scale: __m256,
     step: __m256,
+    fused: Fused,
+}
+
+/// [`FusedAdd`] in registers.
+struct Fused {
+    ours: __m256,
+    theirs: __m256,
+    offset: __m256,
 }
 
 impl ToBytes<'_> {
@@ -106,10 +121,14 @@ impl ToBytes<'_> {
                 (NOTHING, _) => self.store_tame::<0, NOTHING>(&loaded, sums, rows),
                 (NUMBERS, NR) => self.store_tame::<NR, NUMBERS>(&loaded, sums, rows),
                 (CODES, NR) => self.store_tame::<NR, CODES>(&loaded, sums, rows),
+                (FUSED, NR) => self.store_tame::<NR, FUSED>(&loaded, sums, rows),
+                (SIGNED_FUSED, NR) => self.store_tame::<NR, SIGNED_FUSED>(&loaded, sums, rows),
                 (SIGNED_NUMBERS, NR) => self.store_tame::<NR, SIGNED_NUMBERS>(&loaded, sums, rows),
                 (SIGNED_CODES, NR) => self.store_tame::<NR, SIGNED_CODES>(&loaded, sums, rows),
                 (NUMBERS, _) => self.store_tame::<0, NUMBERS>(&loaded, sums, rows),
                 (CODES, _) => self.store_tame::<0, CODES>(&loaded, sums, rows),
+                (FUSED, _) => self.store_tame::<0, FUSED>(&loaded, sums, rows),
+                (SIGNED_FUSED, _) => self.store_tame::<0, SIGNED_FUSED>(&loaded, sums, rows),
                 (SIGNED_NUMBERS, _) => self.store_tame::<0, SIGNED_NUMBERS>(&loaded, sums, rows),
                 (_, _) => self.store_tame::<0, SIGNED_CODES>(&loaded, sums, rows),
             }
@@ -130,12 +149,15 @@ impl ToBytes<'_> {
             }
         }
         let residual = self.residual.unwrap_or(Bytes::NONE);
-        let own = residual.own.unwrap_or(OwnCodes { lo: 0, hi: 0, scale: 0.0, step: 1.0 });
+        let own = residual.own.unwrap_or(Bytes::NO_CODES);
+        let fused = own.fused.is_some();
         let kind = match (self.residual, residual.own, residual.flip) {
             (None, _, _) => NOTHING,
             (_, None, 0) => NUMBERS,
+            (_, Some(_), 0) if fused => FUSED,
             (_, Some(_), 0) => CODES,
             (_, None, _) => SIGNED_NUMBERS,
+            (_, Some(_), _) if fused => SIGNED_FUSED,
             (_, Some(_), _) => SIGNED_CODES,
         };
         Loaded { kind, add, multiplier, residual: residual.load(), own: Coded::load(own) }
@@ -224,6 +246,8 @@ impl ToBytes<'_> {
                     NUMBERS => loaded.values::<NUMBERS>(sums, from, rows.width),
                     CODES => loaded.values::<CODES>(sums, from, rows.width),
                     SIGNED_NUMBERS => loaded.values::<SIGNED_NUMBERS>(sums, from, rows.width),
+                    FUSED => loaded.values::<FUSED>(sums, from, rows.width),
+                    SIGNED_FUSED => loaded.values::<SIGNED_FUSED>(sums, from, rows.width),
                     _ => loaded.values::<SIGNED_CODES>(sums, from, rows.width),
                 };
                 // Where one is NaN, the second operand is the result: so NaN stays until the
@@ -265,10 +289,11 @@ impl Loaded {
         }
         if KIND != NOTHING {
             // SAFETY: the caller's promise.
-            let more = unsafe { self.residual.read::<KIND>(from, width) };
+            let more = unsafe { self.residual.read::<KIND>(&self.own.fused, from, width) };
             for (value, more) in values.iter_mut().zip(more) {
                 *value = match KIND {
                     NUMBERS | SIGNED_NUMBERS => _mm256_add_ps(*value, more),
+                    FUSED | SIGNED_FUSED => self.own.fused_sum(*value, more),
                     _ => self.own.sum(*value, more),
                 };
             }
@@ -324,6 +349,7 @@ impl Coded {
             hi: _mm256_set1_ps(own.hi as f32),
             scale: _mm256_set1_ps(own.scale),
             step: _mm256_set1_ps(own.step),
+            fused: Fused::load(own.fused),
         }
     }
 
@@ -331,11 +357,37 @@ impl Coded {
     #[inline]
     #[target_feature(enable = "avx2,fma")]
     fn sum(&self, value: __m256, more: __m256) -> __m256 {
+        let number = _mm256_mul_ps(self.code(value), self.scale);
+        _mm256_div_ps(_mm256_add_ps(number, more), self.step)
+    }
+
+    /// As [`Coded::sum`], where `more` is in steps of the output already.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn fused_sum(&self, value: __m256, more: __m256) -> __m256 {
+        _mm256_fmadd_ps(self.code(value), self.fused.ours, more)
+    }
+
+    /// The code of a value, less the zero point.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn code(&self, value: __m256) -> __m256 {
         // The second operand is the result where one is NaN.
         let value = _mm256_min_ps(_mm256_max_ps(value, self.lo), self.hi);
-        let code = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(value);
-        let number = _mm256_mul_ps(code, self.scale);
-        _mm256_div_ps(_mm256_add_ps(number, more), self.step)
+        _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(value)
+    }
+}
+
+impl Fused {
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn load(fused: Option<FusedAdd>) -> Fused {
+        let FusedAdd { ours, theirs, offset } = fused.unwrap_or(FusedAdd::NONE);
+        Fused {
+            ours: _mm256_set1_ps(ours),
+            theirs: _mm256_set1_ps(theirs),
+            offset: _mm256_set1_ps(offset),
+        }
     }
 }
 
@@ -344,8 +396,12 @@ impl Bytes {
     const NONE: Bytes =
         Bytes { first: ptr::null(), stride: 0, flip: 0, zero: 0, multiplier: 0.0, own: None };
 
+    /// Where no codes are added.
+    pub(super) const NO_CODES: OwnCodes =
+        OwnCodes { lo: 0, hi: 0, scale: 0.0, step: 1.0, fused: None };
+
     /// Whether results stay below 2^31 in magnitude, where the sums by themselves do.
-    fn is_tame(&self) -> bool {
+    pub(super) fn is_tame(&self) -> bool {
         match &self.own {
             None => self.multiplier.abs() < 1e6,
             Some(own) => (self.multiplier.abs() + own.scale.abs()) / own.step.abs() < 1e6,
@@ -373,7 +429,12 @@ impl Added {
     /// The CPU has AVX2, and the values are readable, and signed or not as the kind says.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn read<const KIND: u8>(&self, from: *const u8, width: usize) -> [__m256; 2] {
+    unsafe fn read<const KIND: u8>(
+        &self,
+        fused: &Fused,
+        from: *const u8,
+        width: usize,
+    ) -> [__m256; 2] {
         let mut lanes = [0u8; NR];
         let mut numbers = [_mm256_setzero_ps(); 2];
         // SAFETY: the caller's promise; `lanes` has 16 bytes.
@@ -386,9 +447,14 @@ impl Added {
             for (i, number) in numbers.iter_mut().enumerate() {
                 let bytes = _mm_loadl_epi64(from.add(i * LANES).cast());
                 let codes = match KIND {
-                    NUMBERS | CODES => _mm256_cvtepu8_epi32(bytes),
+                    NUMBERS | CODES | FUSED => _mm256_cvtepu8_epi32(bytes),
                     _ => _mm256_cvtepi8_epi32(bytes),
                 };
+                if matches!(KIND, FUSED | SIGNED_FUSED) {
+                    let code = _mm256_cvtepi32_ps(codes);
+                    *number = _mm256_fmadd_ps(code, fused.theirs, fused.offset);
+                    continue;
+                }
                 let centred = _mm256_cvtepi32_ps(_mm256_sub_epi32(codes, self.zero_point));
                 *number = _mm256_mul_ps(centred, self.multiplier);
             }

@@ -160,7 +160,7 @@ impl IntegerConv {
         }
         let weights = PackedConvI8::new(isa, &shape, int8(&codes, codes.dtype())?, zeros);
         stored.release();
-        Ok(IntegerConv { form, weights, input, finish })
+        Ok(IntegerConv { form, weights, input, finish: finish.prepared(isa) })
     }
 
     fn convolve(

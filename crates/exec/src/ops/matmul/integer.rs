@@ -128,6 +128,7 @@ fn step(
         };
         weight.codes.release();
         let (dtype, zero_point) = (input.dtype, input.affine.zero_point);
+        let finish = finish.prepared(isa);
         Ok(IntegerMatMul { weights, dtype, zero_point, finish, matrix_only })
     };
     let mut nodes = vec![id];

@@ -1,8 +1,10 @@
 //! What becomes of the exact sums of an int8 product, ready for the kernels.
 
 use fewbit_core::{DType, Error, Result, Tensor};
-use fewbit_kernels::gemm::{Clamp, Dequantize, Output, OwnCodes, Requantize, Residual};
-use fewbit_kernels::{Int8, Int8Mut};
+use fewbit_kernels::gemm::{
+    Addition, Clamp, Dequantize, FusedAdd, Output, OwnCodes, Requantize, Residual,
+};
+use fewbit_kernels::{Int8, Int8Mut, Isa};
 
 /// The last part of an integer step.
 pub(crate) enum Finish {
@@ -35,6 +37,14 @@ pub(crate) struct Codes {
 }
 
 impl Finish {
+    /// Ready for the kernels of an instruction set.
+    pub fn prepared(self, isa: Isa) -> Finish {
+        match self {
+            Finish::Codes(codes) => Finish::Codes(codes.quickened(isa)),
+            float => float,
+        }
+    }
+
     /// Element type of the output.
     pub fn dtype(&self) -> DType {
         match self {
@@ -75,6 +85,23 @@ impl Finish {
 }
 
 impl Codes {
+    /// With the quicker way to add, where there is one.
+    fn quickened(mut self, isa: Isa) -> Codes {
+        if let (Some(own), Some(added)) = (&mut self.own, &self.residual) {
+            own.fused = FusedAdd::find(
+                isa,
+                &Addition {
+                    own: *own,
+                    signed: added.dtype == DType::I8,
+                    zero_point: added.zero_point,
+                    multiplier: added.multiplier,
+                    limits: [self.lo - self.zero_point, self.hi - self.zero_point],
+                },
+            );
+        }
+        self
+    }
+
     fn requantize<'a>(
         &'a self,
         residual: Option<&'a Tensor>,

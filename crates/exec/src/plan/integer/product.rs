@@ -205,7 +205,7 @@ impl Added {
     fn apply(&self, codes: &mut Codes) {
         let affine = self.target.quantizer.affine();
         let (lo, hi) = (codes.lo - codes.zero_point, codes.hi - codes.zero_point);
-        codes.own = Some(OwnCodes { lo, hi, scale: self.scale, step: affine.scale });
+        codes.own = Some(OwnCodes { lo, hi, scale: self.scale, step: affine.scale, fused: None });
         codes.residual = Some(self.other.addend(self.is_row, 1.0));
         (codes.dtype, codes.zero_point) = (self.target.dtype, affine.zero_point);
         (codes.lo, codes.hi) = self.target.quantizer.range();
