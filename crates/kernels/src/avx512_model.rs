@@ -10,6 +10,8 @@
 
 #![allow(non_camel_case_types, reason = "the names are those of the instruction set")]
 
+use std::arch::x86_64::{__m128i, __m256i};
+
 /// Sixty-four bytes, as sixteen integers.
 #[derive(Clone, Copy)]
 pub(crate) struct __m512i([i32; 16]);
@@ -100,4 +102,103 @@ pub(crate) fn _mm512_dpwssd_epi32(sum: __m512i, a: __m512i, b: __m512i) -> __m51
         let (a, b) = (words(a.0[lane]), words(b.0[lane]));
         sum.0[lane].wrapping_add(a[0].wrapping_mul(b[0])).wrapping_add(a[1].wrapping_mul(b[1]))
     }))
+}
+
+/// The 64 bytes of a vector.
+fn bytes(a: __m512i) -> [u8; 64] {
+    bytemuck::cast(a.0)
+}
+
+/// One byte in every place.
+#[inline(always)]
+pub(crate) fn _mm512_set1_epi8(value: i8) -> __m512i {
+    __m512i(bytemuck::cast([value; 64]))
+}
+
+/// Four integers, four times.
+#[inline(always)]
+pub(crate) fn _mm512_broadcast_i32x4(a: __m128i) -> __m512i {
+    __m512i(bytemuck::cast([a; 4]))
+}
+
+/// All bits that both have.
+#[inline(always)]
+pub(crate) fn _mm512_and_si512(a: __m512i, b: __m512i) -> __m512i {
+    __m512i(std::array::from_fn(|lane| a.0[lane] & b.0[lane]))
+}
+
+/// All bits that either has.
+#[inline(always)]
+pub(crate) fn _mm512_or_si512(a: __m512i, b: __m512i) -> __m512i {
+    __m512i(std::array::from_fn(|lane| a.0[lane] | b.0[lane]))
+}
+
+/// All bits that one has and the other has not.
+#[inline(always)]
+pub(crate) fn _mm512_xor_si512(a: __m512i, b: __m512i) -> __m512i {
+    __m512i(std::array::from_fn(|lane| a.0[lane] ^ b.0[lane]))
+}
+
+/// Words of 16 bits, shifted to the right by the count in the lower half of `count`.
+#[inline(always)]
+pub(crate) fn _mm512_srl_epi16(a: __m512i, count: __m128i) -> __m512i {
+    let [count, _]: [u64; 2] = bytemuck::cast(count);
+    let words: [u16; 32] = bytemuck::cast(a.0);
+    __m512i(bytemuck::cast(words.map(|word| if count < 16 { word >> count } else { 0 })))
+}
+
+/// Words of 16 bits, shifted to the left by the count in the lower half of `count`.
+#[inline(always)]
+pub(crate) fn _mm512_sll_epi16(a: __m512i, count: __m128i) -> __m512i {
+    let [count, _]: [u64; 2] = bytemuck::cast(count);
+    let words: [u16; 32] = bytemuck::cast(a.0);
+    __m512i(bytemuck::cast(words.map(|word| if count < 16 { word << count } else { 0 })))
+}
+
+/// Integers, shifted to the right with their sign.
+#[inline(always)]
+pub(crate) fn _mm512_srai_epi32<const COUNT: u32>(a: __m512i) -> __m512i {
+    __m512i(a.0.map(|lane| lane >> COUNT.min(31)))
+}
+
+/// Sums of integers.
+#[inline(always)]
+pub(crate) fn _mm512_add_epi32(a: __m512i, b: __m512i) -> __m512i {
+    __m512i(std::array::from_fn(|lane| a.0[lane].wrapping_add(b.0[lane])))
+}
+
+/// The lower halves of products of integers.
+#[inline(always)]
+pub(crate) fn _mm512_mullo_epi32(a: __m512i, b: __m512i) -> __m512i {
+    __m512i(std::array::from_fn(|lane| a.0[lane].wrapping_mul(b.0[lane])))
+}
+
+/// In each 16 bytes, those of `a` that the bytes of `places` name; 0 where the upper bit is set.
+#[inline(always)]
+pub(crate) fn _mm512_shuffle_epi8(a: __m512i, places: __m512i) -> __m512i {
+    let (from, places) = (bytes(a), bytes(places));
+    let byte = |i: usize| match places[i] {
+        place @ 0..128 => from[i / 16 * 16 + usize::from(place % 16)],
+        _ => 0,
+    };
+    __m512i(bytemuck::cast::<[u8; 64], _>(std::array::from_fn(byte)))
+}
+
+/// Integers as floats, rounded to the nearest, half to even.
+#[inline(always)]
+pub(crate) fn _mm512_cvtepi32_ps(a: __m512i) -> __m512 {
+    __m512(a.0.map(|lane| lane as f32))
+}
+
+/// Sixteen binary16 as floats.
+#[inline(always)]
+pub(crate) fn _mm512_cvtph_ps(a: __m256i) -> __m512 {
+    let bits: [u16; 16] = bytemuck::cast(a);
+    __m512(bits.map(|bits| half::f16::from_bits(bits).to_f32()))
+}
+
+/// Products of floats.
+#[inline(always)]
+pub(crate) fn _mm512_mul_ps(a: __m512, b: __m512) -> __m512 {
+    __m512(std::array::from_fn(|lane| a.0[lane] * b.0[lane]))
 }

@@ -8,11 +8,16 @@ use bytemuck::Zeroable;
 use super::FastUnit;
 use super::activations::{ACTIVATION_BLOCK, ACTIVATION_BYTES};
 #[cfg(target_arch = "aarch64")]
-use super::arm_neon::{Dot, Dotprod, Neon, Pairwise};
+use super::arm_neon::{Dotprod, Neon, Pairwise};
 use super::format::Visit;
-use super::inputs::{Inputs, MAX_TOKENS, tiles};
+use super::inputs::{Inputs, MAX_TOKENS};
 use super::packed::PackedBlocks;
 use super::tile::{Codes, Sums, Unit};
+#[cfg(target_arch = "aarch64")]
+use super::tiles::NeonTiles;
+#[cfg(target_arch = "x86_64")]
+use super::tiles::{Avx2Tiles, Avx512Tiles};
+use super::tiles::{PlainTiles, Tiles};
 use super::unit::{CODES, Convert, Plain, ROWS};
 use super::weights::Weights;
 use crate::cpu::{Ctx, Job, Level};
@@ -56,8 +61,9 @@ impl Visit for Product<'_> {
     fn with<W: Weights>(self) {
         let blocks = self.weights.k() / ACTIVATION_BLOCK;
         let tokens = self.activations.len().checked_div(blocks * ACTIVATION_BYTES).unwrap_or(0);
-        with_scratch(Inputs::words(W::FORM, tokens, blocks), |words| {
-            let inputs = Inputs::new(self.ctx, W::FORM, blocks, self.activations, words);
+        let layout = W::layout(self.ctx.isa);
+        with_scratch(Inputs::words(layout.form, tokens, blocks), |words| {
+            let inputs = Inputs::new(self.ctx, layout, blocks, self.activations, words);
             self.multiply::<W>(&inputs);
         });
     }
@@ -118,7 +124,10 @@ impl<W: Weights> Task<'_, W> {
     fn dispatch(self, ctx: Ctx<'_>, scratch: Scratch<'_, W>) {
         match ctx.isa.level() {
             Level::Scalar => self.run::<Plain, PlainTiles>(scratch),
-            // SAFETY: the CPU has the level, and every wider one includes AVX2.
+            // SAFETY: the CPU has the level.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => unsafe { crate::cpu::run_avx512(InAvx512(self, scratch)) },
+            // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             _ => unsafe { crate::cpu::run_avx2(InAvx2(self, scratch)) },
             #[cfg(target_arch = "aarch64")]
@@ -192,12 +201,13 @@ impl<W: Weights> Task<'_, W> {
                 W::heads::<C>(packed, heads.iter_mut());
             }
             let codes = Codes { first: packed[W::HEAD..].as_ptr(), stride };
-            for tile in tiles(tokens.clone()) {
+            for tile in self.inputs.tiles(tokens.clone()) {
                 let sums = &mut sums[tile.start - first..tile.end - first];
                 let inputs = self.inputs.at(tile.start, tile.len(), c * 8);
                 // SAFETY: as in `pass`; the codes belong to the heads.
                 unsafe {
                     match sums.len() {
+                        8 => T::packed::<W, 8>(heads, codes, inputs, fixed(sums)),
                         4 => T::packed::<W, 4>(heads, codes, inputs, fixed(sums)),
                         2 => T::packed::<W, 2>(heads, codes, inputs, fixed(sums)),
                         _ => T::packed::<W, 1>(heads, codes, inputs, fixed(sums)),
@@ -217,13 +227,14 @@ impl<W: Weights> Task<'_, W> {
         sums: &mut [[f32; ROWS]],
     ) {
         let first = tokens.start;
-        for tile in tiles(tokens) {
+        for tile in self.inputs.tiles(tokens) {
             let sums = &mut sums[tile.start - first..tile.end - first];
             let inputs = self.inputs.at(tile.start, tile.len(), block);
             // SAFETY: the inputs have the form of the unit, and all blocks of the row; the CPU
             // has what the tiles need, by `dispatch`.
             unsafe {
                 match sums.len() {
+                    8 => T::tile::<U, W, 8>(units, inputs, fixed(sums)),
                     4 => T::tile::<U, W, 4>(units, inputs, fixed(sums)),
                     2 => T::tile::<U, W, 2>(units, inputs, fixed(sums)),
                     _ => T::tile::<U, W, 1>(units, inputs, fixed(sums)),
@@ -275,108 +286,16 @@ impl<W: Weights> Job for InDotprod<'_, '_, W> {
     }
 }
 
-/// The microkernels of one instruction set.
-trait Tiles {
-    /// Whether packed codes can be multiplied.
-    const PACKED: bool;
-
-    /// # Safety
-    /// As [`Tiles::tile`]; the codes are those of as many units as there are heads.
-    unsafe fn packed<W: Weights, const T: usize>(
-        heads: &[<W::Unit as Unit>::Head],
-        codes: Codes,
-        tile: super::inputs::Tile,
-        sums: &mut Sums<T>,
-    );
-
-    /// # Safety
-    /// As [`Unit::plain`], and the CPU has the instructions.
-    unsafe fn tile<U: FastUnit, W: Weights, const T: usize>(
-        units: &[U],
-        tile: super::inputs::Tile,
-        sums: &mut Sums<T>,
-    );
-}
-
-struct PlainTiles;
-
-impl Tiles for PlainTiles {
-    const PACKED: bool = false;
-
-    unsafe fn packed<W: Weights, const T: usize>(
-        _: &[<W::Unit as Unit>::Head],
-        _: Codes,
-        _: super::inputs::Tile,
-        _: &mut Sums<T>,
-    ) {
-        unreachable!("plain microkernels read units");
-    }
-
-    unsafe fn tile<U: FastUnit, W: Weights, const T: usize>(
-        units: &[U],
-        tile: super::inputs::Tile,
-        sums: &mut Sums<T>,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { U::plain::<W>(units, tile, sums) }
-    }
-}
+#[cfg(target_arch = "x86_64")]
+struct InAvx512<'a, 's, W: Weights>(Task<'a, W>, Scratch<'s, W>);
 
 #[cfg(target_arch = "x86_64")]
-struct Avx2Tiles;
-
-#[cfg(target_arch = "x86_64")]
-impl Tiles for Avx2Tiles {
-    const PACKED: bool = true;
+impl<W: Weights> Job for InAvx512<'_, '_, W> {
+    type Output = ();
 
     #[inline(always)]
-    unsafe fn packed<W: Weights, const T: usize>(
-        heads: &[<W::Unit as Unit>::Head],
-        codes: Codes,
-        tile: super::inputs::Tile,
-        sums: &mut Sums<T>,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { W::Unit::avx2_packed::<W, T>(heads, codes, tile, sums) }
-    }
-
-    #[inline(always)]
-    unsafe fn tile<U: FastUnit, W: Weights, const T: usize>(
-        units: &[U],
-        tile: super::inputs::Tile,
-        sums: &mut Sums<T>,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { U::avx2::<W, T>(units, tile, sums) }
-    }
-}
-
-#[cfg(target_arch = "aarch64")]
-struct NeonTiles<D>(PhantomData<D>);
-
-#[cfg(target_arch = "aarch64")]
-impl<D: Dot> Tiles for NeonTiles<D> {
-    const PACKED: bool = true;
-
-    #[inline(always)]
-    unsafe fn packed<W: Weights, const T: usize>(
-        heads: &[<W::Unit as Unit>::Head],
-        codes: Codes,
-        tile: super::inputs::Tile,
-        sums: &mut Sums<T>,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { W::Unit::neon_packed::<W, D, T>(heads, codes, tile, sums) }
-    }
-
-    #[inline(always)]
-    unsafe fn tile<U: FastUnit, W: Weights, const T: usize>(
-        units: &[U],
-        tile: super::inputs::Tile,
-        sums: &mut Sums<T>,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { U::neon::<W, D, T>(units, tile, sums) }
+    fn run(self) {
+        self.0.run::<super::x86_avx512::Avx512, Avx512Tiles>(self.1);
     }
 }
 

@@ -205,7 +205,7 @@ impl<H, const BITS: usize> Units for Packed<'_, H, BITS> {
 
 /// Asks for the `len` bytes that lie [`AHEAD`] behind `bytes`.
 #[inline(always)]
-fn ahead(bytes: *const u8, len: usize) {
+pub(super) fn ahead(bytes: *const u8, len: usize) {
     for at in (0..len).step_by(64) {
         // SAFETY: a hint, for which any address will do.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes.wrapping_add(at + AHEAD).cast()) };
@@ -443,7 +443,7 @@ impl SignedUnits for &[Signed] {
     #[inline(always)]
     unsafe fn sizes(&self, _: __m256i, (b, g, h): (usize, usize, usize)) -> __m256i {
         // SAFETY: eight groups of two halves of 32 codes.
-        unsafe { group(self[b].sizes.as_ptr(), g, h) }
+        unsafe { group(self[b].unsigned.as_ptr(), g, h) }
     }
 
     #[inline(always)]
