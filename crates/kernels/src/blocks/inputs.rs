@@ -129,6 +129,11 @@ impl<'a> Inputs<'a> {
         self.tokens
     }
 
+    /// Blocks of each token.
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks
+    }
+
     /// The tiles of some tokens.
     pub(super) fn tiles(&self, tokens: Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
         tiles(tokens, self.layout.most)

@@ -218,6 +218,7 @@ impl Weights for Q6K {
     const BLOCK: usize = 210;
     const CHAIN: usize = 2;
     const WIDE_FORM: Form = Form::Starts { times: -(Self::OFFSET as i32), halves: true };
+    const WIDE_FEW: usize = 33;
     const BITS: usize = 6;
     const HEAD: usize = 288;
 
@@ -278,6 +279,7 @@ impl Weights for Q3K {
     const BLOCK: usize = 110;
     const CHAIN: usize = 4;
     const WIDE_FORM: Form = Form::Starts { times: -(Self::OFFSET as i32), halves: true };
+    const WIDE_FEW: usize = 33;
     const BITS: usize = 3;
     const HEAD: usize = 224;
 
@@ -322,6 +324,7 @@ impl Weights for Q2K {
     const UNITS: usize = UNITS;
     const BLOCK: usize = 84;
     const CHAIN: usize = 4;
+    const WIDE_FEW: usize = 33;
     const BITS: usize = 2;
     const HEAD: usize = 320;
     const JOINT: bool = false;
@@ -411,7 +414,7 @@ impl Weights for Iq4Xs {
     fn unpack<C: Convert>(packed: &[u8], units: &mut [Signed]) {
         Self::heads::<C>(packed, scales_of(units));
         for (unit, codes) in units.iter_mut().zip(packed[Self::HEAD..].as_chunks::<256>().0) {
-            unit.set_codes::<C>(&C::lookup(&IQ4_VALUES, codes));
+            unit.set_codes(&C::lookup(&IQ4_VALUES, codes));
         }
     }
 }

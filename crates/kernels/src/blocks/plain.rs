@@ -184,7 +184,7 @@ impl Weights for Q8_0 {
     fn unpack<C: Convert>(packed: &[u8], units: &mut [Signed]) {
         let (scales, codes) = take::<32>(packed);
         units[0].scale = C::halves(scales);
-        units[0].set_codes::<C>(bytemuck::cast_ref(take::<CODES>(codes).0));
+        units[0].set_codes(bytemuck::cast_ref(take::<CODES>(codes).0));
     }
 }
 
@@ -220,7 +220,7 @@ impl Weights for Iq4Nl {
     fn unpack<C: Convert>(packed: &[u8], units: &mut [Signed]) {
         Self::heads::<C>(packed, scales_of(units));
         let codes = &packed[Self::HEAD..];
-        units[0].set_codes::<C>(&C::lookup(&IQ4_VALUES, take::<256>(codes).0));
+        units[0].set_codes(&C::lookup(&IQ4_VALUES, take::<256>(codes).0));
     }
 }
 

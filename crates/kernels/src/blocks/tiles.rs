@@ -12,10 +12,22 @@ use super::weights::Weights;
 #[cfg(target_arch = "x86_64")]
 use super::x86_units::Avx2Unit;
 
+/// The most tokens that pass over all panels at once, on any instruction set.
+pub(super) const MOST_TOKENS: usize = 256;
+
 /// The microkernels of one instruction set.
 pub(super) trait Tiles {
     /// Whether packed codes can be multiplied.
     const PACKED: bool;
+
+    /// Tokens that pass over all panels before others do: the codes of 2048 elements of theirs
+    /// take half of a second-level cache of 512 kB.
+    const TOKENS: usize = 128;
+
+    /// Tokens from which on codes are taken apart beforehand.
+    fn few<W: Weights>() -> usize {
+        W::FEW
+    }
 
     /// # Safety
     /// As [`Tiles::tile`]; the codes are those of as many units as there are heads.
@@ -94,6 +106,13 @@ pub(super) struct Avx512Tiles;
 #[cfg(target_arch = "x86_64")]
 impl Tiles for Avx512Tiles {
     const PACKED: bool = true;
+    // Half of a cache of 1 MB, and more of smaller ones: what comes late is waited for by few.
+    const TOKENS: usize = MOST_TOKENS;
+
+    #[inline(always)]
+    fn few<W: Weights>() -> usize {
+        W::WIDE_FEW
+    }
 
     #[inline(always)]
     unsafe fn packed<W: Weights, const T: usize>(

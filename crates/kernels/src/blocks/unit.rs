@@ -52,24 +52,22 @@ pub(super) struct Steps {
     pub min_scale: [f32; ROWS],
 }
 
-/// Signed 8-bit codes, the same as kernels multiply them without a sign, and a scale for each row;
-/// codes in the order of [`Quads`].
+/// Signed 8-bit codes and their magnitudes, a scale for each row; codes in the order of [`Quads`].
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub(super) struct Signed {
     pub codes: [i8; CODES],
-    /// What [`Convert::unsigned`] makes of the codes.
-    pub unsigned: [u8; CODES],
+    pub sizes: [u8; CODES],
     pub scale: [f32; ROWS],
 }
 
 impl Signed {
-    /// Sets the codes in both forms.
+    /// Sets the codes, and their magnitudes with them.
     #[inline(always)]
-    pub(super) fn set_codes<C: Convert>(&mut self, codes: &[i8; CODES]) {
+    pub(super) fn set_codes(&mut self, codes: &[i8; CODES]) {
         self.codes = *codes;
-        for (unsigned, code) in self.unsigned.iter_mut().zip(codes) {
-            *unsigned = C::unsigned(*code);
+        for (size, code) in self.sizes.iter_mut().zip(codes) {
+            *size = code.unsigned_abs();
         }
     }
 }
@@ -113,12 +111,6 @@ pub(super) trait Convert {
 
     /// The values that 4-bit codes in two planes choose.
     fn lookup(values: &[i8; 16], planes: &[u8; CODES / 2]) -> [i8; CODES];
-
-    /// A signed code as the kernels multiply it without a sign: its magnitude, if nothing else.
-    #[inline(always)]
-    fn unsigned(code: i8) -> u8 {
-        code.unsigned_abs()
-    }
 }
 
 /// In plain Rust.

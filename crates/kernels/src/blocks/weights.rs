@@ -30,6 +30,9 @@ pub(super) trait Weights: 'static {
     /// Tokens from which on taking blocks apart beforehand pays off; fewer read them as they are
     /// stored, where that can be.
     const FEW: usize = 9;
+    /// The same, where kernels have AVX-512: taking codes apart then hides behind products, but
+    /// [`Halves`](super::unit::Halves) leave it little room.
+    const WIDE_FEW: usize = usize::MAX;
     /// Products of two that are added in 16 bits without overflow.
     #[cfg_attr(
         not(target_arch = "x86_64"),

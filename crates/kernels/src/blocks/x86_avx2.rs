@@ -443,7 +443,7 @@ impl SignedUnits for &[Signed] {
     #[inline(always)]
     unsafe fn sizes(&self, _: __m256i, (b, g, h): (usize, usize, usize)) -> __m256i {
         // SAFETY: eight groups of two halves of 32 codes.
-        unsafe { group(self[b].unsigned.as_ptr(), g, h) }
+        unsafe { group(self[b].sizes.as_ptr(), g, h) }
     }
 
     #[inline(always)]

@@ -12,34 +12,10 @@ use std::arch::x86_64::*;
 
 use super::inputs::{Tile, WORDS};
 use super::tile::Sums;
-use super::unit::{Convert, Minima, ROWS, Steps};
-use super::x86_avx2::Avx2;
+use super::unit::{Minima, ROWS, Steps};
 use super::x86_avx512_units::{Scale, Units};
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
-
-/// Conversions as these microkernels want them.
-pub(super) struct Avx512;
-
-impl Convert for Avx512 {
-    #[inline(always)]
-    fn halves(bytes: &[u8; 2 * ROWS]) -> [f32; ROWS] {
-        Avx2::halves(bytes)
-    }
-
-    #[inline(always)]
-    fn lookup(
-        values: &[i8; 16],
-        planes: &[u8; super::unit::CODES / 2],
-    ) -> [i8; super::unit::CODES] {
-        Avx2::lookup(values, planes)
-    }
-
-    #[inline(always)]
-    fn unsigned(code: i8) -> u8 {
-        code.cast_unsigned() ^ 128
-    }
-}
 
 /// Sums of each token in registers.
 type Floats<const T: usize> = [__m512; T];

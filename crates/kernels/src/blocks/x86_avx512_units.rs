@@ -78,35 +78,24 @@ unsafe fn group(codes: *const u8, g: usize) -> __m512i {
     unsafe { _mm512_loadu_si512(codes.add(g * 64).cast()) }
 }
 
-/// Slices of units that hold their head in `$head` and codes in `$codes`.
-macro_rules! slices {
-    ($($unit:ty, $head:ident: $of:ty, $codes:ident;)*) => { $(
-        impl Units for &[$unit] {
-            type Head = $of;
+impl Units for &[Halves] {
+    type Head = Steps;
 
-            #[inline(always)]
-            fn count(&self) -> usize {
-                self.len()
-            }
+    #[inline(always)]
+    fn count(&self) -> usize {
+        self.len()
+    }
 
-            #[inline(always)]
-            fn head(&self, b: usize) -> &$of {
-                &self[b].$head
-            }
+    #[inline(always)]
+    fn head(&self, b: usize) -> &Steps {
+        &self[b].head
+    }
 
-            #[inline(always)]
-            unsafe fn codes(&self, b: usize, g: usize) -> __m512i {
-                // SAFETY: a unit has eight groups of 64 codes.
-                unsafe { group(self[b].$codes.as_ptr(), g) }
-            }
-        }
-    )* };
-}
-
-slices! {
-    Quads, head: Minima, codes;
-    Halves, head: Steps, codes;
-    Signed, scale: [f32; ROWS], unsigned;
+    #[inline(always)]
+    unsafe fn codes(&self, b: usize, g: usize) -> __m512i {
+        // SAFETY: a unit has eight groups of 64 codes.
+        unsafe { group(self[b].codes.as_ptr(), g) }
+    }
 }
 
 impl Units for &[StoredSigned] {
@@ -267,10 +256,8 @@ unsafe fn any_quads<W: Weights, U: Units<Head = Minima>, const T: usize>(
 }
 
 impl Avx512Unit for Quads {
-    #[inline(always)]
-    unsafe fn avx512<W: Weights, const T: usize>(units: &[Quads], tile: Tile, sums: &mut Sums<T>) {
-        // SAFETY: the caller's promise.
-        unsafe { any_quads::<W, _, T>(units, tile, sums) }
+    unsafe fn avx512<W: Weights, const T: usize>(_: &[Quads], _: Tile, _: &mut Sums<T>) {
+        unreachable!("their codes are always multiplied in packed form");
     }
 
     #[inline(always)]
@@ -326,10 +313,8 @@ impl Avx512Unit for Halves {
 }
 
 impl Avx512Unit for Signed {
-    #[inline(always)]
-    unsafe fn avx512<W: Weights, const T: usize>(units: &[Signed], tile: Tile, sums: &mut Sums<T>) {
-        // SAFETY: the caller's promise.
-        unsafe { started(units, tile, sums) }
+    unsafe fn avx512<W: Weights, const T: usize>(_: &[Signed], _: Tile, _: &mut Sums<T>) {
+        unreachable!("their codes are always multiplied in packed form");
     }
 
     #[inline(always)]
