@@ -246,7 +246,7 @@ impl<W: Weights> Pass<'_, W> {
             // has what the tiles need, by `dispatch`.
             unsafe {
                 match sums.len() {
-                    8 => part.times::<T, 8>(tile, fixed(sums)),
+                    8 if T::MOST == 8 => part.times::<T, 8>(tile, fixed(sums)),
                     4 => part.times::<T, 4>(tile, fixed(sums)),
                     2 => part.times::<T, 2>(tile, fixed(sums)),
                     _ => part.times::<T, 1>(tile, fixed(sums)),

@@ -6,6 +6,8 @@ use std::marker::PhantomData;
 use super::FastUnit;
 #[cfg(target_arch = "aarch64")]
 use super::arm_neon::Dot;
+#[cfg(target_arch = "x86_64")]
+use super::inputs::MAX_TOKENS;
 use super::inputs::Tile;
 use super::tile::{Codes, Sums, Unit};
 use super::weights::Weights;
@@ -19,6 +21,9 @@ pub(super) const MOST_TOKENS: usize = 256;
 pub(super) trait Tiles {
     /// Whether packed codes can be multiplied.
     const PACKED: bool;
+
+    /// The most tokens of a tile, the same as [`Weights::layout`] says.
+    const MOST: usize = 4;
 
     /// Tokens that pass over all panels before others do: the codes of 2048 elements of theirs
     /// take half of a second-level cache of 512 kB.
@@ -106,7 +111,8 @@ pub(super) struct Avx512Tiles;
 #[cfg(target_arch = "x86_64")]
 impl Tiles for Avx512Tiles {
     const PACKED: bool = true;
-    // Half of a cache of 1 MB, and more of smaller ones: what comes late is waited for by few.
+    const MOST: usize = MAX_TOKENS;
+    // Half of a second-level cache of 1 MB; weights are read and heads taken apart half as often.
     const TOKENS: usize = MOST_TOKENS;
 
     #[inline(always)]

@@ -32,6 +32,7 @@ pub(super) trait Weights: 'static {
     const FEW: usize = 9;
     /// The same, where kernels have AVX-512: taking codes apart then hides behind products, but
     /// [`Halves`](super::unit::Halves) leave it little room.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "others have no AVX-512"))]
     const WIDE_FEW: usize = usize::MAX;
     /// Products of two that are added in 16 bits without overflow.
     #[cfg_attr(

@@ -105,21 +105,13 @@ unsafe fn whole<U: Units, const T: usize>(
             return products(units, tile, b, 0..WORDS, start);
         }
         // So few sums would wait for each other.
-        let dots = products(units, tile, b, 0..WORDS / 2, start);
+        let mut dots = products(units, tile, b, 0..WORDS / 2, start);
         let zero = [_mm512_setzero_si512(); T];
-        added(dots, products(units, tile, b, WORDS / 2..WORDS, zero))
+        for (t, more) in products(units, tile, b, WORDS / 2..WORDS, zero).into_iter().enumerate() {
+            dots[t] = _mm512_add_epi32(dots[t], more);
+        }
+        dots
     }
-}
-
-/// # Safety
-/// The CPU has AVX-512 F.
-#[inline(always)]
-unsafe fn added<const T: usize>(mut dots: Dots<T>, more: Dots<T>) -> Dots<T> {
-    for (dot, more) in dots.iter_mut().zip(more) {
-        // SAFETY: the caller's promise.
-        *dot = unsafe { _mm512_add_epi32(*dot, more) };
-    }
-    dots
 }
 
 /// Multiplies with the steps, which stand twice in each word.
@@ -228,10 +220,13 @@ pub(super) unsafe fn halves<U: Units<Head = Steps>, const JOINT: bool, const T: 
             units.ahead(b);
             let head = units.head(b);
             let start = if JOINT { words(tile, b, (0, 2)) } else { zero };
-            let first = stepped(products(&units, tile, b, 0..WORDS / 2, start), &head.steps[0]);
+            let mut dots = stepped(products(&units, tile, b, 0..WORDS / 2, start), &head.steps[0]);
             let start = if JOINT { words(tile, b, (1, 2)) } else { zero };
             let last = stepped(products(&units, tile, b, WORDS / 2..WORDS, start), &head.steps[1]);
-            scaled(&mut acc, added(first, last), head.scale.scale(), tile, b);
+            for (dot, last) in dots.iter_mut().zip(last) {
+                *dot = _mm512_add_epi32(*dot, last);
+            }
+            scaled(&mut acc, dots, head.scale.scale(), tile, b);
             if !JOINT {
                 let minima = minima(tile, b, &head.min_steps);
                 scaled(&mut acc, minima, head.min_scale.scale(), tile, b);
