@@ -140,6 +140,7 @@ impl<'a> Inputs<'a> {
     }
 
     /// The tile of `tokens` tokens from `token` on, at `block`.
+    #[inline(always)]
     pub(super) fn at(&self, token: usize, tokens: usize, block: usize) -> Tile {
         let index = token * self.blocks + block * tokens;
         Tile {
