@@ -1,8 +1,9 @@
 //! Times the products with block formats of language models, beside a probe of the memory.
 //!
-//! `cargo run --release -p fewbit-kernels --example blocks [THREADS [FORMAT [TOKENS]]]`: for each
-//! format, one token (in GB/s of weights, and of the probe just before) and TOKENS of them (in
-//! multiply-accumulates per nanosecond). `FEWBIT_ISA` chooses the instruction set.
+//! `cargo run --release -p fewbit-kernels --example blocks [THREADS [FORMAT [TOKENS [MB]]]]`:
+//! for each format, one token (in GB/s of weights, and of the probe just before) and TOKENS of them
+//! (in multiply-accumulates per nanosecond). One token reads MB of weights, by default more than a
+//! cache holds. `FEWBIT_ISA` chooses the instruction set.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -19,6 +20,7 @@ fn main() {
     let threads = args.next().map_or(1, |arg| arg.parse().expect("a number"));
     let wanted = args.next().unwrap_or_default();
     let tokens = args.next().map_or(128, |arg| arg.parse().expect("a number"));
+    let mb = args.next().map_or(256, |arg| arg.parse().expect("a number"));
     let pool = Pool::new(threads);
     let isa = Isa::from_env().unwrap_or_else(|error| panic!("{error}"));
     let ctx = Ctx { isa, pool: &pool };
@@ -28,7 +30,7 @@ fn main() {
         "format", "GB/s", "probe", "", "MAC/ns", "pack GB/s"
     );
     for &format in Format::ALL.iter().filter(|f| f.name().contains(&wanted)) {
-        row(ctx, format, tokens);
+        row(ctx, format, tokens, mb);
     }
 }
 
@@ -56,12 +58,12 @@ fn probe(ctx: Ctx<'_>, words: &[u64]) -> f64 {
     size_of_val(words) as f64 / nanos
 }
 
-fn row(ctx: Ctx<'_>, format: Format, tokens: usize) {
+fn row(ctx: Ctx<'_>, format: Format, tokens: usize, mb: usize) {
     let bytes: Vec<u8> = (0..ROWS * COLUMNS / format.elements() * format.bytes())
         .map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 24) as u8 & 0x3b)
         .collect();
     // Copies, so that the weights of one token come from memory and not from a cache.
-    let copies = (256 << 20) / bytes.len();
+    let copies = ((mb << 20) / bytes.len()).max(1);
     let start = Instant::now();
     let first = PackedBlocks::new(ctx.pool, format, ROWS, COLUMNS, &bytes);
     let pack = bytes.len() as f64 / start.elapsed().as_nanos() as f64;
@@ -74,7 +76,7 @@ fn row(ctx: Ctx<'_>, format: Format, tokens: usize) {
     let words = vec![1u64; (256 << 20) / 8];
     let probe = probe(ctx, &words);
     let one = COLUMNS / 32 * 34;
-    let nanos = least(4, || {
+    let nanos = least(4.max(256 / mb), || {
         for weights in &weights {
             matmul_blocks(ctx, &blocks[..one], weights, &mut out[..ROWS]);
         }

@@ -10,6 +10,8 @@
 
 #![allow(non_camel_case_types, reason = "the names are those of the instruction set")]
 
+use std::arch::x86_64::{__m128i, __m256i};
+
 /// Sixty-four bytes, as sixteen integers.
 #[derive(Clone, Copy)]
 pub(crate) struct __m512i([i32; 16]);
@@ -238,36 +240,30 @@ pub(crate) fn _mm512_unpackhi_epi16(a: __m512i, b: __m512i) -> __m512i {
 
 /// 128 bits in the lowest place; the others are 0 here, and open in the definition.
 #[inline(always)]
-pub(crate) fn _mm512_castsi128_si512(a: std::arch::x86_64::__m128i) -> __m512i {
+pub(crate) fn _mm512_castsi128_si512(a: __m128i) -> __m512i {
     _mm512_inserti32x4::<0>(_mm512_setzero_si512(), a)
 }
 
 /// 256 bits in the lower half; the others are 0 here, and open in the definition.
 #[inline(always)]
-pub(crate) fn _mm512_castsi256_si512(a: std::arch::x86_64::__m256i) -> __m512i {
+pub(crate) fn _mm512_castsi256_si512(a: __m256i) -> __m512i {
     _mm512_inserti64x4::<0>(_mm512_setzero_si512(), a)
 }
 
 /// `b` as 128 bits number `PLACE`.
 #[inline(always)]
-pub(crate) fn _mm512_inserti32x4<const PLACE: usize>(
-    mut a: __m512i,
-    b: std::arch::x86_64::__m128i,
-) -> __m512i {
+pub(crate) fn _mm512_inserti32x4<const PLACE: usize>(mut a: __m512i, b: __m128i) -> __m512i {
     // SAFETY: both are 128 bits.
-    let b = unsafe { std::mem::transmute::<std::arch::x86_64::__m128i, [i32; 4]>(b) };
+    let b = unsafe { std::mem::transmute::<__m128i, [i32; 4]>(b) };
     a.0[4 * PLACE..4 * PLACE + 4].copy_from_slice(&b);
     a
 }
 
 /// `b` as half number `PLACE`.
 #[inline(always)]
-pub(crate) fn _mm512_inserti64x4<const PLACE: usize>(
-    mut a: __m512i,
-    b: std::arch::x86_64::__m256i,
-) -> __m512i {
+pub(crate) fn _mm512_inserti64x4<const PLACE: usize>(mut a: __m512i, b: __m256i) -> __m512i {
     // SAFETY: both are 256 bits.
-    let b = unsafe { std::mem::transmute::<std::arch::x86_64::__m256i, [i32; 8]>(b) };
+    let b = unsafe { std::mem::transmute::<__m256i, [i32; 8]>(b) };
     a.0[8 * PLACE..8 * PLACE + 8].copy_from_slice(&b);
     a
 }
@@ -311,20 +307,20 @@ pub(crate) fn _mm512_roundscale_ps<const IMM: i32>(a: __m512) -> __m512 {
 
 /// Bytes, as integers.
 #[inline(always)]
-fn lanes_of(a: std::arch::x86_64::__m128i) -> [u8; 16] {
+fn lanes_of(a: __m128i) -> [u8; 16] {
     // SAFETY: both are 128 bits.
     unsafe { std::mem::transmute(a) }
 }
 
 /// Unsigned bytes as integers.
 #[inline(always)]
-pub(crate) fn _mm512_cvtepu8_epi32(a: std::arch::x86_64::__m128i) -> __m512i {
+pub(crate) fn _mm512_cvtepu8_epi32(a: __m128i) -> __m512i {
     __m512i(lanes_of(a).map(i32::from))
 }
 
 /// Signed bytes as integers.
 #[inline(always)]
-pub(crate) fn _mm512_cvtepi8_epi32(a: std::arch::x86_64::__m128i) -> __m512i {
+pub(crate) fn _mm512_cvtepi8_epi32(a: __m128i) -> __m512i {
     __m512i(lanes_of(a).map(|byte| i32::from(byte.cast_signed())))
 }
 
@@ -332,4 +328,68 @@ pub(crate) fn _mm512_cvtepi8_epi32(a: std::arch::x86_64::__m128i) -> __m512i {
 #[inline(always)]
 pub(crate) fn _mm512_permutexvar_epi32(index: __m512i, a: __m512i) -> __m512i {
     __m512i(index.0.map(|index| a.0[(index & 15) as usize]))
+}
+
+/// Four integers, four times.
+#[inline(always)]
+pub(crate) fn _mm512_broadcast_i32x4(a: __m128i) -> __m512i {
+    __m512i(bytemuck::cast([a; 4]))
+}
+
+/// All bits that both have.
+#[inline(always)]
+pub(crate) fn _mm512_and_si512(a: __m512i, b: __m512i) -> __m512i {
+    __m512i(std::array::from_fn(|lane| a.0[lane] & b.0[lane]))
+}
+
+/// All bits that either has.
+#[inline(always)]
+pub(crate) fn _mm512_or_si512(a: __m512i, b: __m512i) -> __m512i {
+    __m512i(std::array::from_fn(|lane| a.0[lane] | b.0[lane]))
+}
+
+/// Words of 16 bits, shifted to the right by the count in the lower half of `count`.
+#[inline(always)]
+pub(crate) fn _mm512_srl_epi16(a: __m512i, count: __m128i) -> __m512i {
+    let [count, _]: [u64; 2] = bytemuck::cast(count);
+    let words: [u16; 32] = bytemuck::cast(a.0);
+    __m512i(bytemuck::cast(words.map(|word| if count < 16 { word >> count } else { 0 })))
+}
+
+/// Words of 16 bits, shifted to the left by the count in the lower half of `count`.
+#[inline(always)]
+pub(crate) fn _mm512_sll_epi16(a: __m512i, count: __m128i) -> __m512i {
+    let [count, _]: [u64; 2] = bytemuck::cast(count);
+    let words: [u16; 32] = bytemuck::cast(a.0);
+    __m512i(bytemuck::cast(words.map(|word| if count < 16 { word << count } else { 0 })))
+}
+
+/// Integers, shifted to the right with their sign.
+#[inline(always)]
+pub(crate) fn _mm512_srai_epi32<const COUNT: u32>(a: __m512i) -> __m512i {
+    __m512i(a.0.map(|lane| lane >> COUNT.min(31)))
+}
+
+/// The lower halves of products of integers.
+#[inline(always)]
+pub(crate) fn _mm512_mullo_epi32(a: __m512i, b: __m512i) -> __m512i {
+    __m512i(std::array::from_fn(|lane| a.0[lane].wrapping_mul(b.0[lane])))
+}
+
+/// In each 16 bytes, those of `a` that the bytes of `places` name; 0 where the upper bit is set.
+#[inline(always)]
+pub(crate) fn _mm512_shuffle_epi8(a: __m512i, places: __m512i) -> __m512i {
+    let (from, places) = (a.bytes(), places.bytes());
+    let byte = |i: usize| match places[i] {
+        place @ 0..128 => from[i / 16 * 16 + usize::from(place % 16)],
+        _ => 0,
+    };
+    __m512i(bytemuck::cast::<[u8; 64], _>(std::array::from_fn(byte)))
+}
+
+/// Sixteen binary16 as floats.
+#[inline(always)]
+pub(crate) fn _mm512_cvtph_ps(a: __m256i) -> __m512 {
+    let bits: [u16; 16] = bytemuck::cast(a);
+    __m512(bits.map(|bits| half::f16::from_bits(bits).to_f32()))
 }

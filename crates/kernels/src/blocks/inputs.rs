@@ -11,8 +11,8 @@ use crate::cpu::Level;
 use crate::cpu::{Ctx, Isa};
 use crate::threads::SharedMut;
 
-/// The most tokens that a microkernel computes at once.
-pub(super) const MAX_TOKENS: usize = 4;
+/// The most tokens that a microkernel computes at once, on any instruction set.
+pub(super) const MAX_TOKENS: usize = 8;
 
 /// 32-bit words of codes per block and token: fours of i8.
 pub(super) const WORDS: usize = SPAN / 4;
@@ -27,6 +27,9 @@ pub(super) enum Form {
     Offset { times: i16, chain: usize },
     /// The sums of 16 codes, as a pair of i16.
     Halves,
+    /// `times` the sum of 32 codes, or, where `halves`, of each 16: what sums in 32 bits start
+    /// from.
+    Starts { times: i32, halves: bool },
     /// No sums.
     Signed,
 }
@@ -37,19 +40,26 @@ impl Form {
         match self {
             Form::Quads | Form::Halves => 1,
             Form::Offset { chain, .. } => WORDS / chain,
+            Form::Starts { halves, .. } => 1 + halves as usize,
             Form::Signed => 0,
         }
     }
 }
 
-/// The tiles of `tokens` tokens: fours, then a two and a one where that many are left.
-pub(super) fn tiles(tokens: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+/// How inputs lie for the microkernels of an instruction set.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    pub form: Form,
+    /// The most tokens of a tile: a power of two, at most [`MAX_TOKENS`].
+    pub most: usize,
+}
+
+/// The tiles of `tokens` tokens: of `most`, then of as large a power of two as is left.
+pub(super) fn tiles(tokens: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
     let Range { start, end } = tokens;
-    let tile = move |start: usize| match end - start {
-        0 => None,
-        1 => Some(start..end),
-        2..MAX_TOKENS => Some(start..start + 2),
-        _ => Some(start..start + MAX_TOKENS),
+    let tile = move |start: usize| {
+        let power = (end - start).min(most).checked_ilog2()?;
+        Some(start..start + (1 << power))
     };
     std::iter::successors(tile(start), move |last| tile(last.end))
 }
@@ -61,7 +71,7 @@ pub(super) fn tiles(tokens: Range<usize>) -> impl Iterator<Item = Range<usize>> 
 pub(super) struct Inputs<'a> {
     tokens: usize,
     blocks: usize,
-    form: Form,
+    layout: Layout,
     codes: &'a [u32],
     scales: &'a [f32],
     sums: &'a [u32],
@@ -85,11 +95,12 @@ impl<'a> Inputs<'a> {
     /// [`Inputs::words`] says.
     pub(super) fn new(
         ctx: Ctx<'_>,
-        form: Form,
+        layout: Layout,
         blocks: usize,
         bytes: &[u8],
         words: &'a mut [u32],
     ) -> Inputs<'a> {
+        let Layout { form, most } = layout;
         let row = blocks * ACTIVATION_BYTES;
         let tokens = bytes.len().checked_div(row).unwrap_or(0);
         let (codes, words) = words.split_at_mut(tokens * blocks * WORDS);
@@ -97,10 +108,10 @@ impl<'a> Inputs<'a> {
         let scales = bytemuck::cast_slice_mut(scales);
         let (to_codes, to_scales, to_sums) =
             (SharedMut::new(codes), SharedMut::new(scales), SharedMut::new(sums));
-        let grain = ctx.pool.grain(tokens.div_ceil(MAX_TOKENS), 4);
-        ctx.pool.for_each_range(tokens.div_ceil(MAX_TOKENS), grain, |tiles| {
-            let first = tiles.start * MAX_TOKENS;
-            let last = tokens.min(tiles.end * MAX_TOKENS);
+        let grain = ctx.pool.grain(tokens.div_ceil(most), 16 / most);
+        ctx.pool.for_each_range(tokens.div_ceil(most), grain, |tiles| {
+            let first = tiles.start * most;
+            let last = tokens.min(tiles.end * most);
             let part = |words: usize| first * blocks * words..last * blocks * words;
             // SAFETY: ranges of tiles are disjoint, and so are their parts.
             let (codes, scales, sums) = unsafe {
@@ -108,9 +119,9 @@ impl<'a> Inputs<'a> {
                 (codes, to_scales.range(part(1)), sums)
             };
             let bytes = &bytes[first * row..last * row];
-            Fill { form, blocks, bytes, codes, scales, sums }.dispatch(ctx.isa);
+            Fill { layout, blocks, bytes, codes, scales, sums }.dispatch(ctx.isa);
         });
-        Inputs { tokens, blocks, form, codes, scales, sums }
+        Inputs { tokens, blocks, layout, codes, scales, sums }
     }
 
     /// Number of tokens.
@@ -118,20 +129,31 @@ impl<'a> Inputs<'a> {
         self.tokens
     }
 
+    /// Blocks of each token.
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// The tiles of some tokens.
+    pub(super) fn tiles(&self, tokens: Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+        tiles(tokens, self.layout.most)
+    }
+
     /// The tile of `tokens` tokens from `token` on, at `block`.
+    #[inline(always)]
     pub(super) fn at(&self, token: usize, tokens: usize, block: usize) -> Tile {
         let index = token * self.blocks + block * tokens;
         Tile {
             codes: self.codes[index * WORDS..].as_ptr(),
             scales: self.scales[index..].as_ptr(),
-            sums: self.sums[index * self.form.sums()..].as_ptr(),
+            sums: self.sums[index * self.layout.form.sums()..].as_ptr(),
         }
     }
 }
 
 /// Fills a few tiles.
 pub(super) struct Fill<'a> {
-    pub(super) form: Form,
+    pub(super) layout: Layout,
     pub(super) blocks: usize,
     pub(super) bytes: &'a [u8],
     pub(super) codes: &'a mut [u32],
@@ -150,8 +172,9 @@ impl Fill<'_> {
     }
 
     fn plain(self) {
-        let (blocks, row, n) = (self.blocks, self.blocks * ACTIVATION_BYTES, self.form.sums());
-        for tile in tiles(0..self.bytes.len() / row) {
+        let Layout { form, most } = self.layout;
+        let (blocks, row, n) = (self.blocks, self.blocks * ACTIVATION_BYTES, form.sums());
+        for tile in tiles(0..self.bytes.len() / row, most) {
             let (first, tokens) = (tile.start * blocks, tile.len());
             let codes = &mut self.codes[first * WORDS..tile.end * blocks * WORDS];
             let scales = &mut self.scales[first..tile.end * blocks];
@@ -167,7 +190,7 @@ impl Fill<'_> {
                         .into_iter()
                         .enumerate()
                         .for_each(|(i, x)| codes[word(i, WORDS)] = x);
-                    sums_of(self.form, &block, scale, |i, sum| sums[word(i, n)] = sum);
+                    sums_of(form, &block, scale, |i, sum| sums[word(i, n)] = sum);
                 }
             }
         }
@@ -198,6 +221,13 @@ fn sums_of(form: Form, codes: &[i8; SPAN], scale: f32, mut put: impl FnMut(usize
             let half = |at: usize| codes[at..at + 16].iter().map(|&c| i16::from(c)).sum();
             put(0, pair(half(0), half(16)));
         }
+        Form::Starts { times, halves } => {
+            let parts = if halves { SPAN / 2 } else { SPAN };
+            for (i, codes) in codes.chunks_exact(parts).enumerate() {
+                let sum: i32 = codes.iter().map(|&c| i32::from(c)).sum();
+                put(i, (times * sum).cast_unsigned());
+            }
+        }
         Form::Signed => {}
     }
 }
@@ -211,25 +241,27 @@ mod tests {
     #[test]
     fn every_instruction_set_lays_out_the_same() {
         let blocks = 5;
-        for tokens in [1, 2, 3, 4, 7] {
+        for tokens in [1, 2, 3, 4, 7, 15] {
             let x: Vec<f32> = (0..tokens * blocks * SPAN)
                 .map(|i| (i as u32).wrapping_mul(2_654_435_761) as f32 - 2e9)
                 .collect();
             let offset = |times, chain| Form::Offset { times, chain };
+            let starts = |times, halves| Form::Starts { times, halves };
             let forms = [Form::Quads, offset(-8, 8), offset(-16, 4), Form::Halves, Form::Signed];
-            for form in forms {
+            let forms = forms.into_iter().chain([starts(-128, false), starts(-32, true)]);
+            for (form, most) in forms.flat_map(|form| [(form, 4), (form, 8)]) {
                 let laid = |isa| {
                     let pool = Pool::single();
                     let ctx = Ctx { isa, pool: &pool };
                     let mut bytes = vec![0; tokens * blocks * ACTIVATION_BYTES];
                     quantize_activations(ctx, &x, &mut bytes);
                     let mut words = vec![0; Inputs::words(form, tokens, blocks)];
-                    Inputs::new(ctx, form, blocks, &bytes, &mut words);
+                    Inputs::new(ctx, Layout { form, most }, blocks, &bytes, &mut words);
                     words
                 };
                 let plain = laid(Isa::scalar());
                 for isa in Isa::available() {
-                    assert_eq!(laid(isa), plain, "{isa} {form:?} {tokens} tokens");
+                    assert_eq!(laid(isa), plain, "{isa} {form:?} {most} of {tokens} tokens");
                 }
             }
         }

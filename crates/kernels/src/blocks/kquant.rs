@@ -1,5 +1,6 @@
 //! The formats with blocks of 256: `Q2_K` to `Q6_K`, `IQ4_XS`, `TQ1_0`, `TQ2_0`.
 
+use super::inputs::Form;
 use super::plain::{IQ4_VALUES, heads_of, pack_value_codes, scales_of};
 use super::planes::{add1, add2, pack, unpack2, unpack4};
 use super::unit::{Convert, Halves, Minima, Quads, ROWS, SPAN, Signed, Steps, in_quads, pair};
@@ -204,6 +205,11 @@ fn stepped_heads<'h>(
 
 pub(super) struct Q6K;
 
+impl Q6K {
+    /// The code that stands for 0.
+    const OFFSET: i16 = 32;
+}
+
 impl Weights for Q6K {
     type Unit = Halves;
     type Stored = Halves;
@@ -211,6 +217,8 @@ impl Weights for Q6K {
     const FEW: usize = 8;
     const BLOCK: usize = 210;
     const CHAIN: usize = 2;
+    const WIDE_FORM: Form = Form::Starts { times: -(Self::OFFSET as i32), halves: true };
+    const WIDE_FEW: usize = 33;
     const BITS: usize = 6;
     const HEAD: usize = 288;
 
@@ -236,7 +244,7 @@ impl Weights for Q6K {
     fn heads<'h, C: Convert>(packed: &[u8], heads: impl Iterator<Item = &'h mut Steps>) {
         let (scales, steps) = take(packed);
         let signed = |step: u8| i16::from(step.cast_signed());
-        stepped_heads(&C::halves(scales), steps, signed, 32, heads);
+        stepped_heads(&C::halves(scales), steps, signed, Self::OFFSET, heads);
     }
 
     #[inline(always)]
@@ -253,6 +261,11 @@ impl Weights for Q6K {
 
 pub(super) struct Q3K;
 
+impl Q3K {
+    /// The code that stands for 0.
+    const OFFSET: i16 = 4;
+}
+
 /// Scale of 16 elements from the 12 bytes of `Q3_K`, plus 32.
 fn q3_step(bytes: &[u8], sixteen: usize) -> u8 {
     let low = bytes[sixteen % 8] >> (sixteen / 8 * 4) & 15;
@@ -265,6 +278,8 @@ impl Weights for Q3K {
     const UNITS: usize = UNITS;
     const BLOCK: usize = 110;
     const CHAIN: usize = 4;
+    const WIDE_FORM: Form = Form::Starts { times: -(Self::OFFSET as i32), halves: true };
+    const WIDE_FEW: usize = 33;
     const BITS: usize = 3;
     const HEAD: usize = 224;
 
@@ -286,7 +301,7 @@ impl Weights for Q3K {
     fn heads<'h, C: Convert>(packed: &[u8], heads: impl Iterator<Item = &'h mut Steps>) {
         let (scales, packed) = take(packed);
         let signed = |step: u8| i16::from(step) - 32;
-        stepped_heads(&C::halves(scales), &unpack_sixes(packed), signed, 4, heads);
+        stepped_heads(&C::halves(scales), &unpack_sixes(packed), signed, Self::OFFSET, heads);
     }
 
     #[inline(always)]
@@ -309,6 +324,7 @@ impl Weights for Q2K {
     const UNITS: usize = UNITS;
     const BLOCK: usize = 84;
     const CHAIN: usize = 4;
+    const WIDE_FEW: usize = 33;
     const BITS: usize = 2;
     const HEAD: usize = 320;
     const JOINT: bool = false;

@@ -21,10 +21,15 @@ mod plain;
 mod planes;
 mod product;
 mod tile;
+mod tiles;
 mod unit;
 mod weights;
 #[cfg(target_arch = "x86_64")]
 mod x86_avx2;
+#[cfg(target_arch = "x86_64")]
+mod x86_avx512;
+#[cfg(target_arch = "x86_64")]
+mod x86_avx512_units;
 #[cfg(target_arch = "x86_64")]
 mod x86_halves;
 #[cfg(target_arch = "x86_64")]
@@ -38,7 +43,7 @@ use arm_units::NeonUnit as FastUnit;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 use tile::Unit as FastUnit;
 #[cfg(target_arch = "x86_64")]
-use x86_units::Avx2Unit as FastUnit;
+use x86_avx512_units::Avx512Unit as FastUnit;
 
 pub use activations::{ACTIVATION_BLOCK, ACTIVATION_BYTES, quantize_activations};
 pub use float::matmul_blocks_f32;

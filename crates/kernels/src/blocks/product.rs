@@ -8,23 +8,28 @@ use bytemuck::Zeroable;
 use super::FastUnit;
 use super::activations::{ACTIVATION_BLOCK, ACTIVATION_BYTES};
 #[cfg(target_arch = "aarch64")]
-use super::arm_neon::{Dot, Dotprod, Neon, Pairwise};
+use super::arm_neon::{Dotprod, Neon, Pairwise};
 use super::format::Visit;
-use super::inputs::{Inputs, MAX_TOKENS, tiles};
+use super::inputs::{Inputs, MAX_TOKENS, Tile};
 use super::packed::PackedBlocks;
 use super::tile::{Codes, Sums, Unit};
+#[cfg(target_arch = "aarch64")]
+use super::tiles::NeonTiles;
+#[cfg(target_arch = "x86_64")]
+use super::tiles::{Avx2Tiles, Avx512Tiles};
+use super::tiles::{MOST_TOKENS, PlainTiles, Tiles};
 use super::unit::{CODES, Convert, Plain, ROWS};
 use super::weights::Weights;
 use crate::cpu::{Ctx, Job, Level};
 use crate::scratch::{Line, with_scratch};
 use crate::threads::SharedMut;
 
-/// Units that are taken apart at a time: they stay in the first-level cache.
+/// Units that all tokens pass over before others: they stay in the first-level cache.
 const CHUNK: usize = 16;
 
-/// Tokens that pass over all panels before others do: the codes of 2048 elements of theirs take
-/// half of a second-level cache of 512 kB.
-const TOKENS: usize = 128;
+/// The same where codes stay packed: as many as a block has, if it has several. Between blocks,
+/// codes do not lie as between units.
+const HEADS: usize = 8;
 
 /// `out[t][n] = sum over k of x[t][k] * w[n][k]`, where `activations` are rows of `Q8_0` blocks
 /// with codes of -127 to 127, one row for each token: what
@@ -56,8 +61,9 @@ impl Visit for Product<'_> {
     fn with<W: Weights>(self) {
         let blocks = self.weights.k() / ACTIVATION_BLOCK;
         let tokens = self.activations.len().checked_div(blocks * ACTIVATION_BYTES).unwrap_or(0);
-        with_scratch(Inputs::words(W::FORM, tokens, blocks), |words| {
-            let inputs = Inputs::new(self.ctx, W::FORM, blocks, self.activations, words);
+        let layout = W::layout(self.ctx.isa);
+        with_scratch(Inputs::words(layout.form, tokens, blocks), |words| {
+            let inputs = Inputs::new(self.ctx, layout, blocks, self.activations, words);
             self.multiply::<W>(&inputs);
         });
     }
@@ -75,7 +81,7 @@ impl Product<'_> {
         }
         ctx.pool.for_each_range(weights.panels(), grain, |panels| {
             let task = Task::<W> { weights, inputs, panels, out, format: PhantomData };
-            let tokens = TOKENS.min(inputs.tokens());
+            let tokens = MOST_TOKENS.min(inputs.tokens());
             with_scratch(tokens + CHUNK * Scratch::<W>::LINES, |lines| {
                 task.dispatch(ctx, Scratch::new(lines.split_at_mut(tokens)));
             });
@@ -118,7 +124,10 @@ impl<W: Weights> Task<'_, W> {
     fn dispatch(self, ctx: Ctx<'_>, scratch: Scratch<'_, W>) {
         match ctx.isa.level() {
             Level::Scalar => self.run::<Plain, PlainTiles>(scratch),
-            // SAFETY: the CPU has the level, and every wider one includes AVX2.
+            // SAFETY: the CPU has the level.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => unsafe { crate::cpu::run_avx512(InAvx512(self, scratch)) },
+            // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             _ => unsafe { crate::cpu::run_avx2(InAvx2(self, scratch)) },
             #[cfg(target_arch = "aarch64")]
@@ -134,100 +143,11 @@ impl<W: Weights> Task<'_, W> {
     #[inline(always)]
     fn run<C: Convert, T: Tiles>(self, scratch: Scratch<'_, W>) {
         let Scratch { sums, units } = scratch;
-        for first in (0..self.inputs.tokens()).step_by(TOKENS) {
-            let tokens = first..self.inputs.tokens().min(first + TOKENS);
-            let sums = &mut sums[..tokens.len()];
+        for first in (0..self.inputs.tokens()).step_by(T::TOKENS) {
+            let tokens = first..self.inputs.tokens().min(first + T::TOKENS);
             for panel in self.panels.clone() {
-                sums.fill([0.0; ROWS]);
-                self.multiply::<C, T>(panel, tokens.clone(), sums, units);
-                self.store(panel, tokens.clone(), sums);
-            }
-        }
-    }
-
-    /// Adds the products of all units of a panel.
-    #[inline(always)]
-    fn multiply<C: Convert, T: Tiles>(
-        &self,
-        panel: usize,
-        tokens: Range<usize>,
-        sums: &mut [[f32; ROWS]],
-        units: &mut [W::Unit],
-    ) {
-        let packed = self.weights.panel(panel);
-        if W::DIRECT && tokens.len() < W::FEW {
-            let stored: &[W::Stored] = bytemuck::cast_slice(packed);
-            return self.pass::<W::Stored, T>(stored, 0, tokens, sums);
-        }
-        if W::BITS > 0 && T::PACKED && tokens.len() < W::FEW {
-            return self.multiply_packed::<C, T>(packed, tokens, sums);
-        }
-        let blocks = CHUNK / W::UNITS;
-        for (c, packed) in packed.chunks(blocks * W::PACKED).enumerate() {
-            let count = packed.len() / W::PACKED * W::UNITS;
-            let parts = units.chunks_exact_mut(W::UNITS).zip(packed.chunks_exact(W::PACKED));
-            // No closure: it would be compiled without the instructions.
-            for (units, packed) in parts {
-                W::unpack::<C>(packed, units);
-            }
-            self.pass::<W::Unit, T>(&units[..count], c * CHUNK, tokens.clone(), sums);
-        }
-    }
-
-    /// The same for a few tokens, with the codes in packed form.
-    #[inline(always)]
-    fn multiply_packed<C: Convert, T: Tiles>(
-        &self,
-        packed: &[u8],
-        tokens: Range<usize>,
-        sums: &mut [[f32; ROWS]],
-    ) {
-        let mut heads = [<W::Unit as Unit>::Head::zeroed(); 8];
-        let stride = if W::UNITS == 1 { W::PACKED } else { W::BITS * CODES / 8 };
-        let first = tokens.start;
-        for (c, packed) in packed.chunks(8 / W::UNITS * W::PACKED).enumerate() {
-            let heads = &mut heads[..packed.len() / W::PACKED * W::UNITS];
-            let parts = heads.chunks_exact_mut(W::UNITS).zip(packed.chunks_exact(W::PACKED));
-            for (heads, packed) in parts {
-                W::heads::<C>(packed, heads.iter_mut());
-            }
-            let codes = Codes { first: packed[W::HEAD..].as_ptr(), stride };
-            for tile in tiles(tokens.clone()) {
-                let sums = &mut sums[tile.start - first..tile.end - first];
-                let inputs = self.inputs.at(tile.start, tile.len(), c * 8);
-                // SAFETY: as in `pass`; the codes belong to the heads.
-                unsafe {
-                    match sums.len() {
-                        4 => T::packed::<W, 4>(heads, codes, inputs, fixed(sums)),
-                        2 => T::packed::<W, 2>(heads, codes, inputs, fixed(sums)),
-                        _ => T::packed::<W, 1>(heads, codes, inputs, fixed(sums)),
-                    }
-                }
-            }
-        }
-    }
-
-    /// Multiplies some units with all tokens.
-    #[inline(always)]
-    fn pass<U: FastUnit, T: Tiles>(
-        &self,
-        units: &[U],
-        block: usize,
-        tokens: Range<usize>,
-        sums: &mut [[f32; ROWS]],
-    ) {
-        let first = tokens.start;
-        for tile in tiles(tokens) {
-            let sums = &mut sums[tile.start - first..tile.end - first];
-            let inputs = self.inputs.at(tile.start, tile.len(), block);
-            // SAFETY: the inputs have the form of the unit, and all blocks of the row; the CPU
-            // has what the tiles need, by `dispatch`.
-            unsafe {
-                match sums.len() {
-                    4 => T::tile::<U, W, 4>(units, inputs, fixed(sums)),
-                    2 => T::tile::<U, W, 2>(units, inputs, fixed(sums)),
-                    _ => T::tile::<U, W, 1>(units, inputs, fixed(sums)),
-                }
+                let pass = Pass { task: &self, panel, tokens: tokens.clone() };
+                pass.run::<C, T>(sums, units);
             }
         }
     }
@@ -239,8 +159,147 @@ impl<W: Weights> Task<'_, W> {
         for (t, sums) in tokens.zip(sums) {
             let start = t * n + panel * ROWS;
             // SAFETY: each panel is computed by one task, which alone writes its columns.
-            unsafe { self.out.range(start..start + width) }.copy_from_slice(&sums[..width]);
+            let out = unsafe { self.out.range(start..start + width) };
+            match out.first_chunk_mut::<ROWS>() {
+                // One vector or two, and no call.
+                Some(out) => *out = *sums,
+                None => out.copy_from_slice(&sums[..width]),
+            }
         }
+    }
+}
+
+/// Some tokens and one panel.
+struct Pass<'a, W> {
+    task: &'a Task<'a, W>,
+    panel: usize,
+    tokens: Range<usize>,
+}
+
+impl<W: Weights> Pass<'_, W> {
+    /// Multiplies all units of the panel.
+    #[inline(always)]
+    fn run<C: Convert, T: Tiles>(&self, sums: &mut [[f32; ROWS]], units: &mut [W::Unit]) {
+        let packed = self.task.weights.panel(self.panel);
+        let few = self.tokens.len() < T::few::<W>();
+        if W::DIRECT && few {
+            let stored: &[W::Stored] = bytemuck::cast_slice(packed);
+            for (c, stored) in stored.chunks(CHUNK).enumerate() {
+                self.multiply::<T, _>(c * CHUNK, &stored, sums);
+            }
+        } else if W::BITS > 0 && T::PACKED && few {
+            self.run_packed::<C, T>(packed, sums);
+        } else {
+            self.run_unpacked::<C, T>(packed, sums, units);
+        }
+    }
+
+    /// Takes codes apart beforehand.
+    #[inline(always)]
+    fn run_unpacked<C: Convert, T: Tiles>(
+        &self,
+        packed: &[u8],
+        sums: &mut [[f32; ROWS]],
+        units: &mut [W::Unit],
+    ) {
+        for (c, packed) in packed.chunks(CHUNK / W::UNITS * W::PACKED).enumerate() {
+            let count = packed.len() / W::PACKED * W::UNITS;
+            let parts = units.chunks_exact_mut(W::UNITS).zip(packed.chunks_exact(W::PACKED));
+            // No closure: it would be compiled without the instructions.
+            for (units, packed) in parts {
+                W::unpack::<C>(packed, units);
+            }
+            self.multiply::<T, _>(c * CHUNK, &&units[..count], sums);
+        }
+    }
+
+    /// Leaves codes as they are packed.
+    #[inline(always)]
+    fn run_packed<C: Convert, T: Tiles>(&self, packed: &[u8], sums: &mut [[f32; ROWS]]) {
+        let mut heads = [<W::Unit as Unit>::Head::zeroed(); HEADS];
+        let stride = if W::UNITS == 1 { W::PACKED } else { W::BITS * CODES / 8 };
+        for (c, packed) in packed.chunks(HEADS / W::UNITS * W::PACKED).enumerate() {
+            let heads = &mut heads[..packed.len() / W::PACKED * W::UNITS];
+            let parts = heads.chunks_exact_mut(W::UNITS).zip(packed.chunks_exact(W::PACKED));
+            for (heads, packed) in parts {
+                W::heads::<C>(packed, heads.iter_mut());
+            }
+            let codes = Codes { first: packed[W::HEAD..].as_ptr(), stride };
+            self.multiply::<T, _>(c * HEADS, &PackedUnits::<W> { heads, codes }, sums);
+        }
+    }
+
+    /// Multiplies units, the first of which is `block`, with all tokens. The sums of a tile start
+    /// with the first block and are stored with the last: that waits for the memory while the next
+    /// tile is computed.
+    #[inline(always)]
+    fn multiply<T: Tiles, P: Part<W>>(&self, block: usize, part: &P, sums: &mut [[f32; ROWS]]) {
+        let first = self.tokens.start;
+        let inputs = self.task.inputs;
+        for tokens in inputs.tiles(self.tokens.clone()) {
+            let sums = &mut sums[tokens.start - first..tokens.end - first];
+            if block == 0 {
+                sums.fill([0.0; ROWS]);
+            }
+            let tile = inputs.at(tokens.start, tokens.len(), block);
+            // SAFETY: the inputs have the form of the unit, and all blocks of the row; the CPU
+            // has what the tiles need, by `dispatch`.
+            unsafe {
+                match sums.len() {
+                    8 if T::MOST == 8 => part.times::<T, 8>(tile, fixed(sums)),
+                    4 => part.times::<T, 4>(tile, fixed(sums)),
+                    2 => part.times::<T, 2>(tile, fixed(sums)),
+                    _ => part.times::<T, 1>(tile, fixed(sums)),
+                }
+            }
+            if block + part.count() == inputs.blocks() {
+                self.task.store(self.panel, tokens, sums);
+            }
+        }
+    }
+}
+
+/// Units of one panel that follow each other.
+trait Part<W: Weights> {
+    /// How many.
+    fn count(&self) -> usize;
+
+    /// Adds their products with a tile to the sums.
+    ///
+    /// # Safety
+    /// As [`Tiles::tile`].
+    unsafe fn times<T: Tiles, const N: usize>(&self, tile: Tile, sums: &mut Sums<N>);
+}
+
+impl<W: Weights, U: FastUnit> Part<W> for &[U] {
+    #[inline(always)]
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    #[inline(always)]
+    unsafe fn times<T: Tiles, const N: usize>(&self, tile: Tile, sums: &mut Sums<N>) {
+        // SAFETY: the caller's promise.
+        unsafe { T::tile::<U, W, N>(self, tile, sums) }
+    }
+}
+
+/// Units whose codes are in packed form; the codes belong to the heads.
+struct PackedUnits<'a, W: Weights> {
+    heads: &'a [<W::Unit as Unit>::Head],
+    codes: Codes,
+}
+
+impl<W: Weights> Part<W> for PackedUnits<'_, W> {
+    #[inline(always)]
+    fn count(&self) -> usize {
+        self.heads.len()
+    }
+
+    #[inline(always)]
+    unsafe fn times<T: Tiles, const N: usize>(&self, tile: Tile, sums: &mut Sums<N>) {
+        // SAFETY: the caller's promise.
+        unsafe { T::packed::<W, N>(self.heads, self.codes, tile, sums) }
     }
 }
 
@@ -275,109 +334,17 @@ impl<W: Weights> Job for InDotprod<'_, '_, W> {
     }
 }
 
-/// The microkernels of one instruction set.
-trait Tiles {
-    /// Whether packed codes can be multiplied.
-    const PACKED: bool;
-
-    /// # Safety
-    /// As [`Tiles::tile`]; the codes are those of as many units as there are heads.
-    unsafe fn packed<W: Weights, const T: usize>(
-        heads: &[<W::Unit as Unit>::Head],
-        codes: Codes,
-        tile: super::inputs::Tile,
-        sums: &mut Sums<T>,
-    );
-
-    /// # Safety
-    /// As [`Unit::plain`], and the CPU has the instructions.
-    unsafe fn tile<U: FastUnit, W: Weights, const T: usize>(
-        units: &[U],
-        tile: super::inputs::Tile,
-        sums: &mut Sums<T>,
-    );
-}
-
-struct PlainTiles;
-
-impl Tiles for PlainTiles {
-    const PACKED: bool = false;
-
-    unsafe fn packed<W: Weights, const T: usize>(
-        _: &[<W::Unit as Unit>::Head],
-        _: Codes,
-        _: super::inputs::Tile,
-        _: &mut Sums<T>,
-    ) {
-        unreachable!("plain microkernels read units");
-    }
-
-    unsafe fn tile<U: FastUnit, W: Weights, const T: usize>(
-        units: &[U],
-        tile: super::inputs::Tile,
-        sums: &mut Sums<T>,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { U::plain::<W>(units, tile, sums) }
-    }
-}
+#[cfg(target_arch = "x86_64")]
+struct InAvx512<'a, 's, W: Weights>(Task<'a, W>, Scratch<'s, W>);
 
 #[cfg(target_arch = "x86_64")]
-struct Avx2Tiles;
-
-#[cfg(target_arch = "x86_64")]
-impl Tiles for Avx2Tiles {
-    const PACKED: bool = true;
+impl<W: Weights> Job for InAvx512<'_, '_, W> {
+    type Output = ();
 
     #[inline(always)]
-    unsafe fn packed<W: Weights, const T: usize>(
-        heads: &[<W::Unit as Unit>::Head],
-        codes: Codes,
-        tile: super::inputs::Tile,
-        sums: &mut Sums<T>,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { W::Unit::avx2_packed::<W, T>(heads, codes, tile, sums) }
-    }
-
-    #[inline(always)]
-    unsafe fn tile<U: FastUnit, W: Weights, const T: usize>(
-        units: &[U],
-        tile: super::inputs::Tile,
-        sums: &mut Sums<T>,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { U::avx2::<W, T>(units, tile, sums) }
+    fn run(self) {
+        self.0.run::<super::x86_avx2::Avx2, Avx512Tiles>(self.1);
     }
 }
 
-#[cfg(target_arch = "aarch64")]
-struct NeonTiles<D>(PhantomData<D>);
-
-#[cfg(target_arch = "aarch64")]
-impl<D: Dot> Tiles for NeonTiles<D> {
-    const PACKED: bool = true;
-
-    #[inline(always)]
-    unsafe fn packed<W: Weights, const T: usize>(
-        heads: &[<W::Unit as Unit>::Head],
-        codes: Codes,
-        tile: super::inputs::Tile,
-        sums: &mut Sums<T>,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { W::Unit::neon_packed::<W, D, T>(heads, codes, tile, sums) }
-    }
-
-    #[inline(always)]
-    unsafe fn tile<U: FastUnit, W: Weights, const T: usize>(
-        units: &[U],
-        tile: super::inputs::Tile,
-        sums: &mut Sums<T>,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { U::neon::<W, D, T>(units, tile, sums) }
-    }
-}
-
-const _: () = assert!(TOKENS.is_multiple_of(MAX_TOKENS) && CHUNK.is_multiple_of(8));
+const _: () = assert!(MOST_TOKENS.is_multiple_of(MAX_TOKENS) && CHUNK.is_multiple_of(HEADS));

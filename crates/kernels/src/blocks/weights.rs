@@ -3,9 +3,10 @@
 use bytemuck::Pod;
 
 use super::FastUnit;
-use super::inputs::Form;
+use super::inputs::{Form, Layout, MAX_TOKENS};
 use super::tile::Unit;
 use super::unit::{Convert, ROWS};
+use crate::cpu::{Isa, Level};
 
 /// One row's block of each of the 16 rows of a panel.
 pub(super) type Blocks<'a> = [&'a [u8]; ROWS];
@@ -29,6 +30,10 @@ pub(super) trait Weights: 'static {
     /// Tokens from which on taking blocks apart beforehand pays off; fewer read them as they are
     /// stored, where that can be.
     const FEW: usize = 9;
+    /// The same, where kernels have AVX-512: taking codes apart then hides behind products, but
+    /// [`Halves`](super::unit::Halves) leave it little room.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "others have no AVX-512"))]
+    const WIDE_FEW: usize = usize::MAX;
     /// Products of two that are added in 16 bits without overflow.
     #[cfg_attr(
         not(target_arch = "x86_64"),
@@ -37,6 +42,13 @@ pub(super) trait Weights: 'static {
     const CHAIN: usize = 1;
     /// What the units are multiplied with.
     const FORM: Form = <Self::Unit as Unit>::FORM;
+    /// What they are multiplied with by instructions that add four products in 32 bits.
+    const WIDE_FORM: Form = match Self::FORM {
+        Form::Offset { times, .. } => Form::Starts { times: times as i32, halves: false },
+        // The codes are multiplied plus 128, without a sign.
+        Form::Signed => Form::Starts { times: -128, halves: false },
+        form => form,
+    };
     /// Whether minima have the scale of the products.
     const JOINT: bool = true;
 
@@ -55,6 +67,14 @@ pub(super) trait Weights: 'static {
         packed: &[u8],
         heads: impl Iterator<Item = &'h mut <Self::Unit as Unit>::Head>,
     );
+
+    /// How activations lie for the kernels of `isa`.
+    fn layout(isa: Isa) -> Layout {
+        match isa.level() {
+            Level::Avx512 => Layout { form: Self::WIDE_FORM, most: MAX_TOKENS },
+            _ => Layout { form: Self::FORM, most: 4 },
+        }
+    }
 
     /// Takes a packed block apart.
     fn unpack<C: Convert>(packed: &[u8], units: &mut [Self::Unit]);

@@ -205,7 +205,7 @@ impl<H, const BITS: usize> Units for Packed<'_, H, BITS> {
 
 /// Asks for the `len` bytes that lie [`AHEAD`] behind `bytes`.
 #[inline(always)]
-fn ahead(bytes: *const u8, len: usize) {
+pub(super) fn ahead(bytes: *const u8, len: usize) {
     for at in (0..len).step_by(64) {
         // SAFETY: a hint, for which any address will do.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes.wrapping_add(at + AHEAD).cast()) };

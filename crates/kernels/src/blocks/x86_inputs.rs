@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::activations::{ACTIVATION_BLOCK as SPAN, ACTIVATION_BYTES};
-use super::inputs::{Fill, Form, WORDS, tiles};
+use super::inputs::{Fill, Form, Layout, WORDS, tiles};
 
 /// Quantizes blocks, as [`quantize_block`](super::activations) does.
 ///
@@ -65,9 +65,10 @@ fn code(x: __m256, divisor: __m256) -> __m256i {
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn fill(mut fill: Fill<'_>) {
     let row = fill.blocks * ACTIVATION_BYTES;
-    for tile in tiles(0..fill.bytes.len() / row) {
+    for tile in tiles(0..fill.bytes.len() / row, fill.layout.most) {
         let bytes = &fill.bytes[tile.start * row..tile.end * row];
         match tile.len() {
+            8 => fill_tile::<8>(&mut fill, tile.start, bytes),
             4 => fill_tile::<4>(&mut fill, tile.start, bytes),
             2 => fill_tile::<2>(&mut fill, tile.start, bytes),
             _ => fill_tile::<1>(&mut fill, tile.start, bytes),
@@ -78,7 +79,8 @@ pub(super) unsafe fn fill(mut fill: Fill<'_>) {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn fill_tile<const T: usize>(fill: &mut Fill<'_>, token: usize, bytes: &[u8]) {
-    let (blocks, n) = (fill.blocks, fill.form.sums());
+    let Layout { form, .. } = fill.layout;
+    let (blocks, n) = (fill.blocks, form.sums());
     let first = token * blocks;
     let codes = &mut fill.codes[first * WORDS..][..T * blocks * WORDS];
     let scales = &mut fill.scales[first..][..T * blocks];
@@ -94,7 +96,7 @@ fn fill_tile<const T: usize>(fill: &mut Fill<'_>, token: usize, bytes: &[u8]) {
             let bits = i32::from(u16::from_le_bytes([block[0], block[1]]));
             let scale = _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits)));
             scales[b * T + t] = scale;
-            match fill.form {
+            match form {
                 Form::Quads => {
                     let [low, high] = half_sums(x[t]);
                     sums[b * T + t] = (scale * (low + high) as f32).to_bits();
@@ -112,6 +114,15 @@ fn fill_tile<const T: usize>(fill: &mut Fill<'_>, token: usize, bytes: &[u8]) {
                 Form::Halves => {
                     let [low, high] = half_sums(x[t]);
                     sums[b * T + t] = (low as u32 & 0xffff) | (high as u32) << 16;
+                }
+                Form::Starts { times, halves: false } => {
+                    let [low, high] = half_sums(x[t]);
+                    sums[b * T + t] = (times * (low + high)).cast_unsigned();
+                }
+                Form::Starts { times, .. } => {
+                    for (i, sum) in half_sums(x[t]).into_iter().enumerate() {
+                        sums[(2 * b + i) * T + t] = (times * sum).cast_unsigned();
+                    }
                 }
                 Form::Signed => {}
             }
@@ -157,25 +168,37 @@ fn interleaved<const T: usize>(x: [__m256i; T]) -> [__m256i; T] {
             out[1] = _mm256_permute2x128_si256::<0x31>(low, high);
         }
         4 => {
-            let (ab, ab_high) =
-                (_mm256_unpacklo_epi32(x[0], x[1]), _mm256_unpackhi_epi32(x[0], x[1]));
-            let (cd, cd_high) =
-                (_mm256_unpacklo_epi32(x[2], x[3]), _mm256_unpackhi_epi32(x[2], x[3]));
-            let words = [
-                _mm256_unpacklo_epi64(ab, cd),
-                _mm256_unpackhi_epi64(ab, cd),
-                _mm256_unpacklo_epi64(ab_high, cd_high),
-                _mm256_unpackhi_epi64(ab_high, cd_high),
-            ];
+            let words = fours(&x);
             for i in 0..2 {
                 let (a, b) = (words[2 * i], words[2 * i + 1]);
                 out[i] = _mm256_permute2x128_si256::<0x20>(a, b);
                 out[i + 2] = _mm256_permute2x128_si256::<0x31>(a, b);
             }
         }
+        8 => {
+            let (low, high) = (fours(&x[..4]), fours(&x[4..]));
+            for i in 0..4 {
+                out[i] = _mm256_permute2x128_si256::<0x20>(low[i], high[i]);
+                out[i + 4] = _mm256_permute2x128_si256::<0x31>(low[i], high[i]);
+            }
+        }
         _ => {}
     }
     out
+}
+
+/// Words of four tokens: word `i` in the lower half of vector `i`, word `i + 4` in the upper one.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn fours(x: &[__m256i]) -> [__m256i; 4] {
+    let (ab, ab_high) = (_mm256_unpacklo_epi32(x[0], x[1]), _mm256_unpackhi_epi32(x[0], x[1]));
+    let (cd, cd_high) = (_mm256_unpacklo_epi32(x[2], x[3]), _mm256_unpackhi_epi32(x[2], x[3]));
+    [
+        _mm256_unpacklo_epi64(ab, cd),
+        _mm256_unpackhi_epi64(ab, cd),
+        _mm256_unpacklo_epi64(ab_high, cd_high),
+        _mm256_unpackhi_epi64(ab_high, cd_high),
+    ]
 }
 
 #[inline]
