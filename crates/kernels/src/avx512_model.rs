@@ -101,3 +101,46 @@ pub(crate) fn _mm512_dpwssd_epi32(sum: __m512i, a: __m512i, b: __m512i) -> __m51
         sum.0[lane].wrapping_add(a[0].wrapping_mul(b[0])).wrapping_add(a[1].wrapping_mul(b[1]))
     }))
 }
+
+/// `a + b`.
+#[inline(always)]
+pub(crate) fn _mm512_add_ps(a: __m512, b: __m512) -> __m512 {
+    __m512(std::array::from_fn(|lane| a.0[lane] + b.0[lane]))
+}
+
+/// The greater one; `b` where one is NaN or both are zero.
+#[inline(always)]
+pub(crate) fn _mm512_max_ps(a: __m512, b: __m512) -> __m512 {
+    __m512(std::array::from_fn(|lane| if a.0[lane] > b.0[lane] { a.0[lane] } else { b.0[lane] }))
+}
+
+/// The lesser one; `b` where one is NaN or both are zero.
+#[inline(always)]
+pub(crate) fn _mm512_min_ps(a: __m512, b: __m512) -> __m512 {
+    __m512(std::array::from_fn(|lane| if a.0[lane] < b.0[lane] { a.0[lane] } else { b.0[lane] }))
+}
+
+/// The floats whose bit in the mask is set; zeros for the others.
+///
+/// # Safety
+/// Those are readable at `p`, aligned or not.
+#[inline(always)]
+pub(crate) unsafe fn _mm512_maskz_loadu_ps(mask: u16, p: *const f32) -> __m512 {
+    __m512(std::array::from_fn(|lane| match mask >> lane & 1 {
+        0 => 0.0,
+        // SAFETY: the caller's promise.
+        _ => unsafe { p.add(lane).read_unaligned() },
+    }))
+}
+
+/// Stores the floats whose bit in the mask is set.
+///
+/// # Safety
+/// Those are writable at `p`, aligned or not.
+#[inline(always)]
+pub(crate) unsafe fn _mm512_mask_storeu_ps(p: *mut f32, mask: u16, value: __m512) {
+    for (lane, value) in value.0.into_iter().enumerate().filter(|(lane, _)| mask >> lane & 1 == 1) {
+        // SAFETY: the caller's promise.
+        unsafe { p.add(lane).write_unaligned(value) }
+    }
+}

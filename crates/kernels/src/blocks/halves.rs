@@ -156,6 +156,10 @@ impl Source for PackedHalves {
             *out = self.half.numbers::<C>(bytes);
         }
     }
+
+    fn bytes(&self, panel: usize, k: Range<usize>) -> &[u8] {
+        self.panel(panel)[k].as_flattened()
+    }
 }
 
 /// `out[t][n] = sum over k of x[t][k] * w[n][k]`: each sum starts at 0 and runs over k in order

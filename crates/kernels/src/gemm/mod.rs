@@ -35,6 +35,8 @@ mod x86_avx2_u8;
 #[cfg(target_arch = "x86_64")]
 mod x86_avx512;
 #[cfg(target_arch = "x86_64")]
+mod x86_avx512_f32;
+#[cfg(target_arch = "x86_64")]
 mod x86_columns;
 #[cfg(target_arch = "x86_64")]
 mod x86_finish;

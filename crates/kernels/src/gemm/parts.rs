@@ -8,17 +8,11 @@ use std::ops::Range;
 
 use super::driver::{Finish, finish_rows};
 use super::float::FloatFinish;
-use super::kernel::{BATCH, FloatKernel, MAX_MR, NR};
+use super::kernel::{Ahead, BATCH, Factors, FloatKernel, MAX_MR, NR};
 use super::split::Split;
 use crate::cpu::Job;
 use crate::scratch::with_scratch;
 use crate::threads::Pool;
-
-/// The most elements of k in a part: a panel of them takes 20 KiB.
-const PART: usize = 320;
-
-/// Bytes of A in one part.
-const A_BYTES: usize = 256 << 10;
 
 /// The most rows of a task.
 const MOST_ROWS: usize = 240;
@@ -60,6 +54,11 @@ pub(crate) trait RightParts: Sync {
         k: Range<usize>,
         scratch: &'s mut [[f32; NR]],
     ) -> &'s [[f32; NR]];
+
+    /// The bytes that [`RightParts::part`] reads, where it pays to ask for them in advance.
+    fn bytes(&self, _index: usize, _k: Range<usize>) -> &[u8] {
+        &[]
+    }
 }
 
 /// How k is cut: into parts of `len`, the last of which may be shorter.
@@ -70,8 +69,9 @@ struct Cut {
 }
 
 impl Cut {
-    fn new(k: usize, step: usize) -> Cut {
-        let most = PART / step * step;
+    /// Parts of at most `most`, which begin at multiples of `step`.
+    fn new(k: usize, step: usize, most: usize) -> Cut {
+        let most = most / step * step;
         let count = k.div_ceil(most.max(step)).max(1);
         Cut { k, len: k.div_ceil(count).next_multiple_of(step.max(8)).clamp(1, k.max(1)) }
     }
@@ -86,13 +86,13 @@ impl Cut {
 }
 
 /// Blocks of rows of which a part stays in the second-level cache, and enough tasks for all threads.
-fn split(threads: usize, rows: usize, cut: Cut, mr: usize, panels: usize) -> Split {
-    let most = (A_BYTES / size_of::<f32>() / cut.len).clamp(mr, MOST_ROWS) / mr * mr;
+fn split<K: FloatKernel>(threads: usize, rows: usize, cut: Cut, panels: usize) -> Split {
+    let most = (K::A_BYTES / size_of::<f32>() / cut.len).clamp(K::MR, MOST_ROWS) / K::MR * K::MR;
     let wanted = if threads == 1 { 1 } else { threads * 3 };
     let row_blocks = rows.div_ceil(most).max(wanted.min(rows / LEAST_ROWS)).max(1);
     let most_panels = if cut.count() == 1 { panels } else { MOST_PANELS };
     let panel_blocks = wanted.div_ceil(row_blocks).max(panels.div_ceil(most_panels));
-    Split::new([rows, mr], panels, row_blocks, panel_blocks)
+    Split::new([rows, K::MR], panels, row_blocks, panel_blocks)
 }
 
 /// Multiplies `m` rows with all panels, and finishes every output once.
@@ -111,8 +111,8 @@ pub(crate) unsafe fn drive_parts<K: FloatKernel, R: LeftParts>(
     if m == 0 || n == 0 {
         return;
     }
-    let cut = Cut::new(k, right.step());
-    let split = split(pool.threads(), m, cut, K::MR, n.div_ceil(NR));
+    let cut = Cut::new(k, right.step(), K::PART);
+    let split = split::<K>(pool.threads(), m, cut, n.div_ceil(NR));
     pool.for_each_range(split.tasks(), 1, |tasks| {
         for task in tasks {
             let (rows_of, panels) = (split.row_range(task), split.panel_range(task));
@@ -156,6 +156,17 @@ impl<K: FloatKernel, R: LeftParts> Task<'_, K, R> {
         MAX_MR + if self.cut.count() == 1 { rows.min(BATCH) } else { rows }
     }
 
+    /// What is read from B after part `index` of a panel.
+    fn after(&self, index: usize, panel: usize) -> &[u8] {
+        match panel + 1 < self.panels.end {
+            true => self.right.bytes(panel + 1, self.cut.part(index)),
+            false if index + 1 < self.cut.count() => {
+                self.right.bytes(self.panels.start, self.cut.part(index + 1))
+            }
+            false => &[],
+        }
+    }
+
     fn scratch(&self) -> usize {
         let panels = if self.cut.count() == 1 { 1 } else { self.panels.len() };
         self.left_len() + (self.cut.len + panels * self.sums_len()) * NR
@@ -186,7 +197,8 @@ impl<K: FloatKernel, R: LeftParts> Job for Run<'_, '_, K, R> {
                 assert!(b.len() >= k.len(), "a panel of B is too short");
                 let at = if task.cut.count() == 1 { 0 } else { i * sums_len };
                 let sums = &mut sums[at..][..sums_len];
-                let pass = Pass { left: &left, b, k: k.clone(), of: task.cut.k, panel };
+                let ahead = task.after(index, panel);
+                let pass = Pass { left: &left, b, k: k.clone(), of: task.cut.k, panel, ahead };
                 // SAFETY: `drive_parts` demands the level; rows of A and of the panel are long
                 // enough; this task alone stores these outputs.
                 unsafe { pass.run::<K>(task.right.size().1, task.finish, sums) }
@@ -211,6 +223,8 @@ struct Pass<'a> {
     k: Range<usize>,
     of: usize,
     panel: usize,
+    /// Will be read next.
+    ahead: &'a [u8],
 }
 
 impl Pass<'_> {
@@ -231,6 +245,11 @@ impl Pass<'_> {
         let (finish, col) = (*finish, self.panel * NR);
         let width = NR.min(n - col);
         let columns = finish.columns(col, width);
+        if K::FINISHES && last {
+            let sums = if first { None } else { Some(&*sums) };
+            // SAFETY: the caller's promise.
+            return unsafe { self.last::<K>(&finish, &columns, sums, width) };
+        }
         if first && last && width == NR {
             // SAFETY: the caller's promise.
             return unsafe { self.whole::<K>(&finish, &columns) };
@@ -258,16 +277,32 @@ impl Pass<'_> {
     /// As [`Pass::run`].
     #[inline(always)]
     unsafe fn whole<K: FloatKernel>(&self, finish: &FloatFinish<'_>, columns: &[f32; NR]) {
-        let (stride, b) = (self.left.stride, self.b.as_ptr().cast());
-        for row in (0..self.left.count).step_by(K::MR) {
-            let rows = K::MR.min(self.left.count - row);
-            let at = (self.left.first + row, self.panel * NR);
-            finish.ahead(at.0, at.1, rows);
+        for tile in self.cut::<K>(0..self.left.count) {
+            let at = (self.left.first + tile.start, self.panel * NR);
+            finish.ahead(at.0, at.1, tile.len());
             // SAFETY: the caller's promise.
-            unsafe {
-                let a = self.left.data.as_ptr().add(row * stride);
-                K::whole(rows, self.k.len(), (a, stride), b, (finish, columns), at);
-            }
+            unsafe { K::whole(self.factors::<K>(tile), (finish, columns), at) }
+        }
+    }
+
+    /// As [`Pass::whole`], from the sums on that there are.
+    ///
+    /// # Safety
+    /// As [`Pass::run`]; the kernel finishes tiles.
+    #[inline(always)]
+    unsafe fn last<K: FloatKernel>(
+        &self,
+        finish: &FloatFinish<'_>,
+        columns: &[f32; NR],
+        sums: Option<&[[f32; NR]]>,
+        width: usize,
+    ) {
+        for tile in self.cut::<K>(0..self.left.count) {
+            let at = (self.left.first + tile.start, self.panel * NR);
+            finish.ahead(at.0, at.1, tile.len());
+            let sums = sums.map(|sums| &sums[tile.clone()]);
+            // SAFETY: the caller's promise.
+            unsafe { K::last(self.factors::<K>(tile), sums, (finish, columns), at, width) }
         }
     }
 
@@ -282,32 +317,62 @@ impl Pass<'_> {
         first: bool,
         sums: &mut [[f32; NR]],
     ) {
-        let (k, stride, b) = (self.k.len(), self.left.stride, self.b.as_ptr().cast());
-        for row in rows.clone().step_by(K::MR) {
-            let Some(tile) = sums[row - rows.start..].first_chunk_mut() else {
+        let start = rows.start;
+        for tile in self.cut::<K>(rows) {
+            let Some(sums) = sums[tile.start - start..].first_chunk_mut() else {
                 panic!("a tile begins behind its batch")
             };
-            let many = K::MR.min(rows.end - row);
             // SAFETY: the caller's promise.
-            unsafe {
-                let a = self.left.data.as_ptr().add(row * stride);
-                match first {
-                    true => K::tile(many, k, a, stride, b, tile),
-                    false => K::more(many, k, a, stride, b, tile),
-                }
-            }
+            unsafe { K::part(self.factors::<K>(tile), first, sums) }
         }
+    }
+
+    /// Cuts rows into tiles.
+    #[inline(always)]
+    fn cut<K: FloatKernel>(&self, rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let (many, end) = (K::rows(rows.len()), rows.end);
+        rows.step_by(many).map(move |row| row..end.min(row + many))
+    }
+
+    /// The factors of a tile.
+    ///
+    /// # Safety
+    /// As [`Pass::run`]; the rows are there.
+    #[inline(always)]
+    unsafe fn factors<K: FloatKernel>(&self, tile: Range<usize>) -> Factors {
+        let Left { data, stride: lda, count, .. } = *self.left;
+        let ahead = self.share(tile.start / K::rows(count), count.div_ceil(K::rows(count)));
+        // SAFETY: the caller's promise.
+        let a = unsafe { data.as_ptr().add(tile.start * lda) };
+        let b = self.b.as_ptr().cast();
+        Factors { rows: tile.len(), groups: self.k.len(), a, lda, b, ahead }
+    }
+
+    /// What the tile `index` of as many as `tiles` asks for: one of the first four tiles for a
+    /// quarter of what comes next.
+    #[inline(always)]
+    fn share(&self, index: usize, tiles: usize) -> Ahead {
+        let (shares, from) = (tiles.min(4), self.ahead.as_ptr());
+        if index >= shares || self.ahead.is_empty() {
+            return Ahead { from: self.b.as_ptr().cast(), step: 0 };
+        }
+        let times = (shares * self.k.len()).div_ceil(Ahead::EVERY).max(1);
+        let step = self.ahead.len().div_ceil(times);
+        Ahead { from: from.wrapping_add(index * self.ahead.len() / shares), step }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gemm::scalar::ScalarF32;
+
+    const PART: usize = ScalarF32::PART;
 
     #[test]
     fn parts_cover_k_in_steps() {
         for (k, step) in [(0, 1), (1, 1), (320, 1), (321, 1), (4608, 1), (512, 32), (5632, 256)] {
-            let cut = Cut::new(k, step);
+            let cut = Cut::new(k, step, PART);
             let mut next = 0;
             for index in 0..cut.count() {
                 let part = cut.part(index);
@@ -323,7 +388,7 @@ mod tests {
     fn tasks_cover_the_output() {
         for threads in [1, 2, 5] {
             for (rows, panels, k) in [(1, 1, 1), (49, 32, 4608), (3136, 4, 64), (100, 63, 2048)] {
-                let split = split(threads, rows, Cut::new(k, 1), 6, panels);
+                let split = split::<ScalarF32>(threads, rows, Cut::new(k, 1, PART), panels);
                 let mut seen = vec![0; rows * panels];
                 for task in 0..split.tasks() {
                     for row in split.row_range(task) {
