@@ -190,6 +190,10 @@ impl RightParts for PackedF32 {
         &self.panels.panel(index).as_chunks().0[k]
     }
 
+    fn is_ready(&self) -> bool {
+        true
+    }
+
     fn bytes(&self, index: usize, k: Range<usize>) -> &[u8] {
         bytemuck::cast_slice(&self.panels.panel(index)[k.start * NR..k.end * NR])
     }
@@ -220,6 +224,19 @@ impl<'a> FloatFinish<'a> {
         assert!(residual, "the residual is shorter than the output");
         assert!(epilogue.bias.is_none_or(|b| b.len() >= end), "the bias is too short");
         FloatFinish { epilogue, out: SharedMut::new(out), stride, first_col }
+    }
+
+    /// Where `rows` rows of `width` results from (`row`, `col`) on go, and what is done to them.
+    ///
+    /// # Panics
+    /// When they are not in the output.
+    #[inline(always)]
+    pub(super) fn place(&self, row: usize, col: usize, width: usize, rows: usize) -> Place {
+        let first = row * self.stride + self.first_col + col;
+        let range = first..first + rows.saturating_sub(1) * self.stride + width;
+        let residual = self.epilogue.residual.map(|r| r[range.clone()].as_ptr());
+        let (out, clamp) = (self.out.pointer(range), self.epilogue.clamp);
+        Place { out, residual, stride: self.stride, clamp }
     }
 }
 
@@ -327,7 +344,6 @@ impl Finish for FloatFinish<'_> {
 }
 
 /// Where a tile of results goes, and what is done to them; see [`Epilogue`].
-#[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 pub(super) struct Place {
     /// The first result.
@@ -353,19 +369,6 @@ impl FloatFinish<'_> {
         let Place { out, residual, clamp, .. } = self.place(row, col, width, rows);
         // SAFETY: the caller's promise.
         unsafe { ToFloats::new(residual, clamp, out) }
-    }
-
-    /// Where `rows` rows of `width` results from (`row`, `col`) on go, and what is done to them.
-    ///
-    /// # Panics
-    /// When they are not in the output.
-    #[inline(always)]
-    pub(super) fn place(&self, row: usize, col: usize, width: usize, rows: usize) -> Place {
-        let first = row * self.stride + self.first_col + col;
-        let range = first..first + rows.saturating_sub(1) * self.stride + width;
-        let residual = self.epilogue.residual.map(|r| r[range.clone()].as_ptr());
-        let (out, clamp) = (self.out.pointer(range), self.epilogue.clamp);
-        Place { out, residual, stride: self.stride, clamp }
     }
 
     /// Finishes and stores eight columns from `col` on of the rows from `row` on.

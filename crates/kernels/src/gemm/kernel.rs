@@ -109,8 +109,9 @@ pub(crate) trait FloatKernel: Microkernel<A = f32, B = f32, Acc = f32> + Sized {
     const PART: usize;
     /// Bytes of A in one part, which stay in the second-level cache.
     const A_BYTES: usize;
-    /// Whether there is [`FloatKernel::last`].
-    const FINISHES: bool = false;
+    /// Bytes of B that stay in the second-level cache, too, while tiles go along their rows; 0 for
+    /// kernels that go down each panel and lack [`FloatKernel::last`].
+    const B_BYTES: usize = 0;
 
     /// Rows of the tiles of `count` rows; the last tile may have fewer.
     #[inline(always)]
@@ -180,7 +181,7 @@ pub(crate) trait FloatKernel: Microkernel<A = f32, B = f32, Acc = f32> + Sized {
         _at: (usize, usize),
         _width: usize,
     ) {
-        unreachable!("asked for only where FINISHES");
+        unreachable!("asked for only where panels stay");
     }
 }
 
@@ -196,11 +197,23 @@ pub(crate) struct Factors {
     pub(crate) ahead: Ahead,
 }
 
-/// What will be read soon. A kernel asks for it bit by bit, so that it waits for nothing: for two
-/// lines, at `from` and half a `step` behind, each [`Ahead::EVERY`] groups, after which both move
-/// on by the step.
+/// What will be read and written soon. A kernel asks for it bit by bit, each [`Ahead::EVERY`]
+/// groups, so that it waits for nothing.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead {
+    /// Of B.
+    pub(crate) b: Stream,
+    /// Of A.
+    pub(crate) a: Stream,
+    /// The first row of results, and what is added to them.
+    pub(crate) out: [*const f32; 2],
+    /// From one row of results to the next, in elements.
+    pub(crate) stride: usize,
+}
+
+/// Bytes one behind the other, of which `step` at a time are asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Stream {
     pub(crate) from: *const u8,
     pub(crate) step: usize,
 }
@@ -209,15 +222,39 @@ impl Ahead {
     /// Groups of k between two requests.
     pub(crate) const EVERY: usize = 4;
 
-    /// Asks for the next two lines.
+    /// Nothing but what is at `place` anyway.
+    pub(crate) fn nothing(place: *const f32) -> Ahead {
+        let none = Stream { from: place.cast(), step: 0 };
+        Ahead { b: none, a: none, out: [place; 2], stride: 0 }
+    }
+
+    /// Asks for what the groups from `group` on are to ask for.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    pub(crate) fn next(&mut self) {
+    pub(crate) fn next(&mut self, group: usize) {
+        self.b.next::<4>();
+        self.a.next::<2>();
+        let row = group / Ahead::EVERY % MAX_MR * self.stride;
+        prefetch(self.out[0].wrapping_add(row));
+        prefetch(self.out[1].wrapping_add(row));
+    }
+}
+
+impl Stream {
+    /// Such that `len` bytes at `from` are asked for in `times` requests.
+    pub(crate) fn new(from: *const u8, len: usize, times: usize) -> Stream {
+        Stream { from, step: len.div_ceil(times.max(1)) }
+    }
+
+    /// Asks for `LINES` lines of the next step, which are all if it is not longer.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn next<const LINES: usize>(&mut self) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing that a program could see.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T1>(self.from.cast());
-            _mm_prefetch::<_MM_HINT_T1>(self.from.wrapping_add(self.step / 2).cast());
+        for line in 0..LINES {
+            let place = self.from.wrapping_add(line * (self.step / LINES));
+            // SAFETY: a prefetch reads nothing that a program could see.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(place.cast()) }
         }
         self.from = self.from.wrapping_add(self.step);
     }

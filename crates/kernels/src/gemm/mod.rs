@@ -10,6 +10,7 @@
 
 #[cfg(target_arch = "aarch64")]
 mod arm_neon;
+mod blocks;
 pub(crate) mod driver;
 mod float;
 mod int8;

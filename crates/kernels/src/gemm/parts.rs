@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::blocks::Blocks;
 use super::driver::{Finish, finish_rows};
 use super::float::FloatFinish;
 use super::kernel::{Ahead, BATCH, Factors, FloatKernel, MAX_MR, NR};
@@ -55,6 +56,11 @@ pub(crate) trait RightParts: Sync {
         scratch: &'s mut [[f32; NR]],
     ) -> &'s [[f32; NR]];
 
+    /// Whether parts lie there as they are multiplied, so that no scratch is needed.
+    fn is_ready(&self) -> bool {
+        false
+    }
+
     /// The bytes that [`RightParts::part`] reads, where it pays to ask for them in advance.
     fn bytes(&self, _index: usize, _k: Range<usize>) -> &[u8] {
         &[]
@@ -63,8 +69,8 @@ pub(crate) trait RightParts: Sync {
 
 /// How k is cut: into parts of `len`, the last of which may be shorter.
 #[derive(Clone, Copy)]
-struct Cut {
-    k: usize,
+pub(super) struct Cut {
+    pub(super) k: usize,
     len: usize,
 }
 
@@ -76,11 +82,11 @@ impl Cut {
         Cut { k, len: k.div_ceil(count).next_multiple_of(step.max(8)).clamp(1, k.max(1)) }
     }
 
-    fn count(self) -> usize {
+    pub(super) fn count(self) -> usize {
         self.k.div_ceil(self.len).max(1)
     }
 
-    fn part(self, index: usize) -> Range<usize> {
+    pub(super) fn part(self, index: usize) -> Range<usize> {
         index * self.len..self.k.min((index + 1) * self.len)
     }
 }
@@ -132,14 +138,14 @@ pub(crate) unsafe fn drive_parts<K: FloatKernel, R: LeftParts>(
 }
 
 /// One task: a range of rows times a range of panels.
-struct Task<'a, K, R> {
+pub(super) struct Task<'a, K, R> {
     kernel: std::marker::PhantomData<fn() -> K>,
     rows: &'a R,
-    right: &'a dyn RightParts,
-    finish: &'a FloatFinish<'a>,
-    cut: Cut,
+    pub(super) right: &'a dyn RightParts,
+    pub(super) finish: &'a FloatFinish<'a>,
+    pub(super) cut: Cut,
     rows_of: Range<usize>,
-    panels: Range<usize>,
+    pub(super) panels: Range<usize>,
 }
 
 impl<K: FloatKernel, R: LeftParts> Task<'_, K, R> {
@@ -151,20 +157,9 @@ impl<K: FloatKernel, R: LeftParts> Task<'_, K, R> {
 
     /// Rows of sums per panel: those of a batch where they are finished at once, and room for a
     /// tile that begins at the last one.
-    fn sums_len(&self) -> usize {
+    pub(super) fn sums_len(&self) -> usize {
         let rows = self.rows_of.len();
         MAX_MR + if self.cut.count() == 1 { rows.min(BATCH) } else { rows }
-    }
-
-    /// What is read from B after part `index` of a panel.
-    fn after(&self, index: usize, panel: usize) -> &[u8] {
-        match panel + 1 < self.panels.end {
-            true => self.right.bytes(panel + 1, self.cut.part(index)),
-            false if index + 1 < self.cut.count() => {
-                self.right.bytes(self.panels.start, self.cut.part(index + 1))
-            }
-            false => &[],
-        }
     }
 
     fn scratch(&self) -> usize {
@@ -192,13 +187,18 @@ impl<K: FloatKernel, R: LeftParts> Job for Run<'_, '_, K, R> {
             let (data, stride) = task.rows.fetch_part(task.rows_of.clone(), k.clone(), a);
             assert!(data.len() >= (count - 1) * stride + k.len(), "rows of A are too short");
             let left = Left { data, stride, first: task.rows_of.start, count };
+            if K::B_BYTES > 0 {
+                let blocks = Blocks { task: &task, left: &left, index, k };
+                // SAFETY: as below.
+                unsafe { blocks.run(b, sums) }
+                continue;
+            }
             for (i, panel) in task.panels.clone().enumerate() {
                 let b = task.right.part(panel, k.clone(), b);
                 assert!(b.len() >= k.len(), "a panel of B is too short");
                 let at = if task.cut.count() == 1 { 0 } else { i * sums_len };
                 let sums = &mut sums[at..][..sums_len];
-                let ahead = task.after(index, panel);
-                let pass = Pass { left: &left, b, k: k.clone(), of: task.cut.k, panel, ahead };
+                let pass = Pass { left: &left, b, k: k.clone(), of: task.cut.k, panel };
                 // SAFETY: `drive_parts` demands the level; rows of A and of the panel are long
                 // enough; this task alone stores these outputs.
                 unsafe { pass.run::<K>(task.right.size().1, task.finish, sums) }
@@ -208,12 +208,12 @@ impl<K: FloatKernel, R: LeftParts> Job for Run<'_, '_, K, R> {
 }
 
 /// A part of some rows of A, ready for the microkernel.
-struct Left<'a> {
-    data: &'a [f32],
-    stride: usize,
+pub(super) struct Left<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) stride: usize,
     /// Number of the first one in the output.
-    first: usize,
-    count: usize,
+    pub(super) first: usize,
+    pub(super) count: usize,
 }
 
 /// One part of k: rows of A times a panel of B.
@@ -223,8 +223,6 @@ struct Pass<'a> {
     k: Range<usize>,
     of: usize,
     panel: usize,
-    /// Will be read next.
-    ahead: &'a [u8],
 }
 
 impl Pass<'_> {
@@ -245,11 +243,6 @@ impl Pass<'_> {
         let (finish, col) = (*finish, self.panel * NR);
         let width = NR.min(n - col);
         let columns = finish.columns(col, width);
-        if K::FINISHES && last {
-            let sums = if first { None } else { Some(&*sums) };
-            // SAFETY: the caller's promise.
-            return unsafe { self.last::<K>(&finish, &columns, sums, width) };
-        }
         if first && last && width == NR {
             // SAFETY: the caller's promise.
             return unsafe { self.whole::<K>(&finish, &columns) };
@@ -277,32 +270,11 @@ impl Pass<'_> {
     /// As [`Pass::run`].
     #[inline(always)]
     unsafe fn whole<K: FloatKernel>(&self, finish: &FloatFinish<'_>, columns: &[f32; NR]) {
-        for tile in self.cut::<K>(0..self.left.count) {
+        for tile in cut::<K>(0..self.left.count) {
             let at = (self.left.first + tile.start, self.panel * NR);
             finish.ahead(at.0, at.1, tile.len());
             // SAFETY: the caller's promise.
-            unsafe { K::whole(self.factors::<K>(tile), (finish, columns), at) }
-        }
-    }
-
-    /// As [`Pass::whole`], from the sums on that there are.
-    ///
-    /// # Safety
-    /// As [`Pass::run`]; the kernel finishes tiles.
-    #[inline(always)]
-    unsafe fn last<K: FloatKernel>(
-        &self,
-        finish: &FloatFinish<'_>,
-        columns: &[f32; NR],
-        sums: Option<&[[f32; NR]]>,
-        width: usize,
-    ) {
-        for tile in self.cut::<K>(0..self.left.count) {
-            let at = (self.left.first + tile.start, self.panel * NR);
-            finish.ahead(at.0, at.1, tile.len());
-            let sums = sums.map(|sums| &sums[tile.clone()]);
-            // SAFETY: the caller's promise.
-            unsafe { K::last(self.factors::<K>(tile), sums, (finish, columns), at, width) }
+            unsafe { K::whole(self.factors(tile), (finish, columns), at) }
         }
     }
 
@@ -318,20 +290,13 @@ impl Pass<'_> {
         sums: &mut [[f32; NR]],
     ) {
         let start = rows.start;
-        for tile in self.cut::<K>(rows) {
+        for tile in cut::<K>(rows) {
             let Some(sums) = sums[tile.start - start..].first_chunk_mut() else {
                 panic!("a tile begins behind its batch")
             };
             // SAFETY: the caller's promise.
-            unsafe { K::part(self.factors::<K>(tile), first, sums) }
+            unsafe { K::part(self.factors(tile), first, sums) }
         }
-    }
-
-    /// Cuts rows into tiles.
-    #[inline(always)]
-    fn cut<K: FloatKernel>(&self, rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-        let (many, end) = (K::rows(rows.len()), rows.end);
-        rows.step_by(many).map(move |row| row..end.min(row + many))
     }
 
     /// The factors of a tile.
@@ -339,27 +304,21 @@ impl Pass<'_> {
     /// # Safety
     /// As [`Pass::run`]; the rows are there.
     #[inline(always)]
-    unsafe fn factors<K: FloatKernel>(&self, tile: Range<usize>) -> Factors {
-        let Left { data, stride: lda, count, .. } = *self.left;
-        let ahead = self.share(tile.start / K::rows(count), count.div_ceil(K::rows(count)));
+    unsafe fn factors(&self, tile: Range<usize>) -> Factors {
+        let Left { data, stride: lda, .. } = *self.left;
         // SAFETY: the caller's promise.
         let a = unsafe { data.as_ptr().add(tile.start * lda) };
-        let b = self.b.as_ptr().cast();
+        let b: *const f32 = self.b.as_ptr().cast();
+        let ahead = Ahead::nothing(b);
         Factors { rows: tile.len(), groups: self.k.len(), a, lda, b, ahead }
     }
+}
 
-    /// What the tile `index` of as many as `tiles` asks for: one of the first four tiles for a
-    /// quarter of what comes next.
-    #[inline(always)]
-    fn share(&self, index: usize, tiles: usize) -> Ahead {
-        let (shares, from) = (tiles.min(4), self.ahead.as_ptr());
-        if index >= shares || self.ahead.is_empty() {
-            return Ahead { from: self.b.as_ptr().cast(), step: 0 };
-        }
-        let times = (shares * self.k.len()).div_ceil(Ahead::EVERY).max(1);
-        let step = self.ahead.len().div_ceil(times);
-        Ahead { from: from.wrapping_add(index * self.ahead.len() / shares), step }
-    }
+/// Cuts rows into tiles.
+#[inline(always)]
+pub(super) fn cut<K: FloatKernel>(rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let (many, end) = (K::rows(rows.len()), rows.end);
+    rows.step_by(many).map(move |row| row..end.min(row + many))
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ impl Microkernel for Avx512F32 {
 impl FloatKernel for Avx512F32 {
     const PART: usize = 1024;
     const A_BYTES: usize = 512 << 10;
-    const FINISHES: bool = true;
+    const B_BYTES: usize = 256 << 10;
 
     /// Tiles of equal height: a last one of few rows would wait for each of its sums.
     #[inline(always)]
@@ -112,7 +112,7 @@ impl FloatKernel for Avx512F32 {
 
 /// Factors without anything to ask for.
 fn factors(rows: usize, groups: usize, a: *const f32, lda: usize, b: *const f32) -> Factors {
-    Factors { rows, groups, a, lda, b, ahead: Ahead { from: b.cast(), step: 0 } }
+    Factors { rows, groups, a, lda, b, ahead: Ahead::nothing(b) }
 }
 
 /// # Safety
@@ -168,8 +168,8 @@ unsafe fn products<const ROWS: usize>(
             }
         }
         // Several k at a time, so that the addresses of the rows are worked out once for them.
-        for _ in 0..groups / Ahead::EVERY {
-            ahead.next();
+        for group in (0..groups / Ahead::EVERY * Ahead::EVERY).step_by(Ahead::EVERY) {
+            ahead.next(group);
             for p in 0..Ahead::EVERY {
                 step(a.add(p), lda, b.add(p * NR), &mut acc);
             }
@@ -221,10 +221,13 @@ unsafe fn store<const ROWS: usize, const FULL: bool>(
             let mut value = _mm512_add_ps(acc, bias);
             if let Some(residual) = place.residual {
                 let residual = residual.add(r * place.stride);
-                value = _mm512_add_ps(value, match FULL {
-                    true => _mm512_loadu_ps(residual),
-                    false => _mm512_maskz_loadu_ps(mask, residual),
-                });
+                value = _mm512_add_ps(
+                    value,
+                    match FULL {
+                        true => _mm512_loadu_ps(residual),
+                        false => _mm512_maskz_loadu_ps(mask, residual),
+                    },
+                );
             }
             if let Some(clamp) = place.clamp {
                 // The second operand is the result where one is NaN or both are zero.
