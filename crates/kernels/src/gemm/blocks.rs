@@ -11,6 +11,9 @@ use super::parts::{Left, LeftParts, Task, cut};
 /// The most panels of a block.
 const MOST: usize = 32;
 
+/// The least elements of k of a tile that asks for what comes next while it is computed.
+const LEAST: usize = 64;
+
 /// One part of k of a task.
 pub(super) struct Blocks<'a, K, R> {
     pub(super) task: &'a Task<'a, K, R>,
@@ -73,13 +76,17 @@ impl<K: FloatKernel, R: LeftParts> Blocks<'_, K, R> {
                 assert!(b.len() >= self.k.len(), "a panel of B is too short");
                 let panel = first + i;
                 let mut ahead = Ahead::nothing(b.as_ptr().cast());
-                ahead.b = match t {
-                    0 if i + 1 < block.len() || tiles == 1 => self.right_ahead(panel + 1, 0..1, 1),
-                    0 => ahead.b,
-                    _ => self.right_ahead(panel + many, t - 1..t, tiles - 1),
-                };
-                if first == self.task.panels.start {
-                    ahead.a = self.left_ahead(rows.end, block.len(), i);
+                if self.k.len() >= LEAST {
+                    ahead.b = match t {
+                        0 if i + 1 < block.len() || tiles == 1 => {
+                            self.right_ahead(panel + 1, 0..1, 1)
+                        }
+                        0 => ahead.b,
+                        _ => self.right_ahead(panel + many, t - 1..t, tiles - 1),
+                    };
+                    if first == self.task.panels.start {
+                        ahead.a = self.left_ahead(rows.end, block.len(), i);
+                    }
                 }
                 let at = (panel - self.task.panels.start) * sums_len;
                 let sums = if self.task.cut.count() == 1 { &mut [][..] } else { &mut sums[at..] };
@@ -123,7 +130,9 @@ impl<K: FloatKernel, R: LeftParts> Blocks<'_, K, R> {
         if rows.start == 0 {
             finish.ahead(at.0, col, rows.len());
         }
-        if rows.end < count {
+        if rows.end < count && groups < LEAST {
+            finish.ahead(above + rows.end, col, rows.len().min(count - rows.end));
+        } else if rows.end < count {
             let next = finish.place(above + rows.end, col, width, 1);
             ahead.out = [next.out.cast_const(), next.residual.unwrap_or(next.out)];
             ahead.stride = next.stride;
