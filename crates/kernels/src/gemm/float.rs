@@ -371,6 +371,12 @@ impl FloatFinish<'_> {
         unsafe { ToFloats::new(residual, clamp, out) }
     }
 
+    /// Where the results of a row begin, if there are such.
+    #[inline(always)]
+    pub(crate) fn at(&self, row: usize) -> *const f32 {
+        self.out.place(row * self.stride + self.first_col)
+    }
+
     /// Finishes and stores eight columns from `col` on of the rows from `row` on.
     ///
     /// # Safety
