@@ -10,6 +10,10 @@
 
 #![allow(non_camel_case_types, reason = "the names are those of the instruction set")]
 
+use std::arch::x86_64::{
+    __m256i, _mm256_castsi256_si128, _mm256_cvtph_ps, _mm256_extracti128_si256, _mm256_storeu_ps,
+};
+
 /// Sixty-four bytes, as sixteen integers.
 #[derive(Clone, Copy)]
 pub(crate) struct __m512i([i32; 16]);
@@ -143,4 +147,41 @@ pub(crate) unsafe fn _mm512_mask_storeu_ps(p: *mut f32, mask: u16, value: __m512
         // SAFETY: the caller's promise.
         unsafe { p.add(lane).write_unaligned(value) }
     }
+}
+
+/// Sixteen half floats as floats.
+///
+/// # Safety
+/// The CPU has F16C.
+#[inline(always)]
+pub(crate) unsafe fn _mm512_cvtph_ps(halves: __m256i) -> __m512 {
+    let mut out = [0.0; 16];
+    // SAFETY: the caller's promise; the array has 16 floats.
+    unsafe {
+        let low = _mm256_cvtph_ps(_mm256_castsi256_si128(halves));
+        let high = _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(halves));
+        _mm256_storeu_ps(out.as_mut_ptr(), low);
+        _mm256_storeu_ps(out.as_mut_ptr().add(8), high);
+    }
+    __m512(out)
+}
+
+/// Sixteen words without signs as integers.
+#[inline(always)]
+pub(crate) fn _mm512_cvtepu16_epi32(words: __m256i) -> __m512i {
+    // SAFETY: both are 32 bytes without invalid values.
+    let words: [u16; 16] = unsafe { std::mem::transmute(words) };
+    __m512i(words.map(i32::from))
+}
+
+/// Each integer moved to the left.
+#[inline(always)]
+pub(crate) fn _mm512_slli_epi32<const BITS: u32>(a: __m512i) -> __m512i {
+    __m512i(a.0.map(|lane| lane << BITS))
+}
+
+/// The same bits as floats.
+#[inline(always)]
+pub(crate) fn _mm512_castsi512_ps(a: __m512i) -> __m512 {
+    __m512(a.0.map(|lane| f32::from_bits(lane.cast_unsigned())))
 }
