@@ -11,7 +11,8 @@
 #![allow(non_camel_case_types, reason = "the names are those of the instruction set")]
 
 use std::arch::x86_64::{
-    __m256i, _mm256_castsi256_si128, _mm256_cvtph_ps, _mm256_extracti128_si256, _mm256_storeu_ps,
+    __m256, __m256i, _mm256_castsi256_si128, _mm256_cvtph_ps, _mm256_extracti128_si256,
+    _mm256_storeu_ps,
 };
 
 /// Sixty-four bytes, as sixteen integers.
@@ -184,4 +185,12 @@ pub(crate) fn _mm512_slli_epi32<const BITS: u32>(a: __m512i) -> __m512i {
 #[inline(always)]
 pub(crate) fn _mm512_castsi512_ps(a: __m512i) -> __m512 {
     __m512(a.0.map(|lane| f32::from_bits(lane.cast_unsigned())))
+}
+
+/// Eight floats, and eight of which nothing is known.
+#[inline(always)]
+pub(crate) fn _mm512_castps256_ps512(low: __m256) -> __m512 {
+    // SAFETY: both are 32 bytes without invalid values.
+    let low: [f32; 8] = unsafe { std::mem::transmute(low) };
+    __m512(std::array::from_fn(|lane| low.get(lane).copied().unwrap_or(f32::NAN)))
 }
