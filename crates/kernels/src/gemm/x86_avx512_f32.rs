@@ -176,7 +176,10 @@ unsafe fn narrow<const ROWS: usize>(
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        let acc = halves::<ROWS>(factors, sums).map(|half| _mm512_castps256_ps512(half));
+        let mut acc = [_mm512_setzero_ps(); ROWS];
+        for (acc, half) in acc.iter_mut().zip(halves::<ROWS>(factors, sums)) {
+            *acc = _mm512_castps256_ps512(half);
+        }
         store::<ROWS, false>(&acc, bias, place, width);
     }
 }
