@@ -10,7 +10,7 @@
 
 #![allow(non_camel_case_types, reason = "the names are those of the instruction set")]
 
-use std::arch::x86_64::{__m128i, __m256i};
+use std::arch::x86_64::{__m128i, __m256, __m256i};
 
 /// Sixty-four bytes, as sixteen integers.
 #[derive(Clone, Copy)]
@@ -392,4 +392,57 @@ pub(crate) fn _mm512_shuffle_epi8(a: __m512i, places: __m512i) -> __m512i {
 pub(crate) fn _mm512_cvtph_ps(a: __m256i) -> __m512 {
     let bits: [u16; 16] = bytemuck::cast(a);
     __m512(bits.map(|bits| half::f16::from_bits(bits).to_f32()))
+}
+
+/// The floats whose bit in the mask is set; zeros for the others.
+///
+/// # Safety
+/// Those are readable at `p`, aligned or not.
+#[inline(always)]
+pub(crate) unsafe fn _mm512_maskz_loadu_ps(mask: u16, p: *const f32) -> __m512 {
+    __m512(std::array::from_fn(|lane| match mask >> lane & 1 {
+        0 => 0.0,
+        // SAFETY: the caller's promise.
+        _ => unsafe { p.add(lane).read_unaligned() },
+    }))
+}
+
+/// Stores the floats whose bit in the mask is set.
+///
+/// # Safety
+/// Those are writable at `p`, aligned or not.
+#[inline(always)]
+pub(crate) unsafe fn _mm512_mask_storeu_ps(p: *mut f32, mask: u16, value: __m512) {
+    for (lane, value) in value.0.into_iter().enumerate().filter(|(lane, _)| mask >> lane & 1 == 1) {
+        // SAFETY: the caller's promise.
+        unsafe { p.add(lane).write_unaligned(value) }
+    }
+}
+
+/// Sixteen words without signs as integers.
+#[inline(always)]
+pub(crate) fn _mm512_cvtepu16_epi32(words: __m256i) -> __m512i {
+    // SAFETY: both are 32 bytes without invalid values.
+    let words: [u16; 16] = unsafe { std::mem::transmute(words) };
+    __m512i(words.map(i32::from))
+}
+
+/// Each integer moved to the left.
+#[inline(always)]
+pub(crate) fn _mm512_slli_epi32<const BITS: u32>(a: __m512i) -> __m512i {
+    __m512i(a.0.map(|lane| lane << BITS))
+}
+
+/// The same bits as floats.
+#[inline(always)]
+pub(crate) fn _mm512_castsi512_ps(a: __m512i) -> __m512 {
+    __m512(a.0.map(|lane| f32::from_bits(lane.cast_unsigned())))
+}
+
+/// Eight floats, and eight of which nothing is known.
+#[inline(always)]
+pub(crate) fn _mm512_castps256_ps512(low: __m256) -> __m512 {
+    // SAFETY: both are 32 bytes without invalid values.
+    let low: [f32; 8] = unsafe { std::mem::transmute(low) };
+    __m512(std::array::from_fn(|lane| low.get(lane).copied().unwrap_or(f32::NAN)))
 }

@@ -56,6 +56,11 @@ pub(super) trait Source: Sync {
 
     /// The numbers of the panel for some k, which begin at a multiple of the step.
     fn fill<C: Convert>(&self, panel: usize, k: Range<usize>, out: &mut [[f32; ROWS]]);
+
+    /// The bytes of these numbers, where it pays to ask for them in advance.
+    fn bytes(&self, _panel: usize, _k: Range<usize>) -> &[u8] {
+        &[]
+    }
 }
 
 struct Decoded<'a, W> {
@@ -133,6 +138,10 @@ impl<S: Source> RightParts for Numbers<'_, S> {
             _ => self.source.fill::<Plain>(index, k, out),
         }
         &scratch[..]
+    }
+
+    fn bytes(&self, index: usize, k: Range<usize>) -> &[u8] {
+        self.source.bytes(index, k)
     }
 }
 

@@ -156,6 +156,10 @@ impl Source for PackedHalves {
             *out = self.half.numbers::<C>(bytes);
         }
     }
+
+    fn bytes(&self, panel: usize, k: Range<usize>) -> &[u8] {
+        self.panel(panel)[k].as_flattened()
+    }
 }
 
 /// `out[t][n] = sum over k of x[t][k] * w[n][k]`: each sum starts at 0 and runs over k in order
@@ -166,16 +170,24 @@ impl Source for PackedHalves {
 pub fn matmul_halves(ctx: Ctx<'_>, x: &[f32], weights: &PackedHalves, out: &mut [f32]) {
     let tokens = x.len().checked_div(weights.k).unwrap_or(0);
     let whole = tokens * weights.k == x.len() && tokens * weights.n == out.len();
-    if !whole || !(1..=4).contains(&tokens) {
+    let most = if ctx.isa.level() == Level::Avx512 { 8 } else { 4 };
+    if !whole || !(1..=most).contains(&tokens) {
         return multiply(ctx, x, weights, out);
     }
     let few = Few { ctx, x, weights, out: SharedMut::new(out) };
     // As many panels together as have room for their sums in registers; one that waits for its
     // last product lets others run.
-    match tokens {
-        1 => few.run::<1, 4>(),
-        2 => few.run::<2, 2>(),
-        3 => few.run::<3, 2>(),
+    match (tokens, ctx.isa.level()) {
+        (1, _) => few.run::<1, 4>(),
+        (2, Level::Avx512) => few.run::<2, 4>(),
+        (3, Level::Avx512) => few.run::<3, 4>(),
+        (4, Level::Avx512) => few.run::<4, 4>(),
+        (5, Level::Avx512) => few.run::<5, 4>(),
+        (6, Level::Avx512) => few.run::<6, 4>(),
+        (7, Level::Avx512) => few.run::<7, 3>(),
+        (8, Level::Avx512) => few.run::<8, 3>(),
+        (2, _) => few.run::<2, 2>(),
+        (3, _) => few.run::<3, 2>(),
         _ => few.run::<4, 1>(),
     }
 }
@@ -231,9 +243,14 @@ impl Few<'_> {
         let half = self.weights.half;
         match self.ctx.isa.level() {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 | Level::Avx512 => {
-                // SAFETY: the CPU has the level, and every wider one includes AVX2.
+            Level::Avx2 => {
+                // SAFETY: the CPU has the level.
                 unsafe { super::x86_halves::products(half, x, panels) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => {
+                // SAFETY: the CPU has the level.
+                unsafe { super::x86_halves_avx512::products(half, x, panels) }
             }
             #[cfg(target_arch = "aarch64")]
             Level::Neon | Level::Dotprod | Level::I8mm => {

@@ -33,6 +33,8 @@ mod x86_avx512_units;
 #[cfg(target_arch = "x86_64")]
 mod x86_halves;
 #[cfg(target_arch = "x86_64")]
+mod x86_halves_avx512;
+#[cfg(target_arch = "x86_64")]
 mod x86_inputs;
 #[cfg(target_arch = "x86_64")]
 mod x86_units;

@@ -8,6 +8,7 @@ use super::depthwise::taps;
 use super::depthwise_f32::Line;
 use super::shape::ConvShape;
 use crate::cpu::Job;
+use crate::gemm::kernel::{NR, prefetch};
 
 /// Channels of a register.
 const LANES: usize = 8;
@@ -135,9 +136,15 @@ impl Window<'_> {
         let from = (start * shape.in_c).wrapping_sub(pad * shape.in_c);
         let row = self.line.line * shape.out_w() + x;
         let mut columns = [[0.0; LANES]; MOST];
+        let next = self.next::<S, P>(x);
         for octet in 0..shape.out_c / LANES {
             let from = from.wrapping_add(octet * LANES);
             let mut sums = [_mm256_setzero_ps(); P];
+            for &(place, lines) in &next {
+                for line in 0..lines {
+                    prefetch(place.wrapping_add((octet * lines + line) * NR));
+                }
+            }
             // SAFETY: the caller's promise; columns out of the image are not read; each pixel
             // belongs to one task, which stores it once.
             unsafe {
@@ -156,6 +163,25 @@ impl Window<'_> {
             }
         }
         P
+    }
+}
+
+impl Window<'_> {
+    /// What the `P` pixels behind those at `x` read for the first time, and where they are stored:
+    /// where it begins, and how many lines of it are to be asked for with each eight channels.
+    fn next<const S: usize, const P: usize>(&self, x: usize) -> [(*const f32, usize); 3] {
+        let shape = self.line.shape;
+        let input = |row: usize| {
+            let place = self.inputs[self.inputs.len().saturating_sub(1 + row)];
+            place.wrapping_add((x + P) * S * shape.in_c)
+        };
+        let out = self.line.finish.at((self.line.line * shape.out_w()) + x + P);
+        let rows = if self.inputs.is_empty() { 0 } else { (P * S).div_ceil(2) };
+        let more = if S > 1 && self.inputs.len() > 1 { rows } else { 0 };
+        if rows == 0 {
+            return [(out, P.div_ceil(2)), (out, 0), (out, 0)];
+        }
+        [(out, P.div_ceil(2)), (input(0), rows), (if more > 0 { input(1) } else { out }, more)]
     }
 }
 

@@ -60,6 +60,9 @@ impl Microkernel for NeonF32 {
 }
 
 impl FloatKernel for NeonF32 {
+    const PART: usize = 320;
+    const A_BYTES: usize = 256 << 10;
+
     #[inline(always)]
     unsafe fn more(
         rows: usize,

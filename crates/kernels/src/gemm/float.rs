@@ -14,7 +14,7 @@ use super::parts::{LeftParts, RightParts, drive_parts};
 use super::rows::{MatrixRows, Same};
 use super::scalar::ScalarF32;
 #[cfg(target_arch = "x86_64")]
-use super::{x86_avx2::Avx2F32, x86_avx512::Avx512F32, x86_finish::ToFloats};
+use super::{x86_avx2::Avx2F32, x86_avx512_f32::Avx512F32, x86_finish::ToFloats};
 use crate::cpu::{Ctx, Isa, Level};
 use crate::threads::SharedMut;
 
@@ -189,6 +189,14 @@ impl RightParts for PackedF32 {
     ) -> &'s [[f32; NR]] {
         &self.panels.panel(index).as_chunks().0[k]
     }
+
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    fn bytes(&self, index: usize, k: Range<usize>) -> &[u8] {
+        bytemuck::cast_slice(&self.panels.panel(index)[k.start * NR..k.end * NR])
+    }
 }
 
 /// Adds bias and residual, clamps, stores.
@@ -216,6 +224,19 @@ impl<'a> FloatFinish<'a> {
         assert!(residual, "the residual is shorter than the output");
         assert!(epilogue.bias.is_none_or(|b| b.len() >= end), "the bias is too short");
         FloatFinish { epilogue, out: SharedMut::new(out), stride, first_col }
+    }
+
+    /// Where `rows` rows of `width` results from (`row`, `col`) on go, and what is done to them.
+    ///
+    /// # Panics
+    /// When they are not in the output.
+    #[inline(always)]
+    pub(super) fn place(&self, row: usize, col: usize, width: usize, rows: usize) -> Place {
+        let first = row * self.stride + self.first_col + col;
+        let range = first..first + rows.saturating_sub(1) * self.stride + width;
+        let residual = self.epilogue.residual.map(|r| r[range.clone()].as_ptr());
+        let (out, clamp) = (self.out.pointer(range), self.epilogue.clamp);
+        Place { out, residual, stride: self.stride, clamp }
     }
 }
 
@@ -322,6 +343,18 @@ impl Finish for FloatFinish<'_> {
     }
 }
 
+/// Where a tile of results goes, and what is done to them; see [`Epilogue`].
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// The first result.
+    pub(super) out: *mut f32,
+    /// What is added to it; the others lie as the results do.
+    pub(super) residual: Option<*const f32>,
+    /// From one row to the next, in elements.
+    pub(super) stride: usize,
+    pub(super) clamp: Option<Clamp>,
+}
+
 #[cfg(target_arch = "x86_64")]
 impl FloatFinish<'_> {
     /// Where `rows` rows of `width` results from (`row`, `col`) on go, and how.
@@ -333,11 +366,15 @@ impl FloatFinish<'_> {
     /// When they are not in the output.
     #[inline(always)]
     unsafe fn tile(&self, row: usize, col: usize, width: usize, rows: usize) -> ToFloats {
-        let first = row * self.stride + self.first_col + col;
-        let range = first..first + rows.saturating_sub(1) * self.stride + width;
-        let residual = self.epilogue.residual.map(|r| r[range.clone()].as_ptr());
+        let Place { out, residual, clamp, .. } = self.place(row, col, width, rows);
         // SAFETY: the caller's promise.
-        unsafe { ToFloats::new(residual, self.epilogue.clamp, self.out.pointer(range)) }
+        unsafe { ToFloats::new(residual, clamp, out) }
+    }
+
+    /// Where the results of a row begin, if there are such.
+    #[inline(always)]
+    pub(crate) fn at(&self, row: usize) -> *const f32 {
+        self.out.place(row * self.stride + self.first_col)
     }
 
     /// Finishes and stores eight columns from `col` on of the rows from `row` on.

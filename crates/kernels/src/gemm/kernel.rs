@@ -105,6 +105,20 @@ pub(crate) trait Microkernel {
 
 /// A microkernel for f32 whose sums can go on where an earlier part of k left them.
 pub(crate) trait FloatKernel: Microkernel<A = f32, B = f32, Acc = f32> + Sized {
+    /// The most elements of k in a part.
+    const PART: usize;
+    /// Bytes of A in one part, which stay in the second-level cache.
+    const A_BYTES: usize;
+    /// Bytes of B that stay in the second-level cache, too, while tiles go along their rows; 0 for
+    /// kernels that go down each panel and lack [`FloatKernel::last`].
+    const B_BYTES: usize = 0;
+
+    /// Rows of the tiles of `count` rows; the last tile may have fewer.
+    #[inline(always)]
+    fn rows(_count: usize) -> usize {
+        Self::MR
+    }
+
     /// As [`Microkernel::tile`], but the sums begin with what `tile` holds.
     ///
     /// # Safety
@@ -118,6 +132,22 @@ pub(crate) trait FloatKernel: Microkernel<A = f32, B = f32, Acc = f32> + Sized {
         tile: &mut Tile<f32>,
     );
 
+    /// A part of a tile: the sums begin with what `tile` holds, or with zeros if it is the `first`.
+    ///
+    /// # Safety
+    /// As [`Microkernel::tile`].
+    #[inline(always)]
+    unsafe fn part(factors: Factors, first: bool, tile: &mut Tile<f32>) {
+        let Factors { rows, groups, a, lda, b, .. } = factors;
+        // SAFETY: the caller's promise.
+        unsafe {
+            match first {
+                true => Self::tile(rows, groups, a, lda, b, tile),
+                false => Self::more(rows, groups, a, lda, b, tile),
+            }
+        }
+    }
+
     /// A tile that is complete at once: finishes and stores it, from (`row`, `col`) on, in full
     /// width. `columns` is what [`FloatFinish`] loads for them.
     ///
@@ -125,19 +155,108 @@ pub(crate) trait FloatKernel: Microkernel<A = f32, B = f32, Acc = f32> + Sized {
     /// As [`Microkernel::tile`], and nobody else stores to these outputs.
     #[inline(always)]
     unsafe fn whole(
-        rows: usize,
-        groups: usize,
-        (a, lda): (*const f32, usize),
-        b: *const f32,
+        factors: Factors,
         (finish, columns): (&FloatFinish<'_>, &[f32; NR]),
         (row, col): (usize, usize),
     ) {
         let mut tile = [[0.0; NR]; MAX_MR];
         // SAFETY: the caller's promise.
         unsafe {
-            Self::tile(rows, groups, a, lda, b, &mut tile);
-            finish_rows::<Self, _>(finish, columns, row, col, NR, &tile[..rows]);
+            Self::part(factors, true, &mut tile);
+            let sums = &tile[..factors.rows];
+            finish_rows::<Self, _>(finish, columns, row, col, NR, sums);
         }
+    }
+
+    /// The last part of a tile, which begins with `sums`, if there are any, one row for each of
+    /// A: finishes it and stores `width` columns, without a detour.
+    ///
+    /// # Safety
+    /// As [`FloatKernel::whole`].
+    #[inline(always)]
+    unsafe fn last(
+        _factors: Factors,
+        _sums: Option<&[[f32; NR]]>,
+        _finish: (&FloatFinish<'_>, &[f32; NR]),
+        _at: (usize, usize),
+        _width: usize,
+    ) {
+        unreachable!("asked for only where panels stay");
+    }
+}
+
+/// What a float kernel multiplies: `rows` rows of A from `a` on, `lda` elements apart, with the
+/// panel at `b`, as [`Microkernel::tile`] says.
+#[derive(Clone, Copy)]
+pub(crate) struct Factors {
+    pub(crate) rows: usize,
+    pub(crate) groups: usize,
+    pub(crate) a: *const f32,
+    pub(crate) lda: usize,
+    pub(crate) b: *const f32,
+    pub(crate) ahead: Ahead,
+}
+
+/// What will be read and written soon. A kernel asks for it bit by bit, each [`Ahead::EVERY`]
+/// groups, so that it waits for nothing.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
+    /// Of B.
+    pub(crate) b: Stream,
+    /// Of A.
+    pub(crate) a: Stream,
+    /// The first row of results, and what is added to them.
+    pub(crate) out: [*const f32; 2],
+    /// From one row of results to the next, in elements.
+    pub(crate) stride: usize,
+}
+
+/// Bytes one behind the other, of which `step` at a time are asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Stream {
+    pub(crate) from: *const u8,
+    pub(crate) step: usize,
+}
+
+impl Ahead {
+    /// Groups of k between two requests.
+    pub(crate) const EVERY: usize = 4;
+
+    /// Nothing but what is at `place` anyway.
+    pub(crate) fn nothing(place: *const f32) -> Ahead {
+        let none = Stream { from: place.cast(), step: 0 };
+        Ahead { b: none, a: none, out: [place; 2], stride: 0 }
+    }
+
+    /// Asks for what the groups from `group` on are to ask for.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn next(&mut self, group: usize) {
+        self.b.next::<4>();
+        self.a.next::<2>();
+        let row = group / Ahead::EVERY % MAX_MR * self.stride;
+        prefetch(self.out[0].wrapping_add(row));
+        prefetch(self.out[1].wrapping_add(row));
+    }
+}
+
+impl Stream {
+    /// Such that `len` bytes at `from` are asked for in `times` requests.
+    pub(crate) fn new(from: *const u8, len: usize, times: usize) -> Stream {
+        Stream { from, step: len.div_ceil(times.max(1)) }
+    }
+
+    /// Asks for `LINES` lines of the next step, which are all if it is not longer.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn next<const LINES: usize>(&mut self) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        for line in 0..LINES {
+            let place = self.from.wrapping_add(line * (self.step / LINES));
+            // SAFETY: a prefetch reads nothing that a program could see.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(place.cast()) }
+        }
+        self.from = self.from.wrapping_add(self.step);
     }
 }
 

@@ -10,6 +10,7 @@
 
 #[cfg(target_arch = "aarch64")]
 mod arm_neon;
+mod blocks;
 pub(crate) mod driver;
 mod float;
 mod fused_add;
@@ -35,6 +36,8 @@ mod x86_avx2;
 mod x86_avx2_u8;
 #[cfg(target_arch = "x86_64")]
 mod x86_avx512;
+#[cfg(target_arch = "x86_64")]
+mod x86_avx512_f32;
 #[cfg(target_arch = "x86_64")]
 mod x86_columns;
 #[cfg(target_arch = "x86_64")]

@@ -6,19 +6,14 @@
 
 use std::ops::Range;
 
+use super::blocks::Blocks;
 use super::driver::{Finish, finish_rows};
 use super::float::FloatFinish;
-use super::kernel::{BATCH, FloatKernel, MAX_MR, NR};
+use super::kernel::{Ahead, BATCH, Factors, FloatKernel, MAX_MR, NR};
 use super::split::Split;
 use crate::cpu::Job;
 use crate::scratch::with_scratch;
 use crate::threads::Pool;
-
-/// The most elements of k in a part: a panel of them takes 20 KiB.
-const PART: usize = 320;
-
-/// Bytes of A in one part.
-const A_BYTES: usize = 256 << 10;
 
 /// The most rows of a task.
 const MOST_ROWS: usize = 240;
@@ -60,39 +55,50 @@ pub(crate) trait RightParts: Sync {
         k: Range<usize>,
         scratch: &'s mut [[f32; NR]],
     ) -> &'s [[f32; NR]];
+
+    /// Whether parts lie there as they are multiplied, so that no scratch is needed.
+    fn is_ready(&self) -> bool {
+        false
+    }
+
+    /// The bytes that [`RightParts::part`] reads, where it pays to ask for them in advance.
+    fn bytes(&self, _index: usize, _k: Range<usize>) -> &[u8] {
+        &[]
+    }
 }
 
 /// How k is cut: into parts of `len`, the last of which may be shorter.
 #[derive(Clone, Copy)]
-struct Cut {
-    k: usize,
+pub(super) struct Cut {
+    pub(super) k: usize,
     len: usize,
 }
 
 impl Cut {
-    fn new(k: usize, step: usize) -> Cut {
-        let most = PART / step * step;
+    /// Parts of at most `most`, which begin at multiples of `step`.
+    fn new(k: usize, step: usize, most: usize) -> Cut {
+        let most = most / step * step;
         let count = k.div_ceil(most.max(step)).max(1);
         Cut { k, len: k.div_ceil(count).next_multiple_of(step.max(8)).clamp(1, k.max(1)) }
     }
 
-    fn count(self) -> usize {
+    pub(super) fn count(self) -> usize {
         self.k.div_ceil(self.len).max(1)
     }
 
-    fn part(self, index: usize) -> Range<usize> {
+    pub(super) fn part(self, index: usize) -> Range<usize> {
         index * self.len..self.k.min((index + 1) * self.len)
     }
 }
 
 /// Blocks of rows of which a part stays in the second-level cache, and enough tasks for all threads.
-fn split(threads: usize, rows: usize, cut: Cut, mr: usize, panels: usize) -> Split {
-    let most = (A_BYTES / size_of::<f32>() / cut.len).clamp(mr, MOST_ROWS) / mr * mr;
+fn split<K: FloatKernel>(threads: usize, rows: usize, cut: Cut, panels: usize) -> Split {
+    let most = (K::A_BYTES / size_of::<f32>() / cut.len).clamp(K::MR, MOST_ROWS) / K::MR * K::MR;
     let wanted = if threads == 1 { 1 } else { threads * 3 };
     let row_blocks = rows.div_ceil(most).max(wanted.min(rows / LEAST_ROWS)).max(1);
     let most_panels = if cut.count() == 1 { panels } else { MOST_PANELS };
     let panel_blocks = wanted.div_ceil(row_blocks).max(panels.div_ceil(most_panels));
-    Split::new([rows, mr], panels, row_blocks, panel_blocks)
+    Split::new([rows, K::MR], panels, row_blocks, panel_blocks)
 }
 
 /// Multiplies `m` rows with all panels, and finishes every output once.
@@ -111,8 +117,8 @@ pub(crate) unsafe fn drive_parts<K: FloatKernel, R: LeftParts>(
     if m == 0 || n == 0 {
         return;
     }
-    let cut = Cut::new(k, right.step());
-    let split = split(pool.threads(), m, cut, K::MR, n.div_ceil(NR));
+    let cut = Cut::new(k, right.step(), K::PART);
+    let split = split::<K>(pool.threads(), m, cut, n.div_ceil(NR));
     pool.for_each_range(split.tasks(), 1, |tasks| {
         for task in tasks {
             let (rows_of, panels) = (split.row_range(task), split.panel_range(task));
@@ -132,14 +138,14 @@ pub(crate) unsafe fn drive_parts<K: FloatKernel, R: LeftParts>(
 }
 
 /// One task: a range of rows times a range of panels.
-struct Task<'a, K, R> {
+pub(super) struct Task<'a, K, R> {
     kernel: std::marker::PhantomData<fn() -> K>,
     rows: &'a R,
-    right: &'a dyn RightParts,
-    finish: &'a FloatFinish<'a>,
-    cut: Cut,
+    pub(super) right: &'a dyn RightParts,
+    pub(super) finish: &'a FloatFinish<'a>,
+    pub(super) cut: Cut,
     rows_of: Range<usize>,
-    panels: Range<usize>,
+    pub(super) panels: Range<usize>,
 }
 
 impl<K: FloatKernel, R: LeftParts> Task<'_, K, R> {
@@ -151,7 +157,7 @@ impl<K: FloatKernel, R: LeftParts> Task<'_, K, R> {
 
     /// Rows of sums per panel: those of a batch where they are finished at once, and room for a
     /// tile that begins at the last one.
-    fn sums_len(&self) -> usize {
+    pub(super) fn sums_len(&self) -> usize {
         let rows = self.rows_of.len();
         MAX_MR + if self.cut.count() == 1 { rows.min(BATCH) } else { rows }
     }
@@ -181,6 +187,12 @@ impl<K: FloatKernel, R: LeftParts> Job for Run<'_, '_, K, R> {
             let (data, stride) = task.rows.fetch_part(task.rows_of.clone(), k.clone(), a);
             assert!(data.len() >= (count - 1) * stride + k.len(), "rows of A are too short");
             let left = Left { data, stride, first: task.rows_of.start, count };
+            if K::B_BYTES > 0 {
+                let blocks = Blocks { task: &task, left: &left, index, k };
+                // SAFETY: as below.
+                unsafe { blocks.run(b, sums) }
+                continue;
+            }
             for (i, panel) in task.panels.clone().enumerate() {
                 let b = task.right.part(panel, k.clone(), b);
                 assert!(b.len() >= k.len(), "a panel of B is too short");
@@ -196,12 +208,12 @@ impl<K: FloatKernel, R: LeftParts> Job for Run<'_, '_, K, R> {
 }
 
 /// A part of some rows of A, ready for the microkernel.
-struct Left<'a> {
-    data: &'a [f32],
-    stride: usize,
+pub(super) struct Left<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) stride: usize,
     /// Number of the first one in the output.
-    first: usize,
-    count: usize,
+    pub(super) first: usize,
+    pub(super) count: usize,
 }
 
 /// One part of k: rows of A times a panel of B.
@@ -258,16 +270,11 @@ impl Pass<'_> {
     /// As [`Pass::run`].
     #[inline(always)]
     unsafe fn whole<K: FloatKernel>(&self, finish: &FloatFinish<'_>, columns: &[f32; NR]) {
-        let (stride, b) = (self.left.stride, self.b.as_ptr().cast());
-        for row in (0..self.left.count).step_by(K::MR) {
-            let rows = K::MR.min(self.left.count - row);
-            let at = (self.left.first + row, self.panel * NR);
-            finish.ahead(at.0, at.1, rows);
+        for tile in cut::<K>(0..self.left.count) {
+            let at = (self.left.first + tile.start, self.panel * NR);
+            finish.ahead(at.0, at.1, tile.len());
             // SAFETY: the caller's promise.
-            unsafe {
-                let a = self.left.data.as_ptr().add(row * stride);
-                K::whole(rows, self.k.len(), (a, stride), b, (finish, columns), at);
-            }
+            unsafe { K::whole(self.factors(tile), (finish, columns), at) }
         }
     }
 
@@ -282,32 +289,49 @@ impl Pass<'_> {
         first: bool,
         sums: &mut [[f32; NR]],
     ) {
-        let (k, stride, b) = (self.k.len(), self.left.stride, self.b.as_ptr().cast());
-        for row in rows.clone().step_by(K::MR) {
-            let Some(tile) = sums[row - rows.start..].first_chunk_mut() else {
+        let start = rows.start;
+        for tile in cut::<K>(rows) {
+            let Some(sums) = sums[tile.start - start..].first_chunk_mut() else {
                 panic!("a tile begins behind its batch")
             };
-            let many = K::MR.min(rows.end - row);
             // SAFETY: the caller's promise.
-            unsafe {
-                let a = self.left.data.as_ptr().add(row * stride);
-                match first {
-                    true => K::tile(many, k, a, stride, b, tile),
-                    false => K::more(many, k, a, stride, b, tile),
-                }
-            }
+            unsafe { K::part(self.factors(tile), first, sums) }
         }
     }
+
+    /// The factors of a tile.
+    ///
+    /// # Safety
+    /// As [`Pass::run`]; the rows are there.
+    #[inline(always)]
+    unsafe fn factors(&self, tile: Range<usize>) -> Factors {
+        let Left { data, stride: lda, .. } = *self.left;
+        // SAFETY: the caller's promise.
+        let a = unsafe { data.as_ptr().add(tile.start * lda) };
+        let b: *const f32 = self.b.as_ptr().cast();
+        let ahead = Ahead::nothing(b);
+        Factors { rows: tile.len(), groups: self.k.len(), a, lda, b, ahead }
+    }
+}
+
+/// Cuts rows into tiles.
+#[inline(always)]
+pub(super) fn cut<K: FloatKernel>(rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let (many, end) = (K::rows(rows.len()), rows.end);
+    rows.step_by(many).map(move |row| row..end.min(row + many))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gemm::scalar::ScalarF32;
+
+    const PART: usize = ScalarF32::PART;
 
     #[test]
     fn parts_cover_k_in_steps() {
         for (k, step) in [(0, 1), (1, 1), (320, 1), (321, 1), (4608, 1), (512, 32), (5632, 256)] {
-            let cut = Cut::new(k, step);
+            let cut = Cut::new(k, step, PART);
             let mut next = 0;
             for index in 0..cut.count() {
                 let part = cut.part(index);
@@ -323,7 +347,7 @@ mod tests {
     fn tasks_cover_the_output() {
         for threads in [1, 2, 5] {
             for (rows, panels, k) in [(1, 1, 1), (49, 32, 4608), (3136, 4, 64), (100, 63, 2048)] {
-                let split = split(threads, rows, Cut::new(k, 1), 6, panels);
+                let split = split::<ScalarF32>(threads, rows, Cut::new(k, 1, PART), panels);
                 let mut seen = vec![0; rows * panels];
                 for task in 0..split.tasks() {
                     for row in split.row_range(task) {

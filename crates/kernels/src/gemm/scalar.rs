@@ -34,6 +34,9 @@ impl Microkernel for ScalarF32 {
 }
 
 impl FloatKernel for ScalarF32 {
+    const PART: usize = 320;
+    const A_BYTES: usize = 256 << 10;
+
     unsafe fn more(
         rows: usize,
         groups: usize,

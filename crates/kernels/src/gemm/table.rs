@@ -9,7 +9,9 @@ use super::x86_avx2::{Avx2F32, Avx2I16};
 #[cfg(target_arch = "x86_64")]
 use super::x86_avx2_u8::Avx2U8;
 #[cfg(target_arch = "x86_64")]
-use super::x86_avx512::{Avx512F32, Avx512I16, Avx512U8};
+use super::x86_avx512::{Avx512I16, Avx512U8};
+#[cfg(target_arch = "x86_64")]
+use super::x86_avx512_f32::Avx512F32;
 use crate::cpu::Level;
 
 /// A matrix microkernel.

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::driver::Finish;
 use super::float::FloatFinish;
-use super::kernel::{FloatKernel, MAX_MR, Microkernel, NR, Tile, word};
+use super::kernel::{Factors, FloatKernel, MAX_MR, Microkernel, NR, Tile, word};
 use crate::cpu::{self, Job, Level};
 
 /// f32 products with fused multiply-add.
@@ -40,6 +40,9 @@ impl Microkernel for Avx2F32 {
 }
 
 impl FloatKernel for Avx2F32 {
+    const PART: usize = 320;
+    const A_BYTES: usize = 256 << 10;
+
     #[inline(always)]
     unsafe fn more(
         rows: usize,
@@ -55,13 +58,11 @@ impl FloatKernel for Avx2F32 {
 
     #[inline(always)]
     unsafe fn whole(
-        rows: usize,
-        groups: usize,
-        (a, lda): (*const f32, usize),
-        b: *const f32,
+        factors: Factors,
         (finish, columns): (&FloatFinish<'_>, &[f32; NR]),
         (row, col): (usize, usize),
     ) {
+        let Factors { rows, groups, a, lda, b, .. } = factors;
         // SAFETY: the caller's promise.
         unsafe {
             match rows {

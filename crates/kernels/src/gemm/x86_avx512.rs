@@ -4,7 +4,7 @@
 #[cfg(not(feature = "avx512-model"))]
 use std::arch::x86_64::*;
 
-use super::kernel::{FloatKernel, Microkernel, NR, Tile, word};
+use super::kernel::{Microkernel, NR, Tile, word};
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
 use crate::cpu::{self, Job, Level};
@@ -24,89 +24,6 @@ macro_rules! by_rows {
             };
         }
     }};
-}
-
-/// f32 products with fused multiply-add.
-pub(crate) struct Avx512F32;
-
-impl Microkernel for Avx512F32 {
-    type A = f32;
-    type B = f32;
-    type Acc = f32;
-    const MR: usize = 16;
-    const GROUP: usize = 1;
-    const LEVEL: Level = Level::Avx512;
-    const NAME: &'static str = "gemm_f32_f32_f32__avx512_16x16";
-
-    #[inline(always)]
-    unsafe fn tile(
-        rows: usize,
-        groups: usize,
-        a: *const f32,
-        lda: usize,
-        b: *const f32,
-        tile: &mut Tile<f32>,
-    ) {
-        // SAFETY: the caller's promise is that of `tile_f32`.
-        unsafe { by_rows!(tile_f32, true; rows, groups, a, lda, b, tile) }
-    }
-
-    #[inline(always)]
-    unsafe fn featured<J: Job>(job: J) -> J::Output {
-        // SAFETY: the caller's promise.
-        unsafe { cpu::run_avx512(job) }
-    }
-}
-
-impl FloatKernel for Avx512F32 {
-    #[inline(always)]
-    unsafe fn more(
-        rows: usize,
-        groups: usize,
-        a: *const f32,
-        lda: usize,
-        b: *const f32,
-        tile: &mut Tile<f32>,
-    ) {
-        // SAFETY: the caller's promise is that of `tile_f32`.
-        unsafe { by_rows!(tile_f32, false; rows, groups, a, lda, b, tile) }
-    }
-}
-
-/// Returns `ROWS`.
-///
-/// # Safety
-/// As [`Microkernel::tile`], or as [`FloatKernel::more`] unless `FRESH`, with `ROWS` rows; `tile`
-/// has at least as many.
-#[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f"))]
-unsafe fn tile_f32<const ROWS: usize, const FRESH: bool>(
-    groups: usize,
-    a: *const f32,
-    lda: usize,
-    b: *const f32,
-    tile: &mut [[f32; NR]],
-) -> usize {
-    let mut acc = [_mm512_setzero_ps(); ROWS];
-    if !FRESH {
-        for (row, acc) in tile.iter().zip(&mut acc) {
-            // SAFETY: a row of the tile has 16 elements.
-            *acc = unsafe { _mm512_loadu_ps(row.as_ptr()) };
-        }
-    }
-    for p in 0..groups {
-        // SAFETY: `p` is a k index; rows and panel reach `groups`.
-        unsafe {
-            let b = _mm512_loadu_ps(b.add(p * NR));
-            for (r, acc) in acc.iter_mut().enumerate() {
-                *acc = _mm512_fmadd_ps(_mm512_set1_ps(*a.add(r * lda + p)), b, *acc);
-            }
-        }
-    }
-    for (row, acc) in tile.iter_mut().zip(acc) {
-        // SAFETY: a row of the tile has 16 elements.
-        unsafe { _mm512_storeu_ps(row.as_mut_ptr(), acc) }
-    }
-    ROWS
 }
 
 /// u8 by i8 products by `vpdpbusd`, exact in i32.
