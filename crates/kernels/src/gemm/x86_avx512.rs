@@ -4,7 +4,7 @@
 #[cfg(not(feature = "avx512-model"))]
 use std::arch::x86_64::*;
 
-use super::kernel::{Microkernel, NR, Tile, word};
+use super::kernel::{Microkernel, NR, Tile, prefetch, word};
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
 use crate::cpu::{self, Job, Level};
@@ -25,6 +25,10 @@ macro_rules! by_rows {
         }
     }};
 }
+
+/// How far ahead weights are asked for, in bytes: also those of the next panel, which comes right
+/// behind. The processor's own prefetching ends at each page.
+const AHEAD: usize = 4096;
 
 /// u8 by i8 products by `vpdpbusd`, exact in i32.
 pub(crate) struct Avx512U8;
@@ -84,7 +88,9 @@ unsafe fn tile_u8<const ROWS: usize>(
     for g in 0..groups {
         // SAFETY: `g` is a group; rows and panel reach `groups`.
         unsafe {
-            let b = _mm512_loadu_si512(b.add(g * 4 * NR).cast());
+            let b = b.add(g * 4 * NR);
+            prefetch(b.wrapping_add(AHEAD));
+            let b = _mm512_loadu_si512(b.cast());
             for (r, acc) in acc.iter_mut().enumerate() {
                 *acc =
                     _mm512_dpbusd_epi32(*acc, _mm512_set1_epi32(word(a.add(r * lda + 4 * g))), b);
