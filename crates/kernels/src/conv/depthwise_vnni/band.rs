@@ -62,6 +62,7 @@ impl Band<'_> {
                 (true, 1, 1) => self.window::<1, PIXELS, 1>(lines, index, limits),
                 (true, 1, 2) => self.window::<1, PIXELS, 2>(lines, index, limits),
                 (true, 1, 4) => self.window::<1, PIXELS, 4>(lines, index, limits),
+                (true, 1, 8) => self.window::<1, PIXELS, 8>(lines, index, limits),
                 (true, 2, 1) => self.window::<2, PIXELS, 1>(lines, index, limits),
                 (true, 2, 2) => self.window::<2, PIXELS, 2>(lines, index, limits),
                 (true, 2, 4) => self.window::<2, PIXELS, 4>(lines, index, limits),
@@ -77,14 +78,14 @@ impl Band<'_> {
 
     /// Where the results of a block go, in line `line`, from output `first` on.
     #[inline(always)]
-    fn results(&self, line: usize, index: usize, first: usize, limits: Limits) -> Results<'_> {
+    fn results(&self, line: usize, index: usize, first: usize) -> Results<'_> {
         let (shape, block) = (self.source.shape, self.weights.blocks[index]);
         let [out_h, out_w] = self.size;
         let row = (self.source.image * out_h + line) * out_w;
         let first = first * block.pixels;
         let out = self.output.pixels(row + first..row + out_w, block.col, block.width());
         let (factors, pixels) = (&self.factors[index], out_w - first);
-        Results { factors, limits, out, stride: shape.out_c, pixels }
+        Results { factors, out, stride: shape.out_c, pixels }
     }
 
     /// # Safety
@@ -102,14 +103,14 @@ impl Band<'_> {
         let quad = Quad::new(&self.source, weights.blocks[index], top, &padding);
         let outputs = self.size[1].div_ceil(PIXELS);
         let window = Window { quad, weights: weights.of_block(index), outputs };
-        let first = self.results(lines.start, index, 0, limits);
+        let first = self.results(lines.start, index, 0);
         // SAFETY: the caller's promise.
         unsafe {
             match lines.len() {
-                1 => window.run::<ROWS, PIXELS, STEP>(&mut [first]),
+                1 => window.run::<ROWS, PIXELS, STEP>(&mut [first], limits),
                 _ => {
-                    let second = self.results(lines.start + 1, index, 0, limits);
-                    window.run::<ROWS, PIXELS, STEP>(&mut [first, second]);
+                    let second = self.results(lines.start + 1, index, 0);
+                    window.run::<ROWS, PIXELS, STEP>(&mut [first, second], limits);
                 }
             }
         }
@@ -138,8 +139,9 @@ impl Band<'_> {
                     self.multiply::<PIXELS>(index, tile);
                     for (row, line) in lines.clone().enumerate() {
                         let (sums, _) = self.sums[row * OUTPUTS * PARTS..].as_chunks::<PARTS>();
-                        let results = self.results(line, index, first + tile, limits);
-                        tile::store::<PIXELS>(&sums[..OUTPUTS.min(count - tile)], results);
+                        let results = self.results(line, index, first + tile);
+                        let sums = &sums[..OUTPUTS.min(count - tile)];
+                        tile::store::<PIXELS>(sums, results, limits);
                     }
                 }
             }

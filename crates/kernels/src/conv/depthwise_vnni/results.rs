@@ -50,7 +50,6 @@ impl Limits {
 #[derive(Clone, Copy)]
 pub(super) struct Results<'a> {
     pub(super) factors: &'a Factors,
-    pub(super) limits: Limits,
     /// The first channel of the first pixel.
     pub(super) out: *mut u8,
     /// From one pixel to the next.
@@ -66,10 +65,14 @@ impl Results<'_> {
     /// The CPU has AVX-512 with BW, no scaled sum leaves 32 bits, the pixels are writable.
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    pub(super) unsafe fn push<const PIXELS: usize>(&mut self, sums: [__m512i; PARTS]) {
+    pub(super) unsafe fn push<const PIXELS: usize>(
+        &mut self,
+        sums: [__m512i; PARTS],
+        limits: Limits,
+    ) {
         // SAFETY: the caller's promise; `bytes` has 64 of them.
         unsafe {
-            let results = self.finish(sums);
+            let results = self.finish(sums, limits);
             if PIXELS == 1 {
                 _mm512_storeu_si512(self.out.cast(), results);
             } else {
@@ -92,8 +95,8 @@ impl Results<'_> {
     /// As [`Results::push`].
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    unsafe fn finish(&self, sums: [__m512i; PARTS]) -> __m512i {
-        let Limits { zero_point, lo, hi, flip } = self.limits;
+    unsafe fn finish(&self, sums: [__m512i; PARTS], limits: Limits) -> __m512i {
+        let Limits { zero_point, lo, hi, flip } = limits;
         let mut values = sums;
         for (value, multiplier) in values.iter_mut().zip(&self.factors.multiplier) {
             // SAFETY: there are 16 of them.

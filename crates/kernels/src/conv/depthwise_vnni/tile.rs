@@ -3,7 +3,7 @@
 #[cfg(not(feature = "avx512-model"))]
 use std::arch::x86_64::*;
 
-use super::results::{Factors, Results};
+use super::results::{Factors, Limits, Results};
 use super::{OUTPUTS, PARTS};
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
@@ -107,7 +107,11 @@ unsafe fn part_sums<const ROWS: usize>(
 /// As [`Results::push`].
 #[inline]
 #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-pub(super) unsafe fn store<const PIXELS: usize>(sums: &[[Line; PARTS]], mut results: Results<'_>) {
+pub(super) unsafe fn store<const PIXELS: usize>(
+    sums: &[[Line; PARTS]],
+    mut results: Results<'_>,
+    limits: Limits,
+) {
     for lines in sums {
         let mut sums = [_mm512_setzero_si512(); PARTS];
         for (sums, line) in sums.iter_mut().zip(lines) {
@@ -115,6 +119,6 @@ pub(super) unsafe fn store<const PIXELS: usize>(sums: &[[Line; PARTS]], mut resu
             *sums = unsafe { _mm512_loadu_si512((&raw const *line).cast()) };
         }
         // SAFETY: the caller's promise.
-        unsafe { results.push::<PIXELS>(sums) }
+        unsafe { results.push::<PIXELS>(sums, limits) }
     }
 }
