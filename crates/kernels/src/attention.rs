@@ -3,8 +3,11 @@
 //! Each sum starts at 0 and runs in order with fused multiply-add, as in
 //! [`gemm_f32`](crate::gemm::gemm_f32): one query at a time gives the bits of many at once.
 
+#[cfg(target_arch = "x86_64")]
+use crate::Level;
 use crate::gemm::Matrix;
-use crate::{Ctx, Job};
+use crate::scratch::with_scratch;
+use crate::{Ctx, Isa, Job};
 
 /// Keys, or elements of a value, that one register block holds.
 const LANES: usize = 16;
@@ -24,7 +27,10 @@ pub fn scores_f32(
     keys: Matrix<&[f32]>,
     scores: &mut [f32],
 ) {
-    ctx.isa.run(Scores { dims, q, keys, scores });
+    // Keys lie row by row; a block of them is turned, so that one step serves all lanes.
+    with_scratch(dims.1, |block| {
+        ctx.isa.run(Scores { isa: ctx.isa, dims, q, keys, block, scores })
+    });
 }
 
 /// `out[i][d] = sum over j of weights[i][j] * values[j][d]` for `rows` rows of `count` weights
@@ -61,39 +67,60 @@ pub(crate) fn add_weighed_f32(
 }
 
 struct Scores<'a> {
+    isa: Isa,
     dims: (usize, usize, usize),
     q: Matrix<&'a [f32]>,
     keys: Matrix<&'a [f32]>,
+    block: &'a mut [[f32; LANES]],
     scores: &'a mut [f32],
 }
 
 impl Job for Scores<'_> {
     type Output = ();
     #[inline(always)]
-    fn run(self) {
+    fn run(mut self) {
         let (rows, size, count) = self.dims;
-        // Keys lie row by row; a block of them is turned, so that one step serves all lanes.
-        let mut block = vec![[0f32; LANES]; size];
         for first in (0..count).step_by(LANES) {
             let lanes = LANES.min(count - first);
-            for lane in 0..lanes {
-                let key = &self.keys.data[(first + lane) * self.keys.stride..][..size];
-                block.iter_mut().zip(key).for_each(|(b, &k)| b[lane] = k);
-            }
+            self.turn(first, lanes);
             let at = |row: usize| &self.q.data[row * self.q.stride..][..size];
             let mut row = 0;
             while row + ROWS <= rows {
                 let q: [&[f32]; ROWS] = std::array::from_fn(|r| at(row + r));
-                for (r, sums) in dot(&block, q).iter().enumerate() {
+                for (r, sums) in dot(self.block, q).iter().enumerate() {
                     self.scores[(row + r) * count + first..][..lanes]
                         .copy_from_slice(&sums[..lanes]);
                 }
                 row += ROWS;
             }
             for row in row..rows {
-                let [sums] = dot(&block, [at(row)]);
+                let [sums] = dot(self.block, [at(row)]);
                 self.scores[row * count + first..][..lanes].copy_from_slice(&sums[..lanes]);
             }
+        }
+    }
+}
+
+impl Scores<'_> {
+    /// Turns the keys from `first` on. Lanes that have none keep what they held.
+    #[inline(always)]
+    fn turn(&mut self, first: usize, lanes: usize) {
+        let (_, size, _) = self.dims;
+        let mut keys: [&[f32]; LANES] = [&[]; LANES];
+        for (lane, key) in keys[..lanes].iter_mut().enumerate() {
+            *key = &self.keys.data[(first + lane) * self.keys.stride..][..size];
+        }
+        let done = match self.isa.level() {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 | Level::Avx512 if lanes == LANES => {
+                // SAFETY: the CPU has AVX2.
+                unsafe { crate::gemm::interleave(&keys, self.block) }
+            }
+            _ => 0,
+        };
+        for (lane, key) in keys[..lanes].iter().enumerate() {
+            let rest = self.block[done..].iter_mut().zip(&key[done..]);
+            rest.for_each(|(block, &key)| block[lane] = key);
         }
     }
 }

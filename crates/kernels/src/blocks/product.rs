@@ -21,6 +21,7 @@ use super::tiles::{MOST_TOKENS, PlainTiles, Tiles};
 use super::unit::{CODES, Convert, Plain, ROWS};
 use super::weights::Weights;
 use crate::cpu::{Ctx, Job, Level};
+use crate::gemm::kernel::prefetch;
 use crate::scratch::{Line, with_scratch};
 use crate::threads::SharedMut;
 
@@ -185,7 +186,7 @@ impl<W: Weights> Pass<'_, W> {
         if W::DIRECT && few {
             let stored: &[W::Stored] = bytemuck::cast_slice(packed);
             for (c, stored) in stored.chunks(CHUNK).enumerate() {
-                self.multiply::<T, _>(c * CHUNK, &stored, sums);
+                self.multiply::<T, _>(c * CHUNK, &stored, Ahead::NOTHING, sums);
             }
         } else if W::BITS > 0 && T::PACKED && few {
             self.run_packed::<C, T>(packed, sums);
@@ -202,6 +203,7 @@ impl<W: Weights> Pass<'_, W> {
         sums: &mut [[f32; ROWS]],
         units: &mut [W::Unit],
     ) {
+        let tiles = self.task.inputs.tiles(self.tokens.clone()).count();
         for (c, packed) in packed.chunks(CHUNK / W::UNITS * W::PACKED).enumerate() {
             let count = packed.len() / W::PACKED * W::UNITS;
             let parts = units.chunks_exact_mut(W::UNITS).zip(packed.chunks_exact(W::PACKED));
@@ -209,7 +211,9 @@ impl<W: Weights> Pass<'_, W> {
             for (units, packed) in parts {
                 W::unpack::<C>(packed, units);
             }
-            self.multiply::<T, _>(c * CHUNK, &&units[..count], sums);
+            // What is taken apart next lies behind, also where that is of the next panel.
+            let ahead = Ahead::new(packed.as_ptr_range().end, packed.len(), tiles);
+            self.multiply::<T, _>(c * CHUNK, &&units[..count], ahead, sums);
         }
     }
 
@@ -225,7 +229,8 @@ impl<W: Weights> Pass<'_, W> {
                 W::heads::<C>(packed, heads.iter_mut());
             }
             let codes = Codes { first: packed[W::HEAD..].as_ptr(), stride };
-            self.multiply::<T, _>(c * HEADS, &PackedUnits::<W> { heads, codes }, sums);
+            let units = PackedUnits::<W> { heads, codes };
+            self.multiply::<T, _>(c * HEADS, &units, Ahead::NOTHING, sums);
         }
     }
 
@@ -233,10 +238,17 @@ impl<W: Weights> Pass<'_, W> {
     /// with the first block and are stored with the last: that waits for the memory while the next
     /// tile is computed.
     #[inline(always)]
-    fn multiply<T: Tiles, P: Part<W>>(&self, block: usize, part: &P, sums: &mut [[f32; ROWS]]) {
+    fn multiply<T: Tiles, P: Part<W>>(
+        &self,
+        block: usize,
+        part: &P,
+        mut ahead: Ahead,
+        sums: &mut [[f32; ROWS]],
+    ) {
         let first = self.tokens.start;
         let inputs = self.task.inputs;
         for tokens in inputs.tiles(self.tokens.clone()) {
+            ahead.step();
             let sums = &mut sums[tokens.start - first..tokens.end - first];
             if block == 0 {
                 sums.fill([0.0; ROWS]);
@@ -256,6 +268,32 @@ impl<W: Weights> Pass<'_, W> {
                 self.task.store(self.panel, tokens, sums);
             }
         }
+    }
+}
+
+/// Packed codes that are asked for while tiles are computed: taking them apart is so short that it
+/// would wait for the memory.
+struct Ahead {
+    next: *const u8,
+    /// Bytes that are asked for with each tile.
+    step: usize,
+}
+
+impl Ahead {
+    const NOTHING: Ahead = Ahead { next: std::ptr::null(), step: 0 };
+
+    /// As many bytes from a place on, spread over as many tiles.
+    #[inline(always)]
+    fn new(next: *const u8, bytes: usize, tiles: usize) -> Ahead {
+        Ahead { next, step: bytes.div_ceil(tiles.max(1)).next_multiple_of(size_of::<Line>()) }
+    }
+
+    #[inline(always)]
+    fn step(&mut self) {
+        for at in (0..self.step).step_by(size_of::<Line>()) {
+            prefetch(self.next.wrapping_add(at));
+        }
+        self.next = self.next.wrapping_add(self.step);
     }
 }
 

@@ -59,3 +59,5 @@ pub use output::{Dequantize, Output, OwnCodes, Requantize, Residual};
 pub use table::{Kernel, kernels};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86_avx2::Avx2I16;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86_columns::interleave;

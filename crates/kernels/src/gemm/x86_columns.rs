@@ -44,6 +44,26 @@ impl Columns<'_> {
     }
 }
 
+/// Writes the elements of columns row by row, as many as make whole squares; returns how many.
+///
+/// # Panics
+/// When a column has fewer elements than there are rows.
+#[target_feature(enable = "avx2")]
+pub(crate) fn interleave(columns: &[&[f32]; NR], out: &mut [[f32; NR]]) -> usize {
+    let columns = columns.map(bytemuck::cast_slice::<f32, Raw>);
+    let whole = out.len() / LANES * LANES;
+    for from in (0..whole).step_by(LANES) {
+        for (row, [left, right]) in out[from..].iter_mut().zip(rows(&columns, from, None)) {
+            // SAFETY: the row has 16 elements.
+            unsafe {
+                _mm256_storeu_ps(row.as_mut_ptr(), left);
+                _mm256_storeu_ps(row.as_mut_ptr().add(LANES), right);
+            }
+        }
+    }
+    whole
+}
+
 /// The elements from `from` on of 16 columns, as eight rows.
 #[inline]
 #[target_feature(enable = "avx2")]
