@@ -82,6 +82,18 @@ impl Block {
     }
 }
 
+/// What a line of weights is for.
+struct Place {
+    /// The register of the block.
+    part: usize,
+    /// The kernel column.
+    x: usize,
+    /// The four input rows.
+    quad: usize,
+    /// The output row.
+    row: usize,
+}
+
 /// The byte of a block that lane `lane` of register `part` belongs to.
 fn byte_of(part: usize, lane: usize) -> usize {
     16 * (lane / 4) + 4 * part + lane % 4
@@ -114,7 +126,9 @@ impl DepthwiseVnni {
         let [kernel_h, kernel_w] = shape.kernel;
         let same = shape.groups == shape.out_c && shape.in_c == shape.out_c;
         let plain = same && shape.dilation == [1, 1] && shape.out_c.is_multiple_of(16);
-        let small = (2..=2 * QUAD).contains(&kernel_h) && kernel_w <= 2 * QUAD;
+        // Steps are bounded as well: words are made for all columns between two outputs.
+        let few = |size: usize| size <= 2 * QUAD;
+        let small = kernel_h >= 2 && shape.kernel.into_iter().chain(shape.stride).all(few);
         if isa.level() != Level::Avx512 || !plain || !small || !zero.is_zero() {
             return None;
         }
@@ -142,32 +156,42 @@ impl DepthwiseVnni {
 
     /// The weights of a block.
     fn pack(&self, block: &Block, weights: &[i8]) -> Vec<Line> {
-        let [kernel_h, kernel_w] = self.kernel;
         let mut lines = vec![Line::zeroed(); PARTS * self.part_lines()];
-        let bytes: &mut [i8] = bytemuck::cast_slice_mut(&mut lines);
-        let mut lanes = bytes.chunks_exact_mut(QUAD);
-        for part in 0..PARTS {
-            for pair in (0..self.rows).step_by(2) {
-                for (x, quad) in
-                    (0..kernel_w * self.quads).map(|i| (i / self.quads, i % self.quads))
-                {
-                    for row in pair..self.rows.min(pair + 2) {
-                        for lane in 0..BLOCK / QUAD {
-                            let channel = block.col + block.channel(byte_of(part, lane));
-                            let first = (channel * kernel_h * kernel_w) + x;
-                            let lane = lanes.next().expect("as many lanes as weights");
-                            for (i, out) in lane.iter_mut().enumerate() {
-                                let y = (QUAD * quad + i).wrapping_sub(row * self.stride);
-                                if y < kernel_h {
-                                    *out = weights[first + y * kernel_w];
-                                }
-                            }
-                        }
-                    }
-                }
+        let lanes = bytemuck::cast_slice_mut::<Line, i8>(&mut lines).chunks_exact_mut(BLOCK);
+        for (place, lanes) in self.places().iter().zip(lanes) {
+            for (lane, quad) in lanes.chunks_exact_mut(QUAD).enumerate() {
+                let channel = block.col + block.channel(byte_of(place.part, lane));
+                self.fill(quad, channel, place, weights);
             }
         }
         lines
+    }
+
+    /// What the lines of weights of a block are for, in their order.
+    fn places(&self) -> Vec<Place> {
+        let mut places = Vec::with_capacity(PARTS * self.part_lines());
+        let pairs = self.rows.div_ceil(2);
+        for (part, pair) in (0..PARTS * pairs).map(|i| (i / pairs, i % pairs * 2)) {
+            let pair = pair..self.rows.min(pair + 2);
+            for x in 0..self.kernel[1] {
+                for quad in 0..self.quads {
+                    places.extend(pair.clone().map(|row| Place { part, x, quad, row }));
+                }
+            }
+        }
+        places
+    }
+
+    /// The weights of a channel that belong to a place: those of rows outside of the kernel are 0.
+    fn fill(&self, quad: &mut [i8], channel: usize, place: &Place, weights: &[i8]) {
+        let [kernel_h, kernel_w] = self.kernel;
+        let first = channel * kernel_h * kernel_w + place.x;
+        for (i, out) in quad.iter_mut().enumerate() {
+            let y = (QUAD * place.quad + i).wrapping_sub(place.row * self.stride);
+            if y < kernel_h {
+                *out = weights[first + y * kernel_w];
+            }
+        }
     }
 
     /// Lines of weights of a block and register.
@@ -193,6 +217,8 @@ impl DepthwiseVnni {
         input: ConvInput<'_>,
         output: PlainBytes<'_>,
     ) {
+        let same = shape.stride[0] == self.stride && shape.in_c == shape.out_c;
+        assert!(same && shape.stride[1] <= 2 * QUAD, "weights packed for another shape");
         let zero = unsigned_zero(input.values, input.zero_point);
         let factors: Vec<Factors> =
             self.blocks.iter().map(|block| self.factors(block, &output, zero)).collect();
