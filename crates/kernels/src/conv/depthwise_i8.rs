@@ -75,6 +75,8 @@ impl DepthwiseI8 {
         weights: Int8<'_>,
         zero: WeightZero<'_>,
     ) -> DepthwiseI8 {
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = isa;
         let weight = |tap: usize, channel: usize| {
             let weight = weights.get(shape.weight_index(tap, channel)) - zero.get(channel);
             i16::try_from(weight).expect("zero points are of the weights' type")

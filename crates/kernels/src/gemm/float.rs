@@ -344,6 +344,7 @@ impl Finish for FloatFinish<'_> {
 }
 
 /// Where a tile of results goes, and what is done to them; see [`Epilogue`].
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "read by AVX-512 kernels"))]
 #[derive(Clone, Copy)]
 pub(super) struct Place {
     /// The first result.

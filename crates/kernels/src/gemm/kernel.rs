@@ -187,6 +187,10 @@ pub(crate) trait FloatKernel: Microkernel<A = f32, B = f32, Acc = f32> + Sized {
 
 /// What a float kernel multiplies: `rows` rows of A from `a` on, `lda` elements apart, with the
 /// panel at `b`, as [`Microkernel::tile`] says.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "only AVX-512 kernels ask ahead")
+)]
 #[derive(Clone, Copy)]
 pub(crate) struct Factors {
     pub(crate) rows: usize,
@@ -212,6 +216,10 @@ pub(crate) struct Ahead {
 }
 
 /// Bytes one behind the other, of which `step` at a time are asked for.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "only AVX-512 kernels ask ahead")
+)]
 #[derive(Clone, Copy)]
 pub(crate) struct Stream {
     pub(crate) from: *const u8,

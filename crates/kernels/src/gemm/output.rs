@@ -1,6 +1,8 @@
 //! What becomes of an exact i32 sum: 8-bit values, f32, or the sum itself.
 
-use super::driver::{Finish, WIDE};
+use super::driver::Finish;
+#[cfg(target_arch = "x86_64")]
+use super::driver::WIDE;
 use super::float::{Clamp, Matrix, load, matrix_fits, store};
 use super::fused_add::FusedAdd;
 use super::kernel::{NR, prefetch};

@@ -123,7 +123,6 @@ impl<'a, T> SharedMut<'a, T> {
     }
 
     /// Where the part `range` of the slice begins.
-    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(crate) fn pointer(&self, range: Range<usize>) -> *mut T {
         assert!(range.start <= range.end && range.end <= self.len);
