@@ -61,3 +61,5 @@ pub use table::{Kernel, kernels};
 pub(crate) use x86_avx2::Avx2I16;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86_columns::interleave;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86_finish_wide::Limits;

@@ -9,7 +9,7 @@ use super::kernel::{NR, prefetch};
 #[cfg(target_arch = "x86_64")]
 use super::x86_finish::{Bytes, Rows, ToBytes};
 #[cfg(target_arch = "x86_64")]
-use super::x86_finish_wide::WideBytes;
+use super::x86_finish_wide::{Limits, WideBytes};
 use crate::int8::{Int8, Int8Mut};
 use crate::threads::SharedMut;
 
@@ -389,10 +389,15 @@ impl PlainBytes<'_> {
         &self.0.requantize.multiplier[self.0.place.first_col + col..][..4]
     }
 
-    /// The smallest and the greatest result, and the zero point.
-    pub(crate) fn limits(&self) -> (i32, i32, i32) {
+    /// What becomes of rounded values.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 with BW.
+    #[inline(always)]
+    pub(crate) unsafe fn limits(&self) -> Limits {
         let Requantize { lo, hi, zero_point, .. } = self.0.requantize;
-        (lo, hi, zero_point)
+        // SAFETY: the caller's promise.
+        unsafe { Limits::new([lo, hi], zero_point) }
     }
 
     /// Where `width` results of the rows go, from column `col` on: the first of them.

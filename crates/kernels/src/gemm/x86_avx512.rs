@@ -11,16 +11,16 @@ use crate::cpu::{self, Job, Level};
 
 /// Calls `$f::<ROWS>` for the largest compiled `ROWS` that fit, until all `$rows` are done.
 macro_rules! by_rows {
-    ($f:ident $(, $more:literal)?; $rows:expr, $groups:expr, $a:expr, $lda:expr, $b:expr, $tile:expr) => {{
+    ($f:ident; $rows:expr, $groups:expr, $a:expr, $lda:expr, $b:expr, $tile:expr) => {{
         let mut done = 0;
         while done < $rows {
             let (a, tile) = ($a.add(done * $lda), &mut $tile[done..]);
             done += match $rows - done {
-                16.. => $f::<16 $(, $more)?>($groups, a, $lda, $b, tile),
-                8.. => $f::<8 $(, $more)?>($groups, a, $lda, $b, tile),
-                4.. => $f::<4 $(, $more)?>($groups, a, $lda, $b, tile),
-                2.. => $f::<2 $(, $more)?>($groups, a, $lda, $b, tile),
-                _ => $f::<1 $(, $more)?>($groups, a, $lda, $b, tile),
+                16.. => $f::<16>($groups, a, $lda, $b, tile),
+                8.. => $f::<8>($groups, a, $lda, $b, tile),
+                4.. => $f::<4>($groups, a, $lda, $b, tile),
+                2.. => $f::<2>($groups, a, $lda, $b, tile),
+                _ => $f::<1>($groups, a, $lda, $b, tile),
             };
         }
     }};

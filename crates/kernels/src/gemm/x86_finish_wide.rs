@@ -37,12 +37,51 @@ const FUSED: u8 = 2;
 struct Loaded {
     add: [__m512i; WIDE],
     multiplier: [__m512; WIDE],
+    limits: Limits,
+    added: Added,
+}
+
+/// What becomes of rounded values, in registers.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
     zero_point: __m512i,
     lo: __m512i,
     hi: __m512i,
     /// Turns an unsigned result into a signed one.
     flip: __m512i,
-    added: Added,
+}
+
+impl Limits {
+    /// The smallest and the greatest result, and the zero point.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 with BW.
+    #[inline]
+    #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
+    pub(crate) unsafe fn new([lo, hi]: [i32; 2], zero_point: i32) -> Limits {
+        // Signed results are made as unsigned ones, 128 higher.
+        let shift = if lo < 0 { 128 } else { 0 };
+        Limits {
+            zero_point: _mm512_set1_epi16((zero_point + shift) as i16),
+            lo: _mm512_set1_epi8((lo + shift) as i8),
+            hi: _mm512_set1_epi8((hi + shift) as i8),
+            flip: _mm512_set1_epi8(shift as i8),
+        }
+    }
+
+    /// Rounded values as results; in each 128 bits, those of the four registers in turn.
+    ///
+    /// # Safety
+    /// As [`Limits::new`].
+    #[inline]
+    #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
+    pub(crate) unsafe fn pack(self, [a, b, c, d]: [__m512i; WIDE]) -> __m512i {
+        let low = _mm512_adds_epi16(_mm512_packs_epi32(a, b), self.zero_point);
+        let high = _mm512_adds_epi16(_mm512_packs_epi32(c, d), self.zero_point);
+        let bytes = _mm512_packus_epi16(low, high);
+        let bytes = _mm512_min_epu8(_mm512_max_epu8(bytes, self.lo), self.hi);
+        _mm512_xor_si512(bytes, self.flip)
+    }
 }
 
 /// What is added, in registers; of what its kind does not need, zeros.
@@ -128,18 +167,14 @@ impl WideBytes<'_> {
         let by_panels = unsafe { _mm512_loadu_si512(BY_PANELS.as_ptr().cast()) };
         // SAFETY: the caller's promise.
         let loaded = unsafe { self.load() };
-        let Loaded { zero_point, lo, hi, flip, .. } = loaded;
         let bytes = self.residual.as_ref().map(|bytes| (bytes.first, bytes.stride));
         let (mut from, stride) = bytes.unwrap_or((std::ptr::null(), 0));
         let mut out = rows.out;
         for row in 0..sums[0].len() {
             // SAFETY: the caller's promise.
             unsafe {
-                let [a, b, c, d] = loaded.values::<KIND, SIGNED>(&sums, row, from);
-                let low = _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero_point);
-                let high = _mm512_adds_epi16(_mm512_packs_epi32(c, d), zero_point);
-                let bytes = _mm512_packus_epi16(low, high);
-                let bytes = _mm512_xor_si512(_mm512_min_epu8(_mm512_max_epu8(bytes, lo), hi), flip);
+                let values = loaded.values::<KIND, SIGNED>(&sums, row, from);
+                let bytes = loaded.limits.pack(values);
                 _mm512_storeu_si512(out.cast(), _mm512_permutexvar_epi32(by_panels, bytes));
             }
             out = out.wrapping_add(rows.stride);
@@ -161,16 +196,13 @@ impl WideBytes<'_> {
                 multiplier[i] = _mm512_loadu_ps(self.multiplier[i].as_ptr());
             }
         }
-        // Signed results are made as unsigned ones, 128 higher.
-        let shift = if self.lo as i32 + self.zero_point < 0 { 128 } else { 0 };
-        let limit = |limit: f32| (limit as i32 + self.zero_point + shift) as i8;
+        let integer = |limit: f32| limit as i32 + self.zero_point;
+        let limits = [integer(self.lo), integer(self.hi)];
         Loaded {
             add,
             multiplier,
-            zero_point: _mm512_set1_epi16((self.zero_point + shift) as i16),
-            lo: _mm512_set1_epi8(limit(self.lo)),
-            hi: _mm512_set1_epi8(limit(self.hi)),
-            flip: _mm512_set1_epi8(shift as i8),
+            // SAFETY: the caller's promise.
+            limits: unsafe { Limits::new(limits, self.zero_point) },
             // SAFETY: the caller's promise.
             added: unsafe { Added::load(self.residual) },
         }

@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use super::results::{Factors, Limits, Results};
+use super::results::{Factors, Results};
 use super::tile::{self, Tile};
 use super::window::{self, Window};
 use super::words::{Place, Quad};
 use super::{BLOCK, DepthwiseVnni, OUTPUTS, PARTS, QUAD};
 use crate::conv::depthwise_band::Source;
 use crate::cpu::Job;
-use crate::gemm::PlainBytes;
+use crate::gemm::{Limits, PlainBytes};
 use crate::scratch::Line;
 
 /// A task, to be run on AVX-512 with VNNI.
@@ -35,7 +35,7 @@ impl Job for Band<'_> {
     #[inline(always)]
     fn run(mut self) {
         // SAFETY: this runs where the CPU has the level.
-        let limits = unsafe { Limits::new(self.output) };
+        let limits = unsafe { self.output.limits() };
         for line in self.lines.clone().step_by(self.weights.rows) {
             let lines = line..self.lines.end.min(line + self.weights.rows);
             for block in self.blocks.clone() {

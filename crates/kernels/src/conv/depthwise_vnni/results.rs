@@ -8,7 +8,7 @@ use bytemuck::{Pod, Zeroable};
 use super::{BLOCK, PARTS};
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
-use crate::gemm::PlainBytes;
+use crate::gemm::Limits;
 
 /// What the sums of a block start from, and what they are multiplied with.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -16,34 +16,6 @@ use crate::gemm::PlainBytes;
 pub(super) struct Factors {
     pub(super) add: [[i32; 16]; PARTS],
     pub(super) multiplier: [[f32; 16]; PARTS],
-}
-
-/// What becomes of rounded values, in registers.
-#[derive(Clone, Copy)]
-pub(super) struct Limits {
-    zero_point: __m512i,
-    lo: __m512i,
-    hi: __m512i,
-    /// Turns an unsigned result into a signed one.
-    flip: __m512i,
-}
-
-impl Limits {
-    /// # Safety
-    /// The CPU has AVX-512 with BW.
-    #[inline]
-    #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    pub(super) unsafe fn new(output: &PlainBytes<'_>) -> Limits {
-        let (lo, hi, zero_point) = output.limits();
-        // Signed results are made as unsigned ones, 128 higher.
-        let shift = if lo < 0 { 128 } else { 0 };
-        Limits {
-            zero_point: _mm512_set1_epi16((zero_point + shift) as i16),
-            lo: _mm512_set1_epi8((lo + shift) as i8),
-            hi: _mm512_set1_epi8((hi + shift) as i8),
-            flip: _mm512_set1_epi8(shift as i8),
-        }
-    }
 }
 
 /// The results of one output row.
@@ -96,16 +68,13 @@ impl Results<'_> {
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
     unsafe fn finish(&self, sums: [__m512i; PARTS], limits: Limits) -> __m512i {
-        let Limits { zero_point, lo, hi, flip } = limits;
         let mut values = sums;
         for (value, multiplier) in values.iter_mut().zip(&self.factors.multiplier) {
             // SAFETY: there are 16 of them.
             let multiplier = unsafe { _mm512_loadu_ps(multiplier.as_ptr()) };
             *value = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(*value), multiplier));
         }
-        let low = _mm512_adds_epi16(_mm512_packs_epi32(values[0], values[1]), zero_point);
-        let high = _mm512_adds_epi16(_mm512_packs_epi32(values[2], values[3]), zero_point);
-        let bytes = _mm512_packus_epi16(low, high);
-        _mm512_xor_si512(_mm512_min_epu8(_mm512_max_epu8(bytes, lo), hi), flip)
+        // SAFETY: the caller's promise.
+        unsafe { limits.pack(values) }
     }
 }

@@ -3,10 +3,11 @@
 #[cfg(not(feature = "avx512-model"))]
 use std::arch::x86_64::*;
 
-use super::results::{Factors, Limits, Results};
+use super::results::{Factors, Results};
 use super::{OUTPUTS, PARTS};
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
+use crate::gemm::Limits;
 use crate::scratch::Line;
 
 /// [`OUTPUTS`] outputs of a block, in all its output rows.

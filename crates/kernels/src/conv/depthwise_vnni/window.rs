@@ -5,10 +5,11 @@
 use std::arch::x86_64::*;
 
 use super::PARTS;
-use super::results::{Limits, Results};
+use super::results::Results;
 use super::words::Quad;
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
+use crate::gemm::Limits;
 use crate::scratch::Line;
 
 /// Columns of the kernel.
