@@ -53,15 +53,18 @@ impl Pool {
         }
     }
 
-    /// Calls `body` with consecutive ranges of at most `grain` items that cover `0..items`.
+    /// Calls `body` with consecutive ranges of at most `grain` items that cover `0..items`, as equal
+    /// as can be, so many that each thread gets as many.
     pub fn for_each_range(&self, items: usize, grain: usize, body: impl Fn(Range<usize>) + Sync) {
-        let grain = grain.max(1);
-        let tasks = items.div_ceil(grain);
-        let each = |task: usize| body(task * grain..items.min((task + 1) * grain));
-        match &self.team {
-            Some(team) if tasks > 1 => team.run(tasks, &each),
-            _ => (0..tasks).for_each(each),
-        }
+        let least = items.div_ceil(grain.max(1));
+        let tasks = match least {
+            0 | 1 => least,
+            _ => least.next_multiple_of(self.threads).min(items),
+        };
+        // The product of the two would be too large for some.
+        let (each, rest) = (items / tasks.max(1), items % tasks.max(1));
+        let start = |task: usize| task * each + task * rest / tasks;
+        self.for_each(tasks, |task| body(start(task)..start(task + 1)));
     }
 
     /// Calls `body(i, chunk)` with the `i`-th chunk of `chunk_len` elements of `out`; the last
@@ -72,12 +75,21 @@ impl Pool {
         chunk_len: usize,
         body: impl Fn(usize, &mut [T]) + Sync,
     ) {
-        let (len, grain) = (out.len(), chunk_len.max(1));
+        let (len, chunk_len) = (out.len(), chunk_len.max(1));
         let out = SharedMut::new(out);
-        self.for_each_range(len, grain, |range| {
+        self.for_each(len.div_ceil(chunk_len), |index| {
+            let start = index * chunk_len;
             // SAFETY: ranges do not overlap.
-            body(range.start / grain, unsafe { out.range(range) });
+            body(index, unsafe { out.range(start..len.min(start + chunk_len)) });
         });
+    }
+
+    /// Calls `body` with each number below `tasks`.
+    fn for_each(&self, tasks: usize, body: impl Fn(usize) + Sync) {
+        match &self.team {
+            Some(team) if tasks > 1 => team.run(tasks, &body),
+            _ => (0..tasks).for_each(body),
+        }
     }
 
     /// A grain for [`Pool::for_each_range`]: a few tasks per thread, and no task below `least`
@@ -157,7 +169,7 @@ mod tests {
         for threads in [1, 2, 3] {
             let pool = Pool::new(threads);
             assert_eq!(pool.threads(), threads);
-            for (items, grain) in [(0, 1), (1, 4), (17, 4), (16, 4), (5, 0)] {
+            for (items, grain) in [(0, 1), (1, 4), (17, 4), (16, 4), (5, 0), (14, 2)] {
                 let seen: Vec<AtomicUsize> = (0..items).map(|_| AtomicUsize::new(0)).collect();
                 pool.for_each_range(items, grain, |range| {
                     assert!(range.len() <= grain.max(1));
@@ -165,6 +177,20 @@ mod tests {
                 });
                 assert!(seen.iter().all(|n| n.load(Ordering::Relaxed) == 1));
             }
+        }
+    }
+
+    #[test]
+    fn threads_get_equal_shares() {
+        for items in [14, 28, 100, 1001] {
+            let pool = Pool::new(2);
+            let first = AtomicUsize::new(0);
+            let half = items / 2;
+            pool.for_each_range(items, pool.grain(items, 1), |range| {
+                assert!(range.end <= half || range.start >= half, "{range:?} of {items}");
+                first.fetch_add(range.len() * usize::from(range.end <= half), Ordering::Relaxed);
+            });
+            assert_eq!(first.into_inner(), half);
         }
     }
 
