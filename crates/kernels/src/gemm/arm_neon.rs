@@ -37,6 +37,7 @@ impl Microkernel for NeonF32 {
     type Acc = f32;
     const MR: usize = 6;
     const GROUP: usize = 1;
+    const A_BYTES: usize = 256 << 10;
     const LEVEL: Level = Level::Neon;
     const NAME: &'static str = "gemm_f32_f32_f32__neon_6x16";
 
@@ -61,7 +62,6 @@ impl Microkernel for NeonF32 {
 
 impl FloatKernel for NeonF32 {
     const PART: usize = 320;
-    const A_BYTES: usize = 256 << 10;
 
     #[inline(always)]
     unsafe fn more(

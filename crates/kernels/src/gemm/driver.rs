@@ -9,10 +9,6 @@ use crate::cpu::{Job, Level};
 use crate::scratch::with_scratch;
 use crate::threads::Pool;
 
-/// Bytes of A that one task prepares: it stays in the second-level cache while all panels of B
-/// pass over it.
-const A_BYTES: usize = 128 << 10;
-
 /// The left operand: rows of k groups, in memory already or gathered on demand.
 pub(crate) trait Rows<T>: Sync {
     /// Elements of scratch that [`Rows::fetch`] wants per row; 0 where it needs none.
@@ -127,7 +123,7 @@ pub(crate) unsafe fn drive<K, R, F>(
     }
     // Copies of a row in other orders are read in few places.
     let row_bytes = panels.groups() * K::GROUP * size_of::<K::A>() * (panels.orders() + 1) / 2;
-    let most = (A_BYTES / row_bytes.max(1) / K::MR).clamp(1, 64);
+    let most = (K::A_BYTES / row_bytes.max(1) / K::MR).clamp(1, 64);
     let split = Split::even(pool.threads(), [rows_of.len(), K::MR], panels.count(), most);
     pool.for_each_range(split.tasks(), 1, |tasks| {
         for task in tasks {

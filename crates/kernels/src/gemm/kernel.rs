@@ -70,6 +70,9 @@ pub(crate) trait Microkernel {
     const MR: usize;
     /// Elements of k per step.
     const GROUP: usize;
+    /// Bytes of A that one task prepares at a time: they stay in the second-level cache while
+    /// panels of B pass over them.
+    const A_BYTES: usize = 128 << 10;
     /// Instructions that [`Microkernel::tile`] needs.
     const LEVEL: Level;
     /// Name by the grammar `gemm_A_B_ACC__ISA_MRxNR`.
@@ -107,8 +110,6 @@ pub(crate) trait Microkernel {
 pub(crate) trait FloatKernel: Microkernel<A = f32, B = f32, Acc = f32> + Sized {
     /// The most elements of k in a part.
     const PART: usize;
-    /// Bytes of A in one part, which stay in the second-level cache.
-    const A_BYTES: usize;
     /// Bytes of B that stay in the second-level cache, too, while tiles go along their rows; 0 for
     /// kernels that go down each panel and lack [`FloatKernel::last`].
     const B_BYTES: usize = 0;

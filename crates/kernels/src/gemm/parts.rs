@@ -18,9 +18,6 @@ use crate::threads::Pool;
 /// The most rows of a task.
 const MOST_ROWS: usize = 240;
 
-/// Fewer rows than this are not cut for the sake of more tasks.
-const LEAST_ROWS: usize = 96;
-
 /// The most panels of a task whose sums wait for further parts.
 const MOST_PANELS: usize = 32;
 
@@ -91,14 +88,12 @@ impl Cut {
     }
 }
 
-/// Blocks of rows of which a part stays in the second-level cache, and enough tasks for all threads.
+/// Blocks of rows of which a part stays in the second-level cache, and tasks of equal size for all
+/// threads.
 fn split<K: FloatKernel>(threads: usize, rows: usize, cut: Cut, panels: usize) -> Split {
-    let most = (K::A_BYTES / size_of::<f32>() / cut.len).clamp(K::MR, MOST_ROWS) / K::MR * K::MR;
-    let wanted = if threads == 1 { 1 } else { threads * 3 };
-    let row_blocks = rows.div_ceil(most).max(wanted.min(rows / LEAST_ROWS)).max(1);
+    let most = (K::A_BYTES / size_of::<f32>() / cut.len).clamp(K::MR, MOST_ROWS) / K::MR;
     let most_panels = if cut.count() == 1 { panels } else { MOST_PANELS };
-    let panel_blocks = wanted.div_ceil(row_blocks).max(panels.div_ceil(most_panels));
-    Split::new([rows, K::MR], panels, row_blocks, panel_blocks)
+    Split::even(threads, [rows, K::MR], panels, most).panels_at_most(most_panels)
 }
 
 /// Multiplies `m` rows with all panels, and finishes every output once.

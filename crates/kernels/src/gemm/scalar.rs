@@ -12,6 +12,7 @@ impl Microkernel for ScalarF32 {
     type Acc = f32;
     const MR: usize = 4;
     const GROUP: usize = 1;
+    const A_BYTES: usize = 256 << 10;
     const LEVEL: Level = Level::Scalar;
     const NAME: &'static str = "gemm_f32_f32_f32__scalar_4x16";
 
@@ -35,7 +36,6 @@ impl Microkernel for ScalarF32 {
 
 impl FloatKernel for ScalarF32 {
     const PART: usize = 320;
-    const A_BYTES: usize = 256 << 10;
 
     unsafe fn more(
         rows: usize,

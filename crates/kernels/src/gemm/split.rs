@@ -2,14 +2,17 @@
 
 use std::ops::Range;
 
-/// Tasks for each thread: more would read weights and inputs more often, fewer would leave nothing
-/// to a thread that is done early.
+use super::kernel::NR;
+
+/// Where panels are shared out, the most tasks for each thread: more would read inputs more often,
+/// fewer would leave nothing to a thread that is done early.
 const TASKS: usize = 2;
 
-/// Tiles of rows that are worth another pass over the weights.
-const TILES: usize = 16;
+/// Rows are shared out where there is one for as many columns: more would mean that weights are
+/// most of what is read, and each block of rows reads them again.
+const MANY_ROWS: usize = 4;
 
-/// Fewer tiles than this make blocks of rows too unequal, and their passes too dear.
+/// Blocks of fewer tiles than this are cut between rows, not between tiles, so as to be equal.
 const FEW_TILES: usize = 8;
 
 /// Panels that are worth another pass over the rows.
@@ -53,15 +56,22 @@ impl Split {
         if threads == 1 {
             return Split::new([rows, mr], panels, needed, 1);
         }
-        let wanted = TASKS * threads;
-        let row_blocks = needed.max(wanted.min(tiles / TILES)).next_multiple_of(threads);
-        if tiles / row_blocks >= FEW_TILES {
-            let panel_blocks = (panels / PANELS).min(wanted.div_ceil(row_blocks));
-            return Split::new([rows, mr], panels, row_blocks, panel_blocks);
+        if tiles >= threads && rows * MANY_ROWS >= panels * NR {
+            // What a thread writes in one layer, it reads from its own cache in the next.
+            let row_blocks = needed.next_multiple_of(threads);
+            let unit = if tiles / row_blocks < FEW_TILES { 1 } else { mr };
+            return Split::new([rows, unit], panels, row_blocks, 1);
         }
-        let panel_blocks = (panels / PANELS * 2).clamp(threads, wanted).min(panels.max(1));
+        let panel_blocks = (panels / PANELS * TASKS).clamp(threads, TASKS * threads);
+        let panel_blocks = panel_blocks.min(panels.max(1));
         let row_blocks = needed.max(threads.div_ceil(panel_blocks));
         Split::new([rows, mr], panels, row_blocks, panel_blocks)
+    }
+
+    /// The same with more blocks, if those have more than `most` panels.
+    pub(crate) fn panels_at_most(self, most: usize) -> Split {
+        let needed = self.panels.div_ceil(most.max(1)).max(1);
+        Split { panel_blocks: self.panel_blocks.next_multiple_of(needed), ..self }
     }
 
     pub(crate) fn tasks(&self) -> usize {

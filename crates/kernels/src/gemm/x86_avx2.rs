@@ -16,6 +16,7 @@ impl Microkernel for Avx2F32 {
     type Acc = f32;
     const MR: usize = 6;
     const GROUP: usize = 1;
+    const A_BYTES: usize = 256 << 10;
     const LEVEL: Level = Level::Avx2;
     const NAME: &'static str = "gemm_f32_f32_f32__avx2_6x16";
 
@@ -41,7 +42,6 @@ impl Microkernel for Avx2F32 {
 
 impl FloatKernel for Avx2F32 {
     const PART: usize = 320;
-    const A_BYTES: usize = 256 << 10;
 
     #[inline(always)]
     unsafe fn more(

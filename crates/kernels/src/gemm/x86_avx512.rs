@@ -39,6 +39,7 @@ impl Microkernel for Avx512U8 {
     type Acc = i32;
     const MR: usize = 16;
     const GROUP: usize = 4;
+    const A_BYTES: usize = 256 << 10;
     const LEVEL: Level = Level::Avx512;
     const NAME: &'static str = "gemm_u8_i8_i32__avx512vnni_16x16";
 

@@ -50,6 +50,7 @@ impl Microkernel for Avx512F32 {
     type Acc = f32;
     const MR: usize = 16;
     const GROUP: usize = 1;
+    const A_BYTES: usize = 512 << 10;
     const LEVEL: Level = Level::Avx512;
     const NAME: &'static str = "gemm_f32_f32_f32__avx512_16x16";
 
@@ -75,7 +76,6 @@ impl Microkernel for Avx512F32 {
 
 impl FloatKernel for Avx512F32 {
     const PART: usize = 1024;
-    const A_BYTES: usize = 512 << 10;
     const B_BYTES: usize = 256 << 10;
 
     /// Tiles of equal height: a last one of few rows would wait for each of its sums.
