@@ -5,6 +5,8 @@ use std::ops::Range;
 use super::kernel::{BATCH, Microkernel, NR, Sums};
 use super::panels::Panels;
 use super::split::Split;
+#[cfg(target_arch = "x86_64")]
+use super::x86_avx512_wide::{Dot, WIDE, WideFactors};
 use crate::cpu::{Job, Level};
 use crate::scratch::with_scratch;
 use crate::threads::Pool;
@@ -48,26 +50,15 @@ pub(crate) trait Finish: Copy + Sync {
         acc: &[Self::Acc; NR],
     );
 
-    /// Whether [`Finish::rows_wide`] is quicker than panel by panel.
-    const IS_WIDE: bool = false;
-
-    /// As [`Finish::row`], with the same results, for neighbouring rows of [`WIDE`] whole panels
-    /// side by side, on processors that have AVX-512.
+    /// Multiplies, and finishes each result as [`Finish::row`] does, if there is a way for such
+    /// results: from row `row` and column `col` on.
     ///
     /// # Safety
-    /// As [`Finish::row`] for each row and panel, and the CPU has AVX-512 with BW.
+    /// As [`Finish::row`] for all rows and columns; the CPU has AVX-512 with BW and VNNI.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn rows_wide(
-        &self,
-        columns: &[Self::Columns; WIDE],
-        row: usize,
-        col: usize,
-        sums: [&[[Self::Acc; NR]]; WIDE],
-    ) {
-        for (panel, (columns, sums)) in columns.iter().zip(sums).enumerate() {
-            // SAFETY: the caller's promise.
-            unsafe { self.rows_avx2(columns, row, col + panel * NR, NR, sums) }
-        }
+    unsafe fn lines(&self, _factors: &WideFactors, _row: usize, _col: usize) -> bool {
+        false
     }
 
     /// As [`Finish::row`], with the same results, for neighbouring rows on processors that have
@@ -95,12 +86,6 @@ pub(crate) trait Finish: Copy + Sync {
         }
     }
 }
-
-/// Panels that [`Finish::rows_wide`] takes: their bytes are one cache line.
-pub(crate) const WIDE: usize = 4;
-
-/// Rows of sums of [`WIDE`] panels that are finished together.
-const WIDE_ROWS: usize = 32;
 
 /// Multiplies the rows `rows_of` with all panels, and finishes every output of theirs once.
 ///
@@ -166,12 +151,15 @@ where
         let left = Left { data, stride, first, count };
         let Range { start, end } = self.cols;
         let mut next = start;
-        if F::IS_WIDE && K::LEVEL == Level::Avx512 {
-            let mut sums = [Sums::new(); WIDE];
-            let end = end.min(self.panels.n() / NR);
-            while next + WIDE <= end {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(dot) = K::DOT {
+            let whole = end.min(self.panels.n() / NR);
+            while next + WIDE <= whole {
+                let factors = left.wide::<K>(dot, self.panels, next, whole);
                 // SAFETY: as below.
-                unsafe { wide::<K, F>(&left, self.panels, next, self.finish, &mut sums) }
+                if !unsafe { self.finish.lines(&factors, first, next * NR) } {
+                    break;
+                }
                 next += WIDE;
             }
         }
@@ -198,6 +186,27 @@ struct Left<'a, A> {
     /// Number of the first one in the output.
     first: usize,
     count: usize,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<A> Left<'_, A> {
+    /// The rows, and [`WIDE`] panels from `index` on; those behind them, below `end`, come next.
+    #[inline(always)]
+    fn wide<K: Microkernel<A = A>>(
+        &self,
+        dot: Dot,
+        panels: &Panels<K::B>,
+        index: usize,
+        end: usize,
+    ) -> WideFactors {
+        let from = |first: usize| -> [*const u8; WIDE] {
+            std::array::from_fn(|i| panels.panel(first + i).as_ptr().cast())
+        };
+        let (a, stride) = (self.data.as_ptr().cast(), self.stride * size_of::<A>());
+        let next = if index + 2 * WIDE <= end { index + WIDE } else { index };
+        let (b, next) = (from(index), from(next));
+        WideFactors { dot, words: panels.groups(), a, stride, rows: self.count, b, next }
+    }
 }
 
 /// Multiplies the rows with panel `index`.
@@ -232,50 +241,6 @@ unsafe fn panel<K: Microkernel, F: Finish<Acc = K::Acc>, const FULL: bool>(
         let (first, sums) = (left.first + start, &sums.0[..rows]);
         // SAFETY: the caller's promise.
         unsafe { finish_rows::<K, F>(&finish, &columns, first, col, width, sums) }
-    }
-}
-
-/// Multiplies the rows with [`WIDE`] whole panels from `index` on. Whole cache lines of results are
-/// finished at once: where rows lie a power of two apart, lines that wait for their other panels
-/// would drive each other out of the first-level cache.
-///
-/// # Safety
-/// As [`panel`], and the CPU has AVX-512 with BW.
-#[inline(always)]
-unsafe fn wide<K: Microkernel, F: Finish<Acc = K::Acc>>(
-    left: &Left<'_, K::A>,
-    panels: &Panels<K::B>,
-    index: usize,
-    finish: &F,
-    sums: &mut [Sums<K::Acc>; WIDE],
-) {
-    let (finish, col) = (*finish, index * NR);
-    let columns = [
-        finish.columns(col, NR),
-        finish.columns(col + NR, NR),
-        finish.columns(col + 2 * NR, NR),
-        finish.columns(col + 3 * NR, NR),
-    ];
-    for start in (0..left.count).step_by(WIDE_ROWS) {
-        let rows = WIDE_ROWS.min(left.count - start);
-        finish.ahead(left.first + start, col, rows);
-        // Equal tiles: one of a row or two would wait for its sums.
-        let tiles = rows.div_ceil(K::MR);
-        for tile in 0..tiles {
-            let (row, end) = (rows * tile / tiles, rows * (tile + 1) / tiles);
-            for (panel, sums) in sums.iter_mut().enumerate() {
-                let b = panels.panel(index + panel).as_ptr();
-                // SAFETY: the caller's promise.
-                unsafe {
-                    let a = left.data.as_ptr().add((start + row) * left.stride);
-                    K::tile(end - row, panels.groups(), a, left.stride, b, sums.tile(row));
-                }
-            }
-        }
-        let [a, b, c, d] = &*sums;
-        let sums = [&a.0[..rows], &b.0[..rows], &c.0[..rows], &d.0[..rows]];
-        // SAFETY: the caller's promise.
-        unsafe { finish.rows_wide(&columns, left.first + start, col, sums) }
     }
 }
 

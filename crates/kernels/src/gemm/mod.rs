@@ -39,6 +39,8 @@ mod x86_avx512;
 #[cfg(target_arch = "x86_64")]
 mod x86_avx512_f32;
 #[cfg(target_arch = "x86_64")]
+mod x86_avx512_wide;
+#[cfg(target_arch = "x86_64")]
 mod x86_columns;
 #[cfg(target_arch = "x86_64")]
 mod x86_finish;

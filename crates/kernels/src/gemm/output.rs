@@ -1,11 +1,11 @@
 //! What becomes of an exact i32 sum: 8-bit values, f32, or the sum itself.
 
 use super::driver::Finish;
-#[cfg(target_arch = "x86_64")]
-use super::driver::WIDE;
 use super::float::{Clamp, Matrix, load, matrix_fits, store};
 use super::fused_add::FusedAdd;
 use super::kernel::{NR, prefetch};
+#[cfg(target_arch = "x86_64")]
+use super::x86_avx512_wide::{WIDE, WideFactors};
 #[cfg(target_arch = "x86_64")]
 use super::x86_finish::{Bytes, Rows, ToBytes};
 #[cfg(target_arch = "x86_64")]
@@ -332,18 +332,19 @@ pub(crate) struct Int8Finish<'a> {
 }
 
 /// What one panel needs to make 8-bit values.
+#[repr(C, align(64))]
 pub(crate) struct Int8Columns {
-    add: [i32; NR],
-    multiplier: [f32; NR],
-    range: Range,
+    pub(super) add: [i32; NR],
+    pub(super) multiplier: [f32; NR],
+    pub(super) range: Range,
 }
 
 /// The range of results before the zero point is added, as floats, and the zero point.
 #[derive(Clone, Copy)]
-struct Range {
-    lo: f32,
-    hi: f32,
-    zero_point: i32,
+pub(super) struct Range {
+    pub(super) lo: f32,
+    pub(super) hi: f32,
+    pub(super) zero_point: i32,
 }
 
 /// Added to a float of magnitude below 2^22, it rounds it to an integer, half to even, and leaves
@@ -434,8 +435,6 @@ impl Int8Finish<'_> {
 impl Finish for Int8Finish<'_> {
     type Acc = i32;
     type Columns = Int8Columns;
-    #[cfg(target_arch = "x86_64")]
-    const IS_WIDE: bool = true;
 
     #[inline(always)]
     fn columns(&self, col: usize, width: usize) -> Int8Columns {
@@ -508,22 +507,13 @@ impl Finish for Int8Finish<'_> {
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn rows_wide(
-        &self,
-        cols: &[Int8Columns; WIDE],
-        row: usize,
-        col: usize,
-        sums: [&[[i32; NR]]; WIDE],
-    ) {
-        let (width, rows) = (WIDE * NR, sums[0].len());
+    unsafe fn lines(&self, factors: &WideFactors, row: usize, col: usize) -> bool {
+        let (width, rows) = (WIDE * NR, factors.rows);
         let residual = self.residual(row, rows, col, width);
-        let Range { lo, hi, zero_point } = cols[0].range;
-        let [a, b, c, d] = cols;
-        let add = [&a.add, &b.add, &c.add, &d.add];
-        let multiplier = [&a.multiplier, &b.multiplier, &c.multiplier, &d.multiplier];
-        let to = WideBytes { add, multiplier, residual, lo, hi, zero_point };
+        let columns = std::array::from_fn(|panel| self.columns(col + panel * NR, NR));
+        let to = WideBytes { columns: &columns, residual };
         // SAFETY: the pointers were checked; the caller's promise for the rest.
-        unsafe { to.store(sums, self.rows(row, rows, col, width)) }
+        unsafe { to.lines(factors, self.rows(row, rows, col, width)) }
     }
 }
 

@@ -5,6 +5,7 @@
 use std::arch::x86_64::*;
 
 use super::kernel::{Microkernel, NR, Tile, prefetch, word};
+use super::x86_avx512_wide::Dot;
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
 use crate::cpu::{self, Job, Level};
@@ -41,6 +42,7 @@ impl Microkernel for Avx512U8 {
     const GROUP: usize = 4;
     const A_BYTES: usize = 256 << 10;
     const LEVEL: Level = Level::Avx512;
+    const DOT: Option<Dot> = Some(Dot::Bytes);
     const NAME: &'static str = "gemm_u8_i8_i32__avx512vnni_16x16";
 
     #[inline(always)]
@@ -115,6 +117,7 @@ impl Microkernel for Avx512I16 {
     const MR: usize = 16;
     const GROUP: usize = 2;
     const LEVEL: Level = Level::Avx512;
+    const DOT: Option<Dot> = Some(Dot::Pairs);
     const NAME: &'static str = "gemm_i16_i16_i32__avx512vnni_16x16";
 
     #[inline(always)]

@@ -6,22 +6,20 @@ use std::arch::x86_64::_mm_loadu_si128;
 use std::arch::x86_64::*;
 
 use super::OwnCodes;
-use super::driver::WIDE;
 use super::fused_add::FusedAdd;
-use super::kernel::NR;
-use super::x86_finish::{Bytes, Rows, ToBytes};
+use super::kernel::{NR, prefetch};
+use super::output::{Int8Columns, Range};
+use super::x86_avx512_wide::{Line, Lines, WIDE, WideFactors};
+use super::x86_finish::{Bytes, Rows};
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
 
-/// How sums of [`WIDE`] panels become 8-bit values: as [`ToBytes`] for each of them.
+/// How sums of [`WIDE`] panels become 8-bit values: as by [`ToBytes`](super::x86_finish::ToBytes)
+/// for each of them.
 pub(super) struct WideBytes<'a> {
-    pub(super) add: [&'a [i32; NR]; WIDE],
-    pub(super) multiplier: [&'a [f32; NR]; WIDE],
+    pub(super) columns: &'a [Int8Columns; WIDE],
     /// The first panel's.
     pub(super) residual: Option<Bytes>,
-    pub(super) lo: f32,
-    pub(super) hi: f32,
-    pub(super) zero_point: i32,
 }
 
 /// Nothing is added.
@@ -33,12 +31,17 @@ const NUMBERS: u8 = 1;
 /// Codes are added to the codes of the sums, by a [`FusedAdd`].
 const FUSED: u8 = 2;
 
-/// [`WideBytes`] in registers.
-struct Loaded {
+/// [`WideBytes`] in registers, and where results go.
+struct Loaded<const KIND: u8, const SIGNED: bool> {
     add: [__m512i; WIDE],
     multiplier: [__m512; WIDE],
     limits: Limits,
     added: Added,
+    /// Packing goes by 128-bit parts, of which the panels have one each.
+    by_panels: __m512i,
+    out: Rows<u8>,
+    /// The first row of what is added, and the distance of two.
+    from: (*const u8, usize),
 }
 
 /// What becomes of rounded values, in registers.
@@ -97,38 +100,42 @@ struct Added {
 }
 
 impl WideBytes<'_> {
-    /// Finishes and stores rows of sums.
+    /// Multiplies, finishes and stores all rows, if there is a kernel for what is added.
     ///
     /// # Safety
-    /// The CPU has AVX-512 with BW. Results are writable, and residuals readable, in all rows.
+    /// The CPU has AVX-512 with BW and VNNI. Results are writable, and residuals readable, in all
+    /// rows; rows of A and panels have as many words as the factors say.
     #[inline(always)]
-    pub(super) unsafe fn store(&self, sums: [&[[i32; NR]]; WIDE], rows: Rows<u8>) {
-        let kind = match &self.residual {
-            None => Some(NOTHING),
-            Some(Bytes { own: None, .. }) => Some(NUMBERS),
-            Some(Bytes { own: Some(OwnCodes { fused: Some(_), .. }), .. }) => Some(FUSED),
-            Some(_) => None,
-        };
+    pub(super) unsafe fn lines(&self, factors: &WideFactors, rows: Rows<u8>) -> bool {
         let signed = self.residual.as_ref().is_some_and(|bytes| bytes.flip != 0);
+        let kind = match &self.residual {
+            None => NOTHING,
+            Some(Bytes { own: None, .. }) => NUMBERS,
+            Some(Bytes { own: Some(OwnCodes { fused: Some(_), .. }), .. }) => FUSED,
+            Some(_) => return false,
+        };
+        if !self.is_tame() {
+            return false;
+        }
         // SAFETY: the caller's promise.
         unsafe {
-            match (kind.filter(|_| self.is_tame()), signed) {
-                (None, _) => self.by_panels(sums, rows),
-                (Some(NOTHING), _) => self.lines::<NOTHING, false>(sums, rows),
-                (Some(NUMBERS), false) => self.lines::<NUMBERS, false>(sums, rows),
-                (Some(NUMBERS), true) => self.lines::<NUMBERS, true>(sums, rows),
-                (Some(_), false) => self.lines::<FUSED, false>(sums, rows),
-                (Some(_), true) => self.lines::<FUSED, true>(sums, rows),
+            match (kind, signed) {
+                (NOTHING, _) => self.of_kind::<NOTHING, false>(factors, rows),
+                (NUMBERS, false) => self.of_kind::<NUMBERS, false>(factors, rows),
+                (NUMBERS, true) => self.of_kind::<NUMBERS, true>(factors, rows),
+                (_, false) => self.of_kind::<FUSED, false>(factors, rows),
+                (_, true) => self.of_kind::<FUSED, true>(factors, rows),
             }
         }
+        true
     }
 
     /// Whether all values, with a residual, are below 2^31 in magnitude whatever the sums are.
     #[inline(always)]
     fn is_tame(&self) -> bool {
         let mut most = 0;
-        for multiplier in self.multiplier {
-            for multiplier in multiplier {
+        for columns in self.columns {
+            for multiplier in columns.multiplier {
                 // Without their sign, floats are ordered as their bits are, NaN behind all.
                 most = most.max(multiplier.to_bits() & i32::MAX as u32);
             }
@@ -137,74 +144,52 @@ impl WideBytes<'_> {
     }
 
     /// # Safety
-    /// As [`WideBytes::store`].
-    #[inline(never)]
-    unsafe fn by_panels(&self, sums: [&[[i32; NR]]; WIDE], rows: Rows<u8>) {
-        let &WideBytes { lo, hi, zero_point, .. } = self;
-        for (panel, sums) in sums.into_iter().enumerate() {
-            let at = panel * NR;
-            let residual =
-                self.residual.map(|bytes| Bytes { first: bytes.first.wrapping_add(at), ..bytes });
-            let (add, multiplier) = (self.add[panel], self.multiplier[panel]);
-            let to = ToBytes { add, multiplier, residual, lo, hi, zero_point };
-            let out = rows.out.wrapping_add(at);
-            // SAFETY: the caller's promise.
-            unsafe { to.store(sums, Rows { out, width: NR, ..rows }) }
-        }
-    }
-
-    /// # Safety
-    /// As [`WideBytes::store`]; the values are tame, and what is added is of the kind.
-    #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    unsafe fn lines<const KIND: u8, const SIGNED: bool>(
+    /// As [`WideBytes::lines`]; the values are tame, and what is added is of the kind.
+    #[cfg_attr(
+        not(feature = "avx512-model"),
+        target_feature(enable = "avx512f,avx512bw,avx512vnni")
+    )]
+    unsafe fn of_kind<const KIND: u8, const SIGNED: bool>(
         &self,
-        sums: [&[[i32; NR]]; WIDE],
+        factors: &WideFactors,
         rows: Rows<u8>,
     ) {
-        // Packing goes by 128-bit parts, of which the panels have one each.
-        const BY_PANELS: [i32; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
-        // SAFETY: there are 16 of them.
-        let by_panels = unsafe { _mm512_loadu_si512(BY_PANELS.as_ptr().cast()) };
         // SAFETY: the caller's promise.
-        let loaded = unsafe { self.load() };
-        let bytes = self.residual.as_ref().map(|bytes| (bytes.first, bytes.stride));
-        let (mut from, stride) = bytes.unwrap_or((std::ptr::null(), 0));
-        let mut out = rows.out;
-        for row in 0..sums[0].len() {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let values = loaded.values::<KIND, SIGNED>(&sums, row, from);
-                let bytes = loaded.limits.pack(values);
-                _mm512_storeu_si512(out.cast(), _mm512_permutexvar_epi32(by_panels, bytes));
-            }
-            out = out.wrapping_add(rows.stride);
-            from = from.wrapping_add(stride);
-        }
+        unsafe { factors.multiply(&self.load::<KIND, SIGNED>(rows)) }
     }
 
     /// # Safety
     /// The CPU has AVX-512 with BW.
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    unsafe fn load(&self) -> Loaded {
+    unsafe fn load<const KIND: u8, const SIGNED: bool>(
+        &self,
+        out: Rows<u8>,
+    ) -> Loaded<KIND, SIGNED> {
+        const BY_PANELS: [i32; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
         let mut add = [_mm512_setzero_si512(); WIDE];
         let mut multiplier = [_mm512_setzero_ps(); WIDE];
-        for i in 0..WIDE {
+        for (i, columns) in self.columns.iter().enumerate() {
             // SAFETY: arrays have 16 elements.
             unsafe {
-                add[i] = _mm512_loadu_si512(self.add[i].as_ptr().cast());
-                multiplier[i] = _mm512_loadu_ps(self.multiplier[i].as_ptr());
+                add[i] = _mm512_loadu_si512(columns.add.as_ptr().cast());
+                multiplier[i] = _mm512_loadu_ps(columns.multiplier.as_ptr());
             }
         }
-        let integer = |limit: f32| limit as i32 + self.zero_point;
-        let limits = [integer(self.lo), integer(self.hi)];
-        Loaded {
-            add,
-            multiplier,
-            // SAFETY: the caller's promise.
-            limits: unsafe { Limits::new(limits, self.zero_point) },
-            // SAFETY: the caller's promise.
-            added: unsafe { Added::load(self.residual) },
+        let Range { lo, hi, zero_point } = self.columns[0].range;
+        let limits = [lo as i32 + zero_point, hi as i32 + zero_point];
+        let from = self.residual.as_ref().map(|bytes| (bytes.first, bytes.stride));
+        // SAFETY: the caller's promise; there are 16 places.
+        unsafe {
+            Loaded {
+                add,
+                multiplier,
+                limits: Limits::new(limits, zero_point),
+                added: Added::load(self.residual),
+                by_panels: _mm512_loadu_si512(BY_PANELS.as_ptr().cast()),
+                out,
+                from: from.unwrap_or((std::ptr::null(), 0)),
+            }
         }
     }
 }
@@ -234,24 +219,38 @@ impl Added {
     }
 }
 
-impl Loaded {
+impl<const KIND: u8, const SIGNED: bool> Lines for Loaded<KIND, SIGNED> {
+    #[inline(always)]
+    fn ahead(&self, row: usize) {
+        if KIND != NOTHING {
+            prefetch(self.from.0.wrapping_add(row * self.from.1));
+        }
+        prefetch(self.out.out.wrapping_add(row * self.out.stride));
+    }
+
+    #[inline(always)]
+    unsafe fn store(&self, row: usize, sums: Line) {
+        let from = self.from.0.wrapping_add(row * self.from.1);
+        let out = self.out.out.wrapping_add(row * self.out.stride);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let bytes = self.limits.pack(self.values(sums, from));
+            _mm512_storeu_si512(out.cast(), _mm512_permutexvar_epi32(self.by_panels, bytes));
+        }
+    }
+}
+
+impl<const KIND: u8, const SIGNED: bool> Loaded<KIND, SIGNED> {
     /// The rounded values of a row, panel by panel; what is added begins at `from`.
     ///
     /// # Safety
-    /// As [`WideBytes::lines`].
+    /// The CPU has AVX-512 with BW; what is added is readable.
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    unsafe fn values<const KIND: u8, const SIGNED: bool>(
-        &self,
-        sums: &[&[[i32; NR]]; WIDE],
-        row: usize,
-        from: *const u8,
-    ) -> [__m512i; WIDE] {
-        let mut values = [_mm512_setzero_si512(); WIDE];
+    unsafe fn values(&self, sums: Line, from: *const u8) -> Line {
+        let mut values = sums;
         for (panel, value) in values.iter_mut().enumerate() {
-            // SAFETY: the caller's promise: all panels have the row.
-            let sum = unsafe { _mm512_loadu_si512(sums[panel].as_ptr().add(row).cast()) };
-            let number = _mm512_cvtepi32_ps(_mm512_add_epi32(sum, self.add[panel]));
+            let number = _mm512_cvtepi32_ps(_mm512_add_epi32(*value, self.add[panel]));
             let mut number = _mm512_mul_ps(number, self.multiplier[panel]);
             if KIND != NOTHING {
                 // SAFETY: the caller's promise.
