@@ -433,6 +433,12 @@ pub(crate) fn _mm512_slli_epi32<const BITS: u32>(a: __m512i) -> __m512i {
     __m512i(a.0.map(|lane| lane << BITS))
 }
 
+/// The bits of floats, as integers.
+#[inline(always)]
+pub(crate) fn _mm512_castps_si512(a: __m512) -> __m512i {
+    __m512i(a.0.map(|lane| lane.to_bits().cast_signed()))
+}
+
 /// The same bits as floats.
 #[inline(always)]
 pub(crate) fn _mm512_castsi512_ps(a: __m512i) -> __m512 {

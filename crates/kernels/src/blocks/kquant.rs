@@ -4,7 +4,7 @@ use super::inputs::Form;
 use super::plain::{IQ4_VALUES, heads_of, pack_value_codes, scales_of};
 use super::planes::{add1, add2, pack, unpack2, unpack4};
 use super::unit::{Convert, Halves, Minima, Quads, ROWS, SPAN, Signed, Steps, in_quads, pair};
-use super::weights::{Blocks, Weights, gather2, take};
+use super::weights::{Blocks, Heads, Weights, gather2, take};
 
 /// Units of a block.
 const UNITS: usize = 8;
@@ -98,6 +98,7 @@ impl Weights for Q4K {
     const CHAIN: usize = 8;
     const BITS: usize = 4;
     const HEAD: usize = 256;
+    const HEADS: Heads = Heads::Sixes;
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
         let (head, codes) = packed.split_at_mut(256);
@@ -133,6 +134,7 @@ impl Weights for Q5K {
     const CHAIN: usize = 4;
     const BITS: usize = 5;
     const HEAD: usize = 256;
+    const HEADS: Heads = Heads::Sixes;
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
         let (head, codes) = packed.split_at_mut(256);
@@ -221,6 +223,7 @@ impl Weights for Q6K {
     const WIDE_FEW: usize = 33;
     const BITS: usize = 6;
     const HEAD: usize = 288;
+    const HEADS: Heads = Heads::Steps;
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
         gather2(blocks, 208, &mut packed[..32]);

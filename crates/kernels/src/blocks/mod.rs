@@ -29,6 +29,8 @@ mod x86_avx2;
 #[cfg(target_arch = "x86_64")]
 mod x86_avx512;
 #[cfg(target_arch = "x86_64")]
+mod x86_avx512_panel;
+#[cfg(target_arch = "x86_64")]
 mod x86_avx512_units;
 #[cfg(target_arch = "x86_64")]
 mod x86_halves;

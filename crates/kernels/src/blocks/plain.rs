@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use super::inputs::Form;
 use super::planes::{add1, pack, unpack4};
 use super::unit::{CODES, Convert, Minima, Quads, ROWS, SPAN, Signed, StoredSigned, in_quads};
-use super::weights::{Blocks, Weights, gather2, take};
+use super::weights::{Blocks, Heads, Weights, gather2, take};
 
 /// The 32 codes of 16 bytes of nibbles: lower halves first.
 pub(super) fn nibbles(bytes: &[u8]) -> [u8; SPAN] {
@@ -134,6 +134,7 @@ impl<P: Plain, const MINIMUM: bool> Weights for Affine<P, MINIMUM> {
     };
     const BITS: usize = P::BITS;
     const HEAD: usize = 2 * Self::NUMBERS * ROWS;
+    const HEADS: Heads = Heads::Numbers;
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
         let (head, codes) = packed.split_at_mut(Self::HEAD);
@@ -201,6 +202,7 @@ impl Weights for Iq4Nl {
     const BLOCK: usize = 18;
     const BITS: usize = 4;
     const HEAD: usize = 32;
+    const HEADS: Heads = Heads::Numbers;
     const VALUES: Option<&[i8; 16]> = Some(&IQ4_VALUES);
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {

@@ -188,6 +188,8 @@ impl<W: Weights> Pass<'_, W> {
             for (c, stored) in stored.chunks(CHUNK).enumerate() {
                 self.multiply::<T, _>(c * CHUNK, &stored, Ahead::NOTHING, sums);
             }
+        } else if T::panels::<W>() && self.tokens.len() == 1 {
+            self.run_whole::<T>(packed, sums);
         } else if W::BITS > 0 && T::PACKED && few {
             self.run_packed::<C, T>(packed, sums);
         } else {
@@ -215,6 +217,18 @@ impl<W: Weights> Pass<'_, W> {
             let ahead = Ahead::new(packed.as_ptr_range().end, packed.len(), tiles);
             self.multiply::<T, _>(c * CHUNK, &&units[..count], ahead, sums);
         }
+    }
+
+    /// Reads the panel front to back, heads and codes as they are packed: what one token waits for
+    /// is the memory, which fetches ahead of such reads by itself.
+    #[inline(always)]
+    fn run_whole<T: Tiles>(&self, packed: &[u8], sums: &mut [[f32; ROWS]]) {
+        let Pass { task, panel, ref tokens } = *self;
+        let sums = &mut sums[..1];
+        sums.fill([0.0; ROWS]);
+        // SAFETY: as in `multiply`; the panel has as many blocks as the token.
+        unsafe { T::panel::<W>(packed, task.inputs.at(tokens.start, 1, 0), fixed(sums)) };
+        task.store(panel, tokens.clone(), sums);
     }
 
     /// Leaves codes as they are packed.

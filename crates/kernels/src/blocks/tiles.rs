@@ -10,6 +10,8 @@ use super::arm_neon::Dot;
 use super::inputs::MAX_TOKENS;
 use super::inputs::Tile;
 use super::tile::{Codes, Sums, Unit};
+#[cfg(target_arch = "x86_64")]
+use super::weights::Heads;
 use super::weights::Weights;
 #[cfg(target_arch = "x86_64")]
 use super::x86_units::Avx2Unit;
@@ -32,6 +34,19 @@ pub(super) trait Tiles {
     /// Tokens from which on codes are taken apart beforehand.
     fn few<W: Weights>() -> usize {
         W::FEW
+    }
+
+    /// Whether one token is multiplied with a panel of packed blocks front to back.
+    fn panels<W: Weights>() -> bool {
+        false
+    }
+
+    /// The products of all blocks of a panel with one token.
+    ///
+    /// # Safety
+    /// As [`Tiles::tile`].
+    unsafe fn panel<W: Weights>(_packed: &[u8], _tile: Tile, _sums: &mut Sums<1>) {
+        unreachable!("one token is multiplied as others are");
     }
 
     /// # Safety
@@ -118,6 +133,17 @@ impl Tiles for Avx512Tiles {
     #[inline(always)]
     fn few<W: Weights>() -> usize {
         W::WIDE_FEW
+    }
+
+    #[inline(always)]
+    fn panels<W: Weights>() -> bool {
+        W::HEADS != Heads::Whole
+    }
+
+    #[inline(always)]
+    unsafe fn panel<W: Weights>(packed: &[u8], tile: Tile, sums: &mut Sums<1>) {
+        // SAFETY: the caller's promise.
+        unsafe { W::Unit::avx512_panel::<W>(packed, tile, sums) }
     }
 
     #[inline(always)]

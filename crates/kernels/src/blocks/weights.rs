@@ -11,6 +11,19 @@ use crate::cpu::{Isa, Level};
 /// One row's block of each of the 16 rows of a panel.
 pub(super) type Blocks<'a> = [&'a [u8]; ROWS];
 
+/// What packed blocks hold before the codes, for kernels that take it apart unit by unit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heads {
+    /// Something that is taken apart for a whole block at once.
+    Whole,
+    /// One unit: binary16 scales, and minima where the format has any.
+    Numbers,
+    /// Binary16 scales and minima; then, by unit, their factors in planes of 6 bits.
+    Sixes,
+    /// Binary16 scales; then, by half of a unit, signed steps of 8 bits.
+    Steps,
+}
+
 /// A format: how its blocks are packed for 16 rows, and unpacked to what a microkernel reads.
 ///
 /// The packed form has as many bits as the stored one.
@@ -56,6 +69,9 @@ pub(super) trait Weights: 'static {
     const BITS: usize = 0;
     /// Bytes of a packed block before the codes.
     const HEAD: usize = 0;
+    /// What these bytes are.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "AVX-512 reads them"))]
+    const HEADS: Heads = Heads::Whole;
     /// The codes of units that 4-bit ones choose, where they do.
     const VALUES: Option<&[i8; 16]> = None;
 

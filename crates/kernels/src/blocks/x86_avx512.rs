@@ -12,8 +12,8 @@ use std::arch::x86_64::*;
 
 use super::inputs::{Tile, WORDS};
 use super::tile::Sums;
-use super::unit::{Minima, ROWS, Steps};
-use super::x86_avx512_units::{Scale, Units};
+use super::unit::{ROWS, Steps};
+use super::x86_avx512_units::{Minimum, Scale, Stepped, Units};
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
 
@@ -114,20 +114,39 @@ unsafe fn whole<U: Units, const T: usize>(
     }
 }
 
-/// Multiplies with the steps, which stand twice in each word.
+/// Asks for the codes that several tokens read soon after those of unit `b`. One token reads so
+/// fast that the memory fetches ahead by itself, which requests in another order disturb.
+#[inline(always)]
+fn ask_ahead<U: Units, const T: usize>(units: &U, b: usize) {
+    if T > 1 {
+        units.ahead(b);
+    }
+}
+
+/// The products of both halves of unit `b` with the tokens of a tile, each from its start on and
+/// times its steps.
 ///
 /// # Safety
-/// The CPU has AVX-512 F.
+/// As [`products`].
 #[inline(always)]
-unsafe fn stepped<const T: usize>(mut dots: Dots<T>, steps: &[u32; ROWS]) -> Dots<T> {
-    // SAFETY: 16 words are read.
+unsafe fn stepped<U: Units<Head: Stepped>, const T: usize>(
+    units: &U,
+    tile: Tile,
+    b: usize,
+    starts: [Dots<T>; 2],
+) -> Dots<T> {
+    // SAFETY: the caller's promise.
     unsafe {
-        let steps = _mm512_srai_epi32::<16>(_mm512_loadu_si512(steps.as_ptr().cast()));
-        for dot in &mut dots {
-            *dot = _mm512_mullo_epi32(*dot, steps);
+        let (half, head) = (WORDS / 2, units.head(b));
+        let mut dots = products(units, tile, b, 0..half, starts[0]);
+        let more = products(units, tile, b, half..WORDS, starts[1]);
+        let (first, last) = (head.steps(0), head.steps(1));
+        for (dot, more) in dots.iter_mut().zip(more) {
+            let more = _mm512_mullo_epi32(more, last);
+            *dot = _mm512_add_epi32(_mm512_mullo_epi32(*dot, first), more);
         }
+        dots
     }
-    dots
 }
 
 /// `acc = fma(dot * scale, s, acc)` with the scale `s` of each token's block `b`.
@@ -165,7 +184,7 @@ pub(super) unsafe fn started<U: Units<Head: Scale>, const T: usize>(
     unsafe {
         let mut acc = load_sums(sums);
         for b in 0..units.count() {
-            units.ahead(b);
+            ask_ahead::<_, T>(&units, b);
             let dots = whole(&units, tile, b, words(tile, b, (0, 1)));
             scaled(&mut acc, dots, units.head(b).scale(), tile, b);
         }
@@ -178,7 +197,7 @@ pub(super) unsafe fn started<U: Units<Head: Scale>, const T: usize>(
 /// # Safety
 /// As [`Avx512Unit::avx512`](super::x86_avx512_units::Avx512Unit::avx512).
 #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw,avx512vnni"))]
-pub(super) unsafe fn quads<U: Units<Head = Minima>, const T: usize>(
+pub(super) unsafe fn quads<U: Units<Head: Minimum>, const T: usize>(
     units: U,
     tile: Tile,
     sums: &mut Sums<T>,
@@ -187,10 +206,11 @@ pub(super) unsafe fn quads<U: Units<Head = Minima>, const T: usize>(
     unsafe {
         let mut acc = load_sums(sums);
         for b in 0..units.count() {
-            units.ahead(b);
+            ask_ahead::<_, T>(&units, b);
             let dots = whole(&units, tile, b, [_mm512_setzero_si512(); T]);
-            scaled(&mut acc, dots, units.head(b).scale(), tile, b);
-            let min = _mm512_loadu_ps(units.head(b).min.as_ptr());
+            let head = units.head(b);
+            scaled(&mut acc, dots, head.scale(), tile, b);
+            let min = head.min();
             for (t, acc) in acc.iter_mut().enumerate() {
                 let sum = _mm512_set1_ps(*tile.sums.add(b * T + t).cast());
                 *acc = _mm512_fmadd_ps(min, sum, *acc);
@@ -200,37 +220,50 @@ pub(super) unsafe fn quads<U: Units<Head = Minima>, const T: usize>(
     }
 }
 
-/// Units with steps. Where minima follow from one offset (`JOINT`), the products of each half
-/// start from the tile's sums; otherwise minima have a scale of their own.
+/// Units with steps, whose minima follow from one offset: products of each half start from the
+/// tile's sums.
 ///
 /// # Safety
 /// As [`Avx512Unit::avx512`](super::x86_avx512_units::Avx512Unit::avx512).
 #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw,avx512vnni"))]
-pub(super) unsafe fn halves<U: Units<Head = Steps>, const JOINT: bool, const T: usize>(
+pub(super) unsafe fn joint<U: Units<Head: Stepped>, const T: usize>(
     units: U,
     tile: Tile,
     sums: &mut Sums<T>,
 ) {
-    // SAFETY: for each of the units, the tile has a block, with two sums where minima are joint,
-    // otherwise with one, a pair of i16.
+    // SAFETY: for each of the units, the tile has a block, with two sums.
     unsafe {
         let mut acc = load_sums(sums);
-        let zero = [_mm512_setzero_si512(); T];
         for b in 0..units.count() {
-            units.ahead(b);
+            ask_ahead::<_, T>(&units, b);
+            let starts = [words(tile, b, (0, 2)), words(tile, b, (1, 2))];
+            let dots = stepped(&units, tile, b, starts);
+            scaled(&mut acc, dots, units.head(b).scale(), tile, b);
+        }
+        store_sums(&acc, sums);
+    }
+}
+
+/// Units with steps and minima that have a scale of their own.
+///
+/// # Safety
+/// As [`Avx512Unit::avx512`](super::x86_avx512_units::Avx512Unit::avx512).
+#[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw,avx512vnni"))]
+pub(super) unsafe fn halves<'h, U: Units<Head = &'h Steps>, const T: usize>(
+    units: U,
+    tile: Tile,
+    sums: &mut Sums<T>,
+) {
+    // SAFETY: for each of the units, the tile has a block, with one sum, a pair of i16.
+    unsafe {
+        let mut acc = load_sums(sums);
+        for b in 0..units.count() {
+            ask_ahead::<_, T>(&units, b);
             let head = units.head(b);
-            let start = if JOINT { words(tile, b, (0, 2)) } else { zero };
-            let mut dots = stepped(products(&units, tile, b, 0..WORDS / 2, start), &head.steps[0]);
-            let start = if JOINT { words(tile, b, (1, 2)) } else { zero };
-            let last = stepped(products(&units, tile, b, WORDS / 2..WORDS, start), &head.steps[1]);
-            for (dot, last) in dots.iter_mut().zip(last) {
-                *dot = _mm512_add_epi32(*dot, last);
-            }
+            let dots = stepped(&units, tile, b, [[_mm512_setzero_si512(); T]; 2]);
             scaled(&mut acc, dots, head.scale.scale(), tile, b);
-            if !JOINT {
-                let minima = minima(tile, b, &head.min_steps);
-                scaled(&mut acc, minima, head.min_scale.scale(), tile, b);
-            }
+            let minima = minima(tile, b, &head.min_steps);
+            scaled(&mut acc, minima, head.min_scale.scale(), tile, b);
         }
         store_sums(&acc, sums);
     }

@@ -9,7 +9,8 @@ use super::tile::{Codes, Sums};
 use super::unit::{Halves, Minima, Quads, ROWS, Signed, Steps, StoredSigned};
 use super::weights::Weights;
 use super::x86_avx2::{Packed, PackedValues, ahead};
-use super::x86_avx512::{halves, quads, started};
+use super::x86_avx512::{halves, joint, quads, started};
+use super::x86_avx512_panel::Panel;
 use super::x86_units::Avx2Unit;
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
@@ -22,8 +23,8 @@ pub(super) trait Units {
     /// How many there are.
     fn count(&self) -> usize;
 
-    /// The head of unit `b`.
-    fn head(&self, b: usize) -> &Self::Head;
+    /// The head of unit `b`, of which there are more.
+    fn head(&self, b: usize) -> Self::Head;
 
     /// The codes of unit `b` and group `g`, without a sign.
     ///
@@ -51,6 +52,14 @@ impl Scale for [f32; ROWS] {
     }
 }
 
+impl<H: Scale> Scale for &H {
+    #[inline(always)]
+    unsafe fn scale(&self) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { (**self).scale() }
+    }
+}
+
 impl Scale for Minima {
     #[inline(always)]
     unsafe fn scale(&self) -> __m512 {
@@ -68,6 +77,46 @@ impl Scale for [u16; ROWS] {
     }
 }
 
+impl Scale for Steps {
+    #[inline(always)]
+    unsafe fn scale(&self) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { self.scale.scale() }
+    }
+}
+
+/// A head that also has a minimum for each row.
+pub(super) trait Minimum: Scale {
+    /// # Safety
+    /// The CPU has AVX-512 F.
+    unsafe fn min(&self) -> __m512;
+}
+
+impl Minimum for &Minima {
+    #[inline(always)]
+    unsafe fn min(&self) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { self.min.scale() }
+    }
+}
+
+/// A head that also has integer steps for each half.
+pub(super) trait Stepped: Scale {
+    /// The steps of half `h`, 0 or 1.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 F.
+    unsafe fn steps(&self, h: usize) -> __m512i;
+}
+
+impl Stepped for &Steps {
+    #[inline(always)]
+    unsafe fn steps(&self, h: usize) -> __m512i {
+        // SAFETY: 16 words are read, in which the steps stand twice.
+        unsafe { _mm512_srai_epi32::<16>(_mm512_loadu_si512(self.steps[h].as_ptr().cast())) }
+    }
+}
+
 /// Group `g` of 512 codes.
 ///
 /// # Safety
@@ -78,8 +127,8 @@ unsafe fn group(codes: *const u8, g: usize) -> __m512i {
     unsafe { _mm512_loadu_si512(codes.add(g * 64).cast()) }
 }
 
-impl Units for &[Halves] {
-    type Head = Steps;
+impl<'a> Units for &'a [Halves] {
+    type Head = &'a Steps;
 
     #[inline(always)]
     fn count(&self) -> usize {
@@ -87,7 +136,7 @@ impl Units for &[Halves] {
     }
 
     #[inline(always)]
-    fn head(&self, b: usize) -> &Steps {
+    fn head(&self, b: usize) -> &'a Steps {
         &self[b].head
     }
 
@@ -98,8 +147,8 @@ impl Units for &[Halves] {
     }
 }
 
-impl Units for &[StoredSigned] {
-    type Head = [u16; ROWS];
+impl<'a> Units for &'a [StoredSigned] {
+    type Head = &'a [u16; ROWS];
 
     #[inline(always)]
     fn count(&self) -> usize {
@@ -107,7 +156,7 @@ impl Units for &[StoredSigned] {
     }
 
     #[inline(always)]
-    fn head(&self, b: usize) -> &[u16; ROWS] {
+    fn head(&self, b: usize) -> &'a [u16; ROWS] {
         &self[b].scale
     }
 
@@ -126,8 +175,8 @@ impl Units for &[StoredSigned] {
     }
 }
 
-impl<H, const BITS: usize> Units for Packed<'_, H, BITS> {
-    type Head = H;
+impl<'a, H, const BITS: usize> Units for Packed<'a, H, BITS> {
+    type Head = &'a H;
 
     #[inline(always)]
     fn count(&self) -> usize {
@@ -135,25 +184,14 @@ impl<H, const BITS: usize> Units for Packed<'_, H, BITS> {
     }
 
     #[inline(always)]
-    fn head(&self, b: usize) -> &H {
+    fn head(&self, b: usize) -> &'a H {
         &self.heads[b]
     }
 
     #[inline(always)]
     unsafe fn codes(&self, b: usize, g: usize) -> __m512i {
-        // SAFETY: planes of 4 bits have 256 bytes, of 2 bits 128, of one bit 64, in this order.
-        unsafe {
-            let codes = self.codes.first.add(b * self.codes.stride);
-            let nibble = || bits(codes.add(g % 4 * 64), g / 4 * 4, 0, 15);
-            let crumb = |at: usize, to: usize| bits(codes.add(at + g % 2 * 64), g / 2 * 2, to, 3);
-            match BITS {
-                4 => nibble(),
-                5 => _mm512_or_si512(nibble(), bits(codes.add(256), g, 4, 1)),
-                6 => _mm512_or_si512(nibble(), crumb(256, 4)),
-                3 => _mm512_or_si512(crumb(0, 0), bits(codes.add(128), g, 2, 1)),
-                _ => crumb(0, 0),
-            }
-        }
+        // SAFETY: the codes of each unit are in planes.
+        unsafe { planes::<BITS>(self.codes.first.add(b * self.codes.stride), g) }
     }
 
     #[inline(always)]
@@ -165,8 +203,8 @@ impl<H, const BITS: usize> Units for Packed<'_, H, BITS> {
 /// Codes that others choose are read plus 128, if they are signed: `SIGN` is what that flips.
 struct Chosen<'a, H, const SIGN: i8>(PackedValues<'a, H>);
 
-impl<H, const SIGN: i8> Units for Chosen<'_, H, SIGN> {
-    type Head = H;
+impl<'a, H, const SIGN: i8> Units for Chosen<'a, H, SIGN> {
+    type Head = &'a H;
 
     #[inline(always)]
     fn count(&self) -> usize {
@@ -174,26 +212,59 @@ impl<H, const SIGN: i8> Units for Chosen<'_, H, SIGN> {
     }
 
     #[inline(always)]
-    fn head(&self, b: usize) -> &H {
+    fn head(&self, b: usize) -> &'a H {
         &self.0.heads[b]
     }
 
     #[inline(always)]
     unsafe fn codes(&self, b: usize, g: usize) -> __m512i {
         let PackedValues { codes, values, .. } = self.0;
-        // SAFETY: there are 16 values; planes of 4 bits have 256 bytes.
-        unsafe {
-            let values = _mm512_broadcast_i32x4(_mm_loadu_si128(values.as_ptr().cast()));
-            let values = _mm512_xor_si512(values, _mm512_set1_epi8(SIGN));
-            let codes = codes.first.add(b * codes.stride + g % 4 * 64);
-            _mm512_shuffle_epi8(values, bits(codes, g / 4 * 4, 0, 15))
-        }
+        // SAFETY: planes of 4 bits have 256 bytes.
+        unsafe { chosen::<SIGN>(values, codes.first.add(b * codes.stride), g) }
     }
 
     #[inline(always)]
     fn ahead(&self, b: usize) {
         let Codes { first, stride } = self.0.codes;
         ahead(first.wrapping_add(b * stride), stride);
+    }
+}
+
+/// Group `g` of 512 codes of `BITS` bits in planes.
+///
+/// # Safety
+/// The CPU has AVX-512 F and BW, and all planes are readable.
+#[inline(always)]
+pub(super) unsafe fn planes<const BITS: usize>(codes: *const u8, g: usize) -> __m512i {
+    // SAFETY: planes of 4 bits have 256 bytes, of 2 bits 128, of one bit 64, in this order.
+    unsafe {
+        let nibble = || bits(codes.add(g % 4 * 64), g / 4 * 4, 0, 15);
+        let crumb = |at: usize, to: usize| bits(codes.add(at + g % 2 * 64), g / 2 * 2, to, 3);
+        match BITS {
+            4 => nibble(),
+            5 => _mm512_or_si512(nibble(), bits(codes.add(256), g, 4, 1)),
+            6 => _mm512_or_si512(nibble(), crumb(256, 4)),
+            3 => _mm512_or_si512(crumb(0, 0), bits(codes.add(128), g, 2, 1)),
+            _ => crumb(0, 0),
+        }
+    }
+}
+
+/// The values that group `g` of 512 codes of 4 bits in planes chooses, changed by `SIGN`.
+///
+/// # Safety
+/// The CPU has AVX-512 F and BW, and 256 bytes are readable.
+#[inline(always)]
+pub(super) unsafe fn chosen<const SIGN: i8>(
+    values: &[i8; 16],
+    codes: *const u8,
+    g: usize,
+) -> __m512i {
+    // SAFETY: there are 16 values.
+    unsafe {
+        let values = _mm512_broadcast_i32x4(_mm_loadu_si128(values.as_ptr().cast()));
+        let values = _mm512_xor_si512(values, _mm512_set1_epi8(SIGN));
+        _mm512_shuffle_epi8(values, planes::<4>(codes, g))
     }
 }
 
@@ -234,6 +305,14 @@ pub(super) trait Avx512Unit: Avx2Unit {
         tile: Tile,
         sums: &mut Sums<T>,
     );
+
+    /// The same for one token and a whole panel of packed blocks.
+    ///
+    /// # Safety
+    /// As [`Avx512Unit::avx512`]; the blocks' heads can be taken apart unit by unit.
+    unsafe fn avx512_panel<W: Weights>(_packed: &[u8], _tile: Tile, _sums: &mut Sums<1>) {
+        unreachable!("they are read as they are stored");
+    }
 }
 
 /// By the offset of the codes, or with minima.
@@ -241,7 +320,7 @@ pub(super) trait Avx512Unit: Avx2Unit {
 /// # Safety
 /// As [`Avx512Unit::avx512`].
 #[inline(always)]
-unsafe fn any_quads<W: Weights, U: Units<Head = Minima>, const T: usize>(
+unsafe fn any_quads<W: Weights, U: Units<Head: Minimum>, const T: usize>(
     units: U,
     tile: Tile,
     sums: &mut Sums<T>,
@@ -280,6 +359,12 @@ impl Avx512Unit for Quads {
             }
         }
     }
+
+    #[inline(always)]
+    unsafe fn avx512_panel<W: Weights>(packed: &[u8], tile: Tile, sums: &mut Sums<1>) {
+        // SAFETY: the caller's promise.
+        unsafe { any_quads::<W, _, 1>(Panel::<W>::new(packed), tile, sums) }
+    }
 }
 
 impl Avx512Unit for Halves {
@@ -288,8 +373,8 @@ impl Avx512Unit for Halves {
         // SAFETY: the caller's promise.
         unsafe {
             match W::JOINT {
-                true => halves::<_, true, T>(units, tile, sums),
-                false => halves::<_, false, T>(units, tile, sums),
+                true => joint(units, tile, sums),
+                false => halves(units, tile, sums),
             }
         }
     }
@@ -304,11 +389,17 @@ impl Avx512Unit for Halves {
         // SAFETY: the caller's promise.
         unsafe {
             match W::BITS {
-                2 => halves::<_, false, T>(Packed::<_, 2> { heads, codes }, tile, sums),
-                3 => halves::<_, true, T>(Packed::<_, 3> { heads, codes }, tile, sums),
-                _ => halves::<_, true, T>(Packed::<_, 6> { heads, codes }, tile, sums),
+                2 => halves(Packed::<_, 2> { heads, codes }, tile, sums),
+                3 => joint(Packed::<_, 3> { heads, codes }, tile, sums),
+                _ => joint(Packed::<_, 6> { heads, codes }, tile, sums),
             }
         }
+    }
+
+    #[inline(always)]
+    unsafe fn avx512_panel<W: Weights>(packed: &[u8], tile: Tile, sums: &mut Sums<1>) {
+        // SAFETY: the caller's promise.
+        unsafe { joint(Panel::<W>::new(packed), tile, sums) }
     }
 }
 
@@ -330,6 +421,12 @@ impl Avx512Unit for Signed {
         let units = Chosen::<_, { i8::MIN }>(PackedValues { heads, codes, values });
         // SAFETY: the caller's promise.
         unsafe { started(units, tile, sums) }
+    }
+
+    #[inline(always)]
+    unsafe fn avx512_panel<W: Weights>(packed: &[u8], tile: Tile, sums: &mut Sums<1>) {
+        // SAFETY: the caller's promise.
+        unsafe { started(Panel::<W>::new(packed), tile, sums) }
     }
 }
 
