@@ -114,12 +114,13 @@ unsafe fn whole<U: Units, const T: usize>(
     }
 }
 
-/// Asks for the codes that several tokens read soon after those of unit `b`. One token reads so
-/// fast that the memory fetches ahead by itself, which requests in another order disturb.
+/// Readies unit `b`: several tokens ask for codes that they read soon after it. One token reads so
+/// fast that the memory fetches ahead by itself, if lines are read in the order in which they lie.
 #[inline(always)]
-fn ask_ahead<U: Units, const T: usize>(units: &U, b: usize) {
-    if T > 1 {
-        units.ahead(b);
+fn ready<U: Units, const T: usize>(units: &U, b: usize) {
+    match T {
+        1 => units.touch(b),
+        _ => units.ahead(b),
     }
 }
 
@@ -184,7 +185,7 @@ pub(super) unsafe fn started<U: Units<Head: Scale>, const T: usize>(
     unsafe {
         let mut acc = load_sums(sums);
         for b in 0..units.count() {
-            ask_ahead::<_, T>(&units, b);
+            ready::<_, T>(&units, b);
             let dots = whole(&units, tile, b, words(tile, b, (0, 1)));
             scaled(&mut acc, dots, units.head(b).scale(), tile, b);
         }
@@ -206,7 +207,7 @@ pub(super) unsafe fn quads<U: Units<Head: Minimum>, const T: usize>(
     unsafe {
         let mut acc = load_sums(sums);
         for b in 0..units.count() {
-            ask_ahead::<_, T>(&units, b);
+            ready::<_, T>(&units, b);
             let dots = whole(&units, tile, b, [_mm512_setzero_si512(); T]);
             let head = units.head(b);
             scaled(&mut acc, dots, head.scale(), tile, b);
@@ -235,7 +236,7 @@ pub(super) unsafe fn joint<U: Units<Head: Stepped>, const T: usize>(
     unsafe {
         let mut acc = load_sums(sums);
         for b in 0..units.count() {
-            ask_ahead::<_, T>(&units, b);
+            ready::<_, T>(&units, b);
             let starts = [words(tile, b, (0, 2)), words(tile, b, (1, 2))];
             let dots = stepped(&units, tile, b, starts);
             scaled(&mut acc, dots, units.head(b).scale(), tile, b);
@@ -258,7 +259,7 @@ pub(super) unsafe fn halves<'h, U: Units<Head = &'h Steps>, const T: usize>(
     unsafe {
         let mut acc = load_sums(sums);
         for b in 0..units.count() {
-            ask_ahead::<_, T>(&units, b);
+            ready::<_, T>(&units, b);
             let head = units.head(b);
             let dots = stepped(&units, tile, b, [[_mm512_setzero_si512(); T]; 2]);
             scaled(&mut acc, dots, head.scale.scale(), tile, b);

@@ -4,6 +4,7 @@
 
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::inputs::Form;
 use super::unit::ROWS;
@@ -25,6 +26,18 @@ pub(super) struct Panel<'a, W> {
 impl<'a, W: Weights> Panel<'a, W> {
     pub(super) fn new(packed: &'a [u8]) -> Self {
         Panel { packed, format: PhantomData }
+    }
+
+    /// Reads a byte of each of `lines` lines of 64 bytes from `bytes` on.
+    ///
+    /// # Safety
+    /// All of them are readable.
+    #[inline(always)]
+    unsafe fn touch_lines(bytes: *const u8, lines: usize) {
+        for line in 0..lines {
+            // SAFETY: the caller's promise.
+            unsafe { bytes.add(line * 64).read_volatile() };
+        }
     }
 
     /// The block of unit `b`.
@@ -64,6 +77,20 @@ impl<W: Weights> Units for Panel<'_, W> {
                 _ => planes::<2>(codes, g),
             }
         }
+    }
+
+    #[inline(always)]
+    fn touch(&self, b: usize) {
+        let (block, unit) = (self.block(b), b % W::UNITS);
+        // SAFETY: the head of a block and the codes of a unit are as long.
+        unsafe {
+            if unit == 0 {
+                Self::touch_lines(block, W::HEAD.div_ceil(64));
+            }
+            Self::touch_lines(block.add(W::HEAD + unit * W::BITS * 64), W::BITS);
+        }
+        // No codes are read before.
+        compiler_fence(Ordering::SeqCst);
     }
 }
 

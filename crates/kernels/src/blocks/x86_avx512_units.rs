@@ -35,6 +35,10 @@ pub(super) trait Units {
     /// Asks for codes that are read soon after those of unit `b`.
     #[inline(always)]
     fn ahead(&self, _b: usize) {}
+
+    /// Reads a byte of each line of unit `b`, in their order, where its codes are read in another.
+    #[inline(always)]
+    fn touch(&self, _b: usize) {}
 }
 
 /// A head that has a scale for each row.
