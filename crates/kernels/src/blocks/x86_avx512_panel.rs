@@ -2,7 +2,12 @@
 //!
 //! One token has no other use for what is taken apart, and the panel is read front to back.
 
+#[cfg(not(feature = "avx512-model"))]
 use std::arch::x86_64::*;
+use std::arch::x86_64::{
+    __m128i, _mm_and_si128, _mm_cvtsi32_si128, _mm_loadu_si128, _mm_or_si128, _mm_set1_epi8,
+    _mm_slli_epi16, _mm_srl_epi16, _mm256_loadu_si256,
+};
 use std::marker::PhantomData;
 use std::sync::atomic::{Ordering, compiler_fence};
 
@@ -164,21 +169,13 @@ impl<W: Weights> Minimum for Head<W> {
         unsafe {
             let min = self.numbers(NUMBERS);
             match W::HEADS {
-                Heads::Sixes => negated(_mm512_mul_ps(min, self.factors(1))),
+                Heads::Sixes => {
+                    let min = _mm512_castps_si512(_mm512_mul_ps(min, self.factors(1)));
+                    _mm512_castsi512_ps(_mm512_xor_si512(min, _mm512_set1_epi32(i32::MIN)))
+                }
                 _ => min,
             }
         }
-    }
-}
-
-/// # Safety
-/// The CPU has AVX-512 F.
-#[inline(always)]
-unsafe fn negated(numbers: __m512) -> __m512 {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let sign = _mm512_set1_epi32(i32::MIN);
-        _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(numbers), sign))
     }
 }
 
