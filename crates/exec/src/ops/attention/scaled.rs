@@ -13,6 +13,7 @@ use fewbit_core::{DType, Dim, Error, Result, Tensor, ValueType};
 use fewbit_kernels::gemm::Matrix;
 use fewbit_kernels::softmax::softmax_f32;
 use fewbit_kernels::{Ctx, math};
+use std::mem::replace;
 use std::ops::Range;
 
 pub(super) const DEF: OpDef = OpDef::new("Attention", infer, eval).since(23);
@@ -137,7 +138,8 @@ impl Attention<'_> {
         let mut shown = self.shown.map(|_| ctx.alloc(DType::F32, shape)).transpose()?;
         self.groups(ctx, &mut y, shown.as_mut())?;
         if y_heads.packed {
-            y = packed(ctx, &y, y_heads)?;
+            let across = packed(ctx, &y, y_heads)?;
+            ctx.arena.recycle(replace(&mut y, across));
         }
         Ok((y, shown))
     }

@@ -107,7 +107,9 @@ fn fold(
     let mut total = ctx.take(0)?;
     for index in 1..ctx.input_count() {
         let next = ctx.take(index)?;
-        total = pair(ctx, op, &total, &next)?;
+        let result = pair(ctx, op, &total, &next)?;
+        [total, next].into_iter().for_each(|t| ctx.arena.recycle(t));
+        total = result;
     }
     Ok(vec![total])
 }
