@@ -268,6 +268,34 @@ pub(crate) fn _mm512_inserti64x4<const PLACE: usize>(mut a: __m512i, b: __m256i)
     a
 }
 
+/// The first 128 bits.
+#[inline(always)]
+pub(crate) fn _mm512_castsi512_si128(a: __m512i) -> __m128i {
+    _mm512_extracti32x4_epi32::<0>(a)
+}
+
+/// The lower half.
+#[inline(always)]
+pub(crate) fn _mm512_castsi512_si256(a: __m512i) -> __m256i {
+    _mm512_extracti64x4_epi64::<0>(a)
+}
+
+/// 128 bits number `PLACE`.
+#[inline(always)]
+pub(crate) fn _mm512_extracti32x4_epi32<const PLACE: usize>(a: __m512i) -> __m128i {
+    let lanes: [i32; 4] = std::array::from_fn(|lane| a.0[4 * PLACE + lane]);
+    // SAFETY: both are 128 bits.
+    unsafe { std::mem::transmute::<[i32; 4], __m128i>(lanes) }
+}
+
+/// Half number `PLACE`.
+#[inline(always)]
+pub(crate) fn _mm512_extracti64x4_epi64<const PLACE: usize>(a: __m512i) -> __m256i {
+    let lanes: [i32; 8] = std::array::from_fn(|lane| a.0[8 * PLACE + lane]);
+    // SAFETY: both are 256 bits.
+    unsafe { std::mem::transmute::<[i32; 8], __m256i>(lanes) }
+}
+
 /// Sums that wrap around.
 #[inline(always)]
 pub(crate) fn _mm512_add_epi32(a: __m512i, b: __m512i) -> __m512i {

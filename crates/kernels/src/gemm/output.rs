@@ -401,6 +401,12 @@ impl PlainBytes<'_> {
         unsafe { Limits::new([lo, hi], zero_point) }
     }
 
+    /// Whether [`Limits`] only cut values off where a byte without a sign ends.
+    pub(crate) fn is_whole(&self) -> bool {
+        let Requantize { lo, hi, zero_point, .. } = self.0.requantize;
+        [lo, hi, zero_point] == [0, i32::from(u8::MAX), 0]
+    }
+
     /// Where `width` results of the rows go, from column `col` on: the first of them.
     #[inline(always)]
     pub(crate) fn pixels(&self, rows: std::ops::Range<usize>, col: usize, width: usize) -> *mut u8 {

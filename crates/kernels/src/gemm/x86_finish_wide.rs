@@ -79,9 +79,33 @@ impl Limits {
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
     pub(crate) unsafe fn pack(self, [a, b, c, d]: [__m512i; WIDE]) -> __m512i {
-        let low = _mm512_adds_epi16(_mm512_packs_epi32(a, b), self.zero_point);
-        let high = _mm512_adds_epi16(_mm512_packs_epi32(c, d), self.zero_point);
+        // SAFETY: the caller's promise.
+        unsafe { self.bytes::<false>(self.words::<false>([a, b]), self.words::<false>([c, d])) }
+    }
+
+    /// Two registers of the four of [`Limits::pack`], for [`Limits::bytes`]. `WHOLE` says that the
+    /// results have no sign, any value and 0 for the zero point.
+    ///
+    /// # Safety
+    /// As [`Limits::new`].
+    #[inline]
+    #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
+    pub(crate) unsafe fn words<const WHOLE: bool>(&self, [a, b]: [__m512i; 2]) -> __m512i {
+        let words = _mm512_packs_epi32(a, b);
+        if WHOLE { words } else { _mm512_adds_epi16(words, self.zero_point) }
+    }
+
+    /// The results of both halves of a [`Limits::pack`].
+    ///
+    /// # Safety
+    /// As [`Limits::new`].
+    #[inline]
+    #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
+    pub(crate) unsafe fn bytes<const WHOLE: bool>(&self, low: __m512i, high: __m512i) -> __m512i {
         let bytes = _mm512_packus_epi16(low, high);
+        if WHOLE {
+            return bytes;
+        }
         let bytes = _mm512_min_epu8(_mm512_max_epu8(bytes, self.lo), self.hi);
         _mm512_xor_si512(bytes, self.flip)
     }

@@ -3,14 +3,19 @@
 use std::ops::Range;
 
 use super::results::{Factors, Results};
+use super::stack::{Inputs, Outputs};
 use super::tile::{self, Tile};
-use super::window::{self, Window};
+use super::window::{Columns, Window};
 use super::words::{Place, Quad};
 use super::{BLOCK, DepthwiseVnni, OUTPUTS, PARTS, QUAD};
 use crate::conv::depthwise_band::Source;
 use crate::cpu::Job;
 use crate::gemm::{Limits, PlainBytes};
 use crate::scratch::Line;
+
+/// Bytes of the image that all blocks pass over before the next lines: they stay in the
+/// second-level cache. Its weights stay in the first one while a block passes over many lines.
+const INPUT_BYTES: usize = 512 << 10;
 
 /// A task, to be run on AVX-512 with VNNI.
 pub(super) struct Band<'a> {
@@ -23,9 +28,9 @@ pub(super) struct Band<'a> {
     pub(super) output: &'a PlainBytes<'a>,
     pub(super) lines: Range<usize>,
     pub(super) blocks: Range<usize>,
-    /// Interleaved rows by column, four rows and register.
+    /// Interleaved rows by column, four rows and register; or half results.
     pub(super) words: &'a mut [Line],
-    /// Sums by output row, output and register.
+    /// Sums by output row, output and register; or room for results that nobody wants.
     pub(super) sums: &'a mut [Line],
 }
 
@@ -36,8 +41,9 @@ impl Job for Band<'_> {
     fn run(mut self) {
         // SAFETY: this runs where the CPU has the level.
         let limits = unsafe { self.output.limits() };
-        for line in self.lines.clone().step_by(self.weights.rows) {
-            let lines = line..self.lines.end.min(line + self.weights.rows);
+        let at_once = self.lines_at_once();
+        for line in self.lines.clone().step_by(at_once) {
+            let lines = line..self.lines.end.min(line + at_once);
             for block in self.blocks.clone() {
                 match self.weights.blocks[block].pixels {
                     1 => self.block::<1>(lines.clone(), block, limits),
@@ -50,22 +56,28 @@ impl Job for Band<'_> {
 }
 
 impl Band<'_> {
+    /// Output lines that one block computes before the next.
+    fn lines_at_once(&self) -> usize {
+        let (shape, unit) = (self.source.shape, self.weights.line_unit());
+        if !self.weights.window {
+            return unit;
+        }
+        let line_bytes = shape.stride[0] * shape.in_w * shape.in_c;
+        (INPUT_BYTES / line_bytes.max(1)).max(1).next_multiple_of(unit)
+    }
+
     /// Output lines of one block, whose pixels are `PIXELS`.
     #[inline(always)]
     fn block<const PIXELS: usize>(&mut self, lines: Range<usize>, index: usize, limits: Limits) {
-        let (shape, weights) = (self.source.shape, self.weights);
-        let step = PIXELS * shape.stride[1];
-        let narrow = weights.kernel[1] == window::TAPS && weights.quads == 1;
+        let [step, _] = self.weights.stride;
+        let plain = self.source.flip == 0 && self.output.is_whole();
         // SAFETY: this runs where the CPU has the level; steps and rows are those of the weights.
         unsafe {
-            match (narrow, weights.rows, step) {
-                (true, 1, 1) => self.window::<1, PIXELS, 1>(lines, index, limits),
-                (true, 1, 2) => self.window::<1, PIXELS, 2>(lines, index, limits),
-                (true, 1, 4) => self.window::<1, PIXELS, 4>(lines, index, limits),
-                (true, 1, 8) => self.window::<1, PIXELS, 8>(lines, index, limits),
-                (true, 2, 1) => self.window::<2, PIXELS, 1>(lines, index, limits),
-                (true, 2, 2) => self.window::<2, PIXELS, 2>(lines, index, limits),
-                (true, 2, 4) => self.window::<2, PIXELS, 4>(lines, index, limits),
+            match (self.weights.window, step, plain) {
+                (true, 1, false) => self.windows::<PIXELS, 2, 1, false>(lines, index, limits),
+                (true, 1, true) => self.windows::<PIXELS, 2, 1, true>(lines, index, limits),
+                (true, _, false) => self.windows::<PIXELS, 1, 2, false>(lines, index, limits),
+                (true, _, true) => self.windows::<PIXELS, 1, 2, true>(lines, index, limits),
                 _ => self.strips::<PIXELS>(lines, index, limits),
             }
         }
@@ -88,32 +100,90 @@ impl Band<'_> {
         Results { factors, out, stride: shape.out_c, pixels }
     }
 
+    /// Computes `lines`, `ROWS` of each of `STACK` blocks below each other at a time.
+    ///
     /// # Safety
     /// As [`Window::run`].
     #[inline(always)]
-    unsafe fn window<const ROWS: usize, const PIXELS: usize, const STEP: usize>(
-        &self,
+    unsafe fn windows<
+        const STACK: usize,
+        const ROWS: usize,
+        const STEP: usize,
+        const PLAIN: bool,
+    >(
+        &mut self,
         lines: Range<usize>,
         index: usize,
         limits: Limits,
     ) {
-        let (shape, weights) = (self.source.shape, self.weights);
-        let padding = self.padding();
-        let top = lines.start * shape.stride[0];
-        let quad = Quad::new(&self.source, weights.blocks[index], top, &padding);
-        let outputs = self.size[1].div_ceil(PIXELS);
-        let window = Window { quad, weights: weights.of_block(index), outputs };
-        let first = self.results(lines.start, index, 0);
-        // SAFETY: the caller's promise.
-        unsafe {
-            match lines.len() {
-                1 => window.run::<ROWS, PIXELS, STEP>(&mut [first], limits),
-                _ => {
-                    let second = self.results(lines.start + 1, index, 0);
-                    window.run::<ROWS, PIXELS, STEP>(&mut [first, second], limits);
-                }
+        let (shape, padding) = (self.source.shape, self.padding());
+        let (before, outputs) = (shape.pads[1], self.size[1]);
+        let columns = Columns { before, inside: shape.in_w, outputs };
+        for line in lines.clone().step_by(ROWS * STACK) {
+            let mut rows = [self.inputs(index, line * STEP, ROWS * STEP, &padding); QUAD];
+            for (i, row) in rows.iter_mut().enumerate().skip(1) {
+                *row = self.inputs(index, line * STEP + i, ROWS * STEP, &padding);
+            }
+            let mut outputs = [self.outputs(index, line, lines.end, ROWS); ROWS];
+            for (i, row) in outputs.iter_mut().enumerate().skip(1) {
+                *row = self.outputs(index, line + i, lines.end, ROWS);
+            }
+            let mut window = Window::<STACK, ROWS> {
+                inputs: rows,
+                outputs,
+                columns,
+                weights: self.weights.of_block(index),
+                factors: &self.factors[index],
+                flip: self.source.flip,
+                zero: self.source.zero,
+                halves: self.words,
+            };
+            // SAFETY: the caller's promise; rows and results are checked where they come from.
+            unsafe { window.run::<STEP, PLAIN>(limits) }
+        }
+    }
+
+    /// Row `top` of the padded image for the first of some blocks below each other, which lie
+    /// `apart` rows apart. Rows that lie outside read `padding`.
+    #[inline(always)]
+    fn inputs<const STACK: usize>(
+        &self,
+        index: usize,
+        top: usize,
+        apart: usize,
+        padding: &[u8; BLOCK],
+    ) -> Inputs<STACK> {
+        let (shape, bytes) = (self.source.shape, self.source.bytes);
+        let mut inputs = Inputs { first: [padding.as_ptr(); STACK], step: [0; STACK] };
+        for i in 0..STACK {
+            if let Some(start) = self.source.row(top + i * apart) {
+                let row = &bytes[start..][..shape.in_w * shape.in_c];
+                inputs.first[i] = row.as_ptr().wrapping_add(self.weights.blocks[index].col);
+                inputs.step[i] = shape.in_c;
             }
         }
+        inputs
+    }
+
+    /// Where output line `line` of the first of some blocks below each other goes, which lie
+    /// `apart` lines apart. Those from `end` on go nowhere.
+    #[inline(always)]
+    fn outputs<const STACK: usize>(
+        &mut self,
+        index: usize,
+        line: usize,
+        end: usize,
+        apart: usize,
+    ) -> Outputs<STACK> {
+        let nowhere = self.sums[..1].as_mut_ptr().cast::<u8>();
+        let mut outputs = Outputs { next: [nowhere; STACK], step: [0; STACK] };
+        for i in 0..STACK {
+            if line + i * apart < end {
+                let results = self.results(line + i * apart, index, 0);
+                (outputs.next[i], outputs.step[i]) = (results.out, results.stride);
+            }
+        }
+        outputs
     }
 
     /// Strip by strip, by way of words in memory.

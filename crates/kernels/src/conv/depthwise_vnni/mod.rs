@@ -4,7 +4,8 @@
 //! Four rows of the image are interleaved byte by byte, so that a 32-bit lane holds what lies below
 //! each other in one channel. The same lanes serve several output rows, whose weights are moved by
 //! as many rows: of a kernel of 3 rows two, of one of 5 rows (two times four input rows) four.
-//! Where fewer than 64 channels are left, 32 of two pixels or 16 of four lie in a register.
+//! Where fewer than 64 channels are left, 32 of two pixels or 16 of four lie in a register: pixels
+//! below each other for kernels of three by three, side by side for others.
 //!
 //! Interleaving and the packing of results both go by 128-bit parts of a register, and undo each
 //! other: between them, lane `d` of register `z` belongs to byte `16 * (d / 4) + 4 * z + d % 4` of a
@@ -12,6 +13,7 @@
 
 mod band;
 mod results;
+mod stack;
 mod tile;
 mod window;
 mod words;
@@ -50,7 +52,7 @@ const STRIP: usize = 36;
 #[derive(Clone, Copy)]
 struct Block {
     col: usize,
-    /// Output pixels side by side: 1, 2 or 4, of 64, 32 or 16 channels.
+    /// Output pixels: 1, 2 or 4, of 64, 32 or 16 channels.
     pixels: usize,
 }
 
@@ -103,7 +105,9 @@ fn byte_of(part: usize, lane: usize) -> usize {
 /// four input rows, output row and lane.
 pub(super) struct DepthwiseVnni {
     kernel: [usize; 2],
-    stride: usize,
+    stride: [usize; 2],
+    /// Whether the kernel is three by three, and steps are 1 or 2 both ways.
+    window: bool,
     /// Fours of input rows.
     quads: usize,
     /// Output rows that they serve: 1, or an even number.
@@ -142,7 +146,8 @@ impl DepthwiseVnni {
         let sum = |weights: &[i8]| weights.iter().map(|&w| i32::from(w)).sum();
         let mut packed = DepthwiseVnni {
             kernel: shape.kernel,
-            stride,
+            stride: shape.stride,
+            window: shape.kernel == [window::TAPS; 2] && matches!(shape.stride, [1, 1] | [2, 2]),
             quads,
             rows,
             blocks,
@@ -187,7 +192,7 @@ impl DepthwiseVnni {
         let [kernel_h, kernel_w] = self.kernel;
         let first = channel * kernel_h * kernel_w + place.x;
         for (i, out) in quad.iter_mut().enumerate() {
-            let y = (QUAD * place.quad + i).wrapping_sub(place.row * self.stride);
+            let y = (QUAD * place.quad + i).wrapping_sub(place.row * self.stride[0]);
             if y < kernel_h {
                 *out = weights[first + y * kernel_w];
             }
@@ -217,8 +222,8 @@ impl DepthwiseVnni {
         input: ConvInput<'_>,
         output: PlainBytes<'_>,
     ) {
-        let same = shape.stride[0] == self.stride && shape.in_c == shape.out_c;
-        assert!(same && shape.stride[1] <= 2 * QUAD, "weights packed for another shape");
+        let same = shape.stride == self.stride && shape.in_c == shape.out_c;
+        assert!(same && shape.kernel == self.kernel, "weights packed for another shape");
         let zero = unsigned_zero(input.values, input.zero_point);
         let factors: Vec<Factors> =
             self.blocks.iter().map(|block| self.factors(block, &output, zero)).collect();
@@ -229,10 +234,9 @@ impl DepthwiseVnni {
                 let (bytes, flip) = (input.values.bytes(), input.values.flip());
                 let source = Source { shape, bytes, flip, zero, image };
                 let (weights, factors) = (self, &factors[..]);
-                let columns = self.strip_columns(shape);
-                let sums = self.rows * OUTPUTS * PARTS;
-                with_scratch(columns * self.quads * PARTS + sums, |lines_of| {
-                    let (words, sums) = lines_of.split_at_mut(columns * self.quads * PARTS);
+                let [words, sums] = self.scratch(shape);
+                with_scratch(words + sums, |lines_of| {
+                    let (words, sums) = lines_of.split_at_mut(words);
                     let (output, lines, blocks) = (&output, lines.clone(), blocks.clone());
                     let size = [split.out_h, split.out_w];
                     let band =
@@ -256,6 +260,23 @@ impl DepthwiseVnni {
             factors.multiplier[part][lane..lane + 4].copy_from_slice(output.multipliers(channel));
         }
         factors
+    }
+
+    /// Output lines that are computed together.
+    fn line_unit(&self) -> usize {
+        let below = |block: &Block| if self.window { block.pixels } else { 1 };
+        self.rows * self.blocks.iter().map(below).max().unwrap_or(1)
+    }
+
+    /// Lines of scratch for words, and for sums.
+    fn scratch(&self, shape: &ConvShape) -> [usize; 2] {
+        match self.window {
+            true => [self.rows * shape.out_w(), 1],
+            false => {
+                let columns = self.strip_columns(shape);
+                [columns * self.quads * PARTS, self.rows * OUTPUTS * PARTS]
+            }
+        }
     }
 
     /// Tiles of outputs in a strip of a block of `pixels` pixels.
@@ -287,12 +308,12 @@ struct Split {
 impl Split {
     fn new(threads: usize, shape: &ConvShape, weights: &DepthwiseVnni) -> Split {
         let (out_h, blocks) = (shape.out_h(), weights.blocks.len());
-        let steps = out_h.div_ceil(weights.rows).max(1);
+        let steps = out_h.div_ceil(weights.line_unit()).max(1);
         // Equal bands where there are many lines, else equal parts of the channels.
         let many = steps >= 8 * threads || blocks < 2 * threads;
         let wanted = if threads == 1 { 1 } else { 2 * threads };
         let (bands, parts) = if many { (wanted.min(steps), 1) } else { (1, wanted.min(blocks)) };
-        let band_lines = steps.div_ceil(bands) * weights.rows;
+        let band_lines = steps.div_ceil(bands) * weights.line_unit();
         let (bands, out_w) = (out_h.div_ceil(band_lines).max(1), shape.out_w());
         Split { out_h, out_w, bands, band_lines, blocks, parts }
     }

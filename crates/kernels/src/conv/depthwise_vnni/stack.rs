@@ -1,0 +1,89 @@
+//! Blocks of 64, 32 or 16 channels below each other: 1, 2 or 4 of them fill a register. All of them
+//! reach the edges of the image in the same columns.
+
+#[cfg(not(feature = "avx512-model"))]
+use std::arch::x86_64::*;
+#[cfg(feature = "avx512-model")]
+use std::arch::x86_64::{
+    _mm_loadu_si128, _mm_storeu_si128, _mm256_loadu_si256, _mm256_storeu_si256,
+};
+
+#[cfg(feature = "avx512-model")]
+use crate::avx512_model::*;
+
+/// A row of the image for each block, or of what lies above or below the image.
+#[derive(Clone, Copy)]
+pub(super) struct Inputs<const STACK: usize> {
+    /// The blocks in the first column of the image.
+    pub(super) first: [*const u8; STACK],
+    /// From one column to the next: 0 outside of the image.
+    pub(super) step: [usize; STACK],
+}
+
+impl<const STACK: usize> Inputs<STACK> {
+    /// The blocks in a column of the image.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512, and the blocks are readable.
+    #[inline]
+    #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
+    pub(super) unsafe fn load(&self, column: usize) -> __m512i {
+        let at = |i: usize| self.first[i].wrapping_add(column * self.step[i]);
+        // SAFETY: the caller's promise.
+        unsafe {
+            match STACK {
+                1 => _mm512_loadu_si512(at(0).cast()),
+                2 => {
+                    let first = _mm512_castsi256_si512(_mm256_loadu_si256(at(0).cast()));
+                    _mm512_inserti64x4::<1>(first, _mm256_loadu_si256(at(1).cast()))
+                }
+                _ => {
+                    let all = _mm512_castsi128_si512(_mm_loadu_si128(at(0).cast()));
+                    let all = _mm512_inserti32x4::<1>(all, _mm_loadu_si128(at(1).cast()));
+                    let all = _mm512_inserti32x4::<2>(all, _mm_loadu_si128(at(2).cast()));
+                    _mm512_inserti32x4::<3>(all, _mm_loadu_si128(at(3).cast()))
+                }
+            }
+        }
+    }
+}
+
+/// A row of results for each block.
+#[derive(Clone, Copy)]
+pub(super) struct Outputs<const STACK: usize> {
+    /// The next results.
+    pub(super) next: [*mut u8; STACK],
+    /// From one column to the next: 0 for rows that nobody wants.
+    pub(super) step: [usize; STACK],
+}
+
+impl<const STACK: usize> Outputs<STACK> {
+    /// Stores the results of the next column.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512, and the blocks are writable.
+    #[inline]
+    #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
+    pub(super) unsafe fn push(&mut self, bytes: __m512i) {
+        let at = |i: usize| self.next[i];
+        // SAFETY: the caller's promise.
+        unsafe {
+            match STACK {
+                1 => _mm512_storeu_si512(at(0).cast(), bytes),
+                2 => {
+                    _mm256_storeu_si256(at(0).cast(), _mm512_castsi512_si256(bytes));
+                    _mm256_storeu_si256(at(1).cast(), _mm512_extracti64x4_epi64::<1>(bytes));
+                }
+                _ => {
+                    _mm_storeu_si128(at(0).cast(), _mm512_castsi512_si128(bytes));
+                    _mm_storeu_si128(at(1).cast(), _mm512_extracti32x4_epi32::<1>(bytes));
+                    _mm_storeu_si128(at(2).cast(), _mm512_extracti32x4_epi32::<2>(bytes));
+                    _mm_storeu_si128(at(3).cast(), _mm512_extracti32x4_epi32::<3>(bytes));
+                }
+            }
+        }
+        for (next, step) in self.next.iter_mut().zip(self.step) {
+            *next = next.wrapping_add(step);
+        }
+    }
+}
