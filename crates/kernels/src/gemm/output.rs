@@ -368,7 +368,9 @@ pub(crate) struct PlainBytes<'a>(Int8Finish<'a>);
 impl<'a> Int8Finish<'a> {
     /// The output as such results, where no value can leave 32 bits, whatever the sums are.
     pub(crate) fn plain(self) -> Option<PlainBytes<'a>> {
-        let tame = self.requantize.multiplier.iter().all(|multiplier| multiplier.abs() < 0.5);
+        // Without a way out of the loop, many are compared at a time.
+        let is_tame = |tame: bool, multiplier: &f32| tame & (multiplier.abs() < 0.5);
+        let tame = self.requantize.multiplier.iter().fold(true, is_tame);
         let untouched = self.requantize.residual.is_none() && self.place.compensation.is_none();
         (tame && untouched).then_some(PlainBytes(self))
     }
@@ -376,18 +378,23 @@ impl<'a> Int8Finish<'a> {
 
 #[cfg(target_arch = "x86_64")]
 impl PlainBytes<'_> {
-    /// What is added to the sums of four columns from `col` on: the bias, and `factor` times
-    /// `sums`.
-    pub(crate) fn bias(&self, col: usize, sums: &[i32; 4], factor: i32) -> [i32; 4] {
-        let bias = self.0.requantize.bias.map(|bias| &bias[self.0.place.first_col + col..][..4]);
-        std::array::from_fn(|i| {
-            bias.map_or(0, |bias| bias[i]).wrapping_add(sums[i].wrapping_mul(factor))
-        })
+    /// Writes to `add` what is added to the sums of neighbouring columns from `col` on: the bias,
+    /// and `factor` times `sums`.
+    pub(crate) fn bias(&self, col: usize, sums: &[i32], factor: i32, add: &mut [i32]) {
+        for (add, sum) in add.iter_mut().zip(sums) {
+            *add = sum.wrapping_mul(factor);
+        }
+        if let Some(bias) = self.0.requantize.bias {
+            let bias = &bias[self.0.place.first_col + col..][..add.len()];
+            for (add, bias) in add.iter_mut().zip(bias) {
+                *add = add.wrapping_add(*bias);
+            }
+        }
     }
 
-    /// What the sums of four columns from `col` on are multiplied with.
-    pub(crate) fn multipliers(&self, col: usize) -> &[f32] {
-        &self.0.requantize.multiplier[self.0.place.first_col + col..][..4]
+    /// What the sums of `len` columns from `col` on are multiplied with.
+    pub(crate) fn multipliers(&self, col: usize, len: usize) -> &[f32] {
+        &self.0.requantize.multiplier[self.0.place.first_col + col..][..len]
     }
 
     /// What becomes of rounded values.

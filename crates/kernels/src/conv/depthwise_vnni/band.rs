@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::results::{Factors, Results};
 use super::stack::{Inputs, Outputs};
 use super::tile::{self, Tile};
-use super::window::{Columns, Window};
+use super::window::{Columns, TAPS, Window};
 use super::words::{Place, Quad};
 use super::{BLOCK, DepthwiseVnni, OUTPUTS, PARTS, QUAD};
 use crate::conv::depthwise_band::Source;
@@ -69,15 +69,14 @@ impl Band<'_> {
     /// Output lines of one block, whose pixels are `PIXELS`.
     #[inline(always)]
     fn block<const PIXELS: usize>(&mut self, lines: Range<usize>, index: usize, limits: Limits) {
-        let [step, _] = self.weights.stride;
         let plain = self.source.flip == 0 && self.output.is_whole();
-        // SAFETY: this runs where the CPU has the level; steps and rows are those of the weights.
+        // SAFETY: this runs where the CPU has the level; steps are those of the weights.
         unsafe {
-            match (self.weights.window, step, plain) {
-                (true, 1, false) => self.windows::<PIXELS, 2, 1, false>(lines, index, limits),
-                (true, 1, true) => self.windows::<PIXELS, 2, 1, true>(lines, index, limits),
-                (true, _, false) => self.windows::<PIXELS, 1, 2, false>(lines, index, limits),
-                (true, _, true) => self.windows::<PIXELS, 1, 2, true>(lines, index, limits),
+            match (self.weights.window, self.weights.stride, plain) {
+                (true, [1, 1], false) => self.pairs::<PIXELS, false>(lines, index, limits),
+                (true, [1, 1], true) => self.pairs::<PIXELS, true>(lines, index, limits),
+                (true, _, false) => self.steps::<PIXELS, false>(lines, index, limits),
+                (true, _, true) => self.steps::<PIXELS, true>(lines, index, limits),
                 _ => self.strips::<PIXELS>(lines, index, limits),
             }
         }
@@ -100,46 +99,74 @@ impl Band<'_> {
         Results { factors, out, stride: shape.out_c, pixels }
     }
 
-    /// Computes `lines`, `ROWS` of each of `STACK` blocks below each other at a time.
+    /// Two lines of each of `STACK` blocks below each other at a time.
     ///
     /// # Safety
-    /// As [`Window::run`].
+    /// As [`Window::run_pairs`].
     #[inline(always)]
-    unsafe fn windows<
-        const STACK: usize,
-        const ROWS: usize,
-        const STEP: usize,
-        const PLAIN: bool,
-    >(
+    unsafe fn pairs<const STACK: usize, const PLAIN: bool>(
         &mut self,
         lines: Range<usize>,
         index: usize,
         limits: Limits,
     ) {
-        let (shape, padding) = (self.source.shape, self.padding());
-        let (before, outputs) = (shape.pads[1], self.size[1]);
-        let columns = Columns { before, inside: shape.in_w, outputs };
-        for line in lines.clone().step_by(ROWS * STACK) {
-            let mut rows = [self.inputs(index, line * STEP, ROWS * STEP, &padding); QUAD];
-            for (i, row) in rows.iter_mut().enumerate().skip(1) {
-                *row = self.inputs(index, line * STEP + i, ROWS * STEP, &padding);
-            }
-            let mut outputs = [self.outputs(index, line, lines.end, ROWS); ROWS];
-            for (i, row) in outputs.iter_mut().enumerate().skip(1) {
-                *row = self.outputs(index, line + i, lines.end, ROWS);
-            }
-            let mut window = Window::<STACK, ROWS> {
-                inputs: rows,
-                outputs,
-                columns,
-                weights: self.weights.of_block(index),
-                factors: &self.factors[index],
-                flip: self.source.flip,
-                zero: self.source.zero,
-                halves: self.words,
-            };
+        let padding = self.padding();
+        for line in lines.clone().step_by(2 * STACK) {
+            let mut window = self.window::<STACK, 2>(line..lines.end, index, &padding);
             // SAFETY: the caller's promise; rows and results are checked where they come from.
-            unsafe { window.run::<STEP, PLAIN>(limits) }
+            unsafe { window.run_pairs::<PLAIN>(limits) }
+        }
+    }
+
+    /// A line of each of `STACK` blocks below each other at a time.
+    ///
+    /// # Safety
+    /// As [`Window::run_steps`].
+    #[inline(always)]
+    unsafe fn steps<const STACK: usize, const PLAIN: bool>(
+        &mut self,
+        lines: Range<usize>,
+        index: usize,
+        limits: Limits,
+    ) {
+        let padding = self.padding();
+        for line in lines.clone().step_by(STACK) {
+            let mut window = self.window::<STACK, 1>(line..lines.end, index, &padding);
+            // SAFETY: as in `pairs`.
+            unsafe { window.run_steps::<PLAIN>(limits) }
+        }
+    }
+
+    /// The first `ROWS` of `lines` for each of `STACK` blocks below each other.
+    #[expect(clippy::needless_range_loop, reason = "chains of iterators are not inlined here")]
+    #[inline(always)]
+    fn window<'w, const STACK: usize, const ROWS: usize>(
+        &'w mut self,
+        lines: Range<usize>,
+        index: usize,
+        padding: &[u8; BLOCK],
+    ) -> Window<'w, STACK, ROWS> {
+        let (shape, step) = (self.source.shape, self.weights.stride[0]);
+        let mut inputs = [self.inputs(index, lines.start * step, ROWS * step, padding); QUAD];
+        let mut outputs = [self.outputs(index, lines.clone(), ROWS); ROWS];
+        // Each output row sees as many rows as the kernel has, `step` below those of the last one.
+        let seen = (ROWS - 1) * step + TAPS;
+        for i in 1..seen {
+            inputs[i] = self.inputs(index, lines.start * step + i, ROWS * step, padding);
+        }
+        for i in 1..ROWS {
+            outputs[i] = self.outputs(index, lines.start + i..lines.end, ROWS);
+        }
+        let (before, columns) = (shape.pads[1], self.size[1]);
+        Window {
+            inputs,
+            outputs,
+            columns: Columns { before, inside: shape.in_w, outputs: columns },
+            weights: self.weights.of_block(index),
+            factors: &self.factors[index],
+            flip: self.source.flip,
+            zero: self.source.zero,
+            halves: self.words,
         }
     }
 
@@ -165,21 +192,21 @@ impl Band<'_> {
         inputs
     }
 
-    /// Where output line `line` of the first of some blocks below each other goes, which lie
-    /// `apart` lines apart. Those from `end` on go nowhere.
+    /// Where the first of `lines` goes for the first of some blocks below each other, which lie
+    /// `apart` lines apart. Those behind the last line go nowhere.
     #[inline(always)]
     fn outputs<const STACK: usize>(
         &mut self,
         index: usize,
-        line: usize,
-        end: usize,
+        lines: Range<usize>,
         apart: usize,
     ) -> Outputs<STACK> {
         let nowhere = self.sums[..1].as_mut_ptr().cast::<u8>();
         let mut outputs = Outputs { next: [nowhere; STACK], step: [0; STACK] };
         for i in 0..STACK {
-            if line + i * apart < end {
-                let results = self.results(line + i * apart, index, 0);
+            let line = lines.start + i * apart;
+            if line < lines.end {
+                let results = self.results(line, index, 0);
                 (outputs.next[i], outputs.step[i]) = (results.out, results.stride);
             }
         }

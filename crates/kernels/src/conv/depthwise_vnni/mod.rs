@@ -12,8 +12,10 @@
 //! block.
 
 mod band;
+mod pairs;
 mod results;
 mod stack;
+mod steps;
 mod tile;
 mod window;
 mod words;
@@ -99,6 +101,18 @@ struct Place {
 /// The byte of a block that lane `lane` of register `part` belongs to.
 fn byte_of(part: usize, lane: usize) -> usize {
     16 * (lane / 4) + 4 * part + lane % 4
+}
+
+/// The values of the bytes of a block by register and lane; see [`byte_of`].
+fn by_lanes<T: Copy + Zeroable>(bytes: &[T; BLOCK]) -> [[T; 16]; PARTS] {
+    let mut lanes = [[T::zeroed(); 16]; PARTS];
+    // Four lanes side by side are four bytes side by side.
+    for (part, lanes) in lanes.iter_mut().enumerate() {
+        for (i, lanes) in lanes.chunks_exact_mut(4).enumerate() {
+            lanes.copy_from_slice(&bytes[byte_of(part, 4 * i)..][..4]);
+        }
+    }
+    lanes
 }
 
 /// Weights that are symmetric and signed, by block, register, pair of output rows, kernel column,
@@ -250,16 +264,15 @@ impl DepthwiseVnni {
 
     /// What the sums of a block are multiplied with, and start from.
     fn factors(&self, block: &Block, output: &PlainBytes<'_>, zero: u8) -> Factors {
-        let mut factors = Factors::zeroed();
-        let zero = i32::from(zero);
-        // Four lanes side by side are four channels side by side.
-        for (part, lane) in (0..PARTS * 4).map(|i| (i / 4, i % 4 * 4)) {
-            let channel = block.col + block.channel(byte_of(part, lane));
-            let sums = self.sums[channel..].first_chunk().expect("channels by fours");
-            factors.add[part][lane..lane + 4].copy_from_slice(&output.bias(channel, sums, -zero));
-            factors.multiplier[part][lane..lane + 4].copy_from_slice(output.multipliers(channel));
+        let (mut add, mut multiplier) = ([0; BLOCK], [0.0; BLOCK]);
+        let (col, width) = (block.col, block.width());
+        let sums = &self.sums[col..][..width];
+        for pixel in 0..block.pixels {
+            let channels = pixel * width..(pixel + 1) * width;
+            output.bias(col, sums, -i32::from(zero), &mut add[channels.clone()]);
+            multiplier[channels].copy_from_slice(output.multipliers(col, width));
         }
-        factors
+        Factors { add: by_lanes(&add), multiplier: by_lanes(&multiplier) }
     }
 
     /// Output lines that are computed together.

@@ -1,0 +1,224 @@
+//! Two output rows at steps of 1, half a block at a time: all weights of the half stay in registers,
+//! as do the words of three columns. A turn of the loop makes the sums of one output, the words that
+//! the next one wants, and the results of the one before.
+
+#[cfg(not(feature = "avx512-model"))]
+use std::arch::x86_64::*;
+
+use super::PARTS;
+use super::stack::Outputs;
+use super::window::{TAPS, Window};
+#[cfg(feature = "avx512-model")]
+use crate::avx512_model::*;
+use crate::gemm::Limits;
+
+/// Output rows.
+const ROWS: usize = 2;
+
+/// Registers of half a block.
+const HALF: usize = PARTS / 2;
+
+/// The words of a column, or the sums of an output, for half a block.
+type Half = [__m512i; HALF];
+
+/// What does not change from column to column.
+struct Constants {
+    weights: [[Half; TAPS]; ROWS],
+    /// What sums start from, by register.
+    add: *const [i32; 16],
+    /// What they are multiplied with, by register.
+    multiplier: *const [f32; 16],
+    limits: Limits,
+    flip: __m512i,
+    zero: __m512i,
+}
+
+impl<const STACK: usize> Window<'_, STACK, ROWS> {
+    /// Computes the outputs. `PLAIN` says that neither
+    /// inputs nor results have a sign, and that no limit or zero point changes a result.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 with BW and VNNI, and no scaled sum leaves 32 bits. Inputs are readable
+    /// in all columns of the image, outputs writable.
+    #[cfg_attr(
+        not(feature = "avx512-model"),
+        target_feature(enable = "avx512f,avx512bw,avx512vnni")
+    )]
+    pub(super) unsafe fn run_pairs<const PLAIN: bool>(&mut self, limits: Limits) {
+        if self.columns.outputs == 0 {
+            return;
+        }
+        assert!(self.halves.len() >= ROWS * self.columns.outputs, "room for the first halves");
+        assert!(self.weights.len() >= PARTS * TAPS * ROWS, "weights of a block");
+        // SAFETY: the caller's promise, and the checks.
+        unsafe {
+            self.half::<PLAIN, 0>(limits);
+            self.half::<PLAIN, 1>(limits);
+        }
+    }
+
+    /// Computes one half of the registers: the first one as 16-bit values, to which the second one
+    /// adds its own.
+    ///
+    /// # Safety
+    /// As [`Window::run_pairs`], after its checks.
+    #[inline]
+    #[cfg_attr(
+        not(feature = "avx512-model"),
+        target_feature(enable = "avx512f,avx512bw,avx512vnni")
+    )]
+    unsafe fn half<const PLAIN: bool, const SIDE: usize>(&mut self, limits: Limits) {
+        let mut outputs = self.outputs;
+        // SAFETY: the caller's promise; there are halves for all outputs.
+        unsafe {
+            let constants = self.constants::<SIDE>(limits);
+            let first = [
+                self.column::<PLAIN, SIDE>(0, &constants),
+                self.column::<PLAIN, SIDE>(1, &constants),
+                self.column::<PLAIN, SIDE>(2, &constants),
+            ];
+            let mut sums = Self::sums(&first, &constants);
+            let mut words = self.next::<PLAIN, SIDE>(&first, 1, &constants);
+            for x in 1..self.columns.outputs {
+                let later = Self::sums(&words, &constants);
+                words = self.next::<PLAIN, SIDE>(&words, x + 1, &constants);
+                self.finish::<PLAIN, SIDE>(sums, x - 1, &constants, &mut outputs);
+                sums = later;
+            }
+            let last = self.columns.outputs - 1;
+            self.finish::<PLAIN, SIDE>(sums, last, &constants, &mut outputs);
+        }
+    }
+
+    /// # Safety
+    /// As [`Window::half`].
+    #[inline]
+    #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
+    unsafe fn constants<const SIDE: usize>(&self, limits: Limits) -> Constants {
+        let mut weights = [[[_mm512_setzero_si512(); HALF]; TAPS]; ROWS];
+        for (row, weights) in weights.iter_mut().enumerate() {
+            for (tap, weights) in weights.iter_mut().enumerate() {
+                for (part, weights) in weights.iter_mut().enumerate() {
+                    let line = ((SIDE * HALF + part) * TAPS + tap) * ROWS + row;
+                    // SAFETY: the caller checked the number of lines.
+                    unsafe {
+                        *weights = _mm512_loadu_si512(self.weights.as_ptr().add(line).cast());
+                    }
+                }
+            }
+        }
+        Constants {
+            weights,
+            add: self.factors.add[SIDE * HALF..].as_ptr(),
+            multiplier: self.factors.multiplier[SIDE * HALF..].as_ptr(),
+            limits,
+            flip: _mm512_set1_epi8(self.flip.cast_signed()),
+            zero: _mm512_set1_epi8(self.zero.cast_signed()),
+        }
+    }
+
+    /// The words that output `x` sees, after those of the output before.
+    ///
+    /// # Safety
+    /// As [`Window::half`].
+    #[inline]
+    #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
+    unsafe fn next<const PLAIN: bool, const SIDE: usize>(
+        &self,
+        &[_, second, third]: &[Half; TAPS],
+        x: usize,
+        constants: &Constants,
+    ) -> [Half; TAPS] {
+        // SAFETY: the caller's promise.
+        unsafe { [second, third, self.column::<PLAIN, SIDE>(x + 2, constants)] }
+    }
+
+    /// The words of a column of the padded image.
+    ///
+    /// # Safety
+    /// As [`Window::half`].
+    #[inline]
+    #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
+    unsafe fn column<const PLAIN: bool, const SIDE: usize>(
+        &self,
+        column: usize,
+        constants: &Constants,
+    ) -> Half {
+        let column = column.wrapping_sub(self.columns.before);
+        if column >= self.columns.inside {
+            return [constants.zero; HALF];
+        }
+        // SAFETY: the caller's promise.
+        unsafe {
+            let rows = &self.inputs;
+            let [a, b] = [rows[0].load(column), rows[1].load(column)];
+            let [c, d] = [rows[2].load(column), rows[3].load(column)];
+            let [low, high] = match SIDE {
+                0 => [_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d)],
+                _ => [_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, d)],
+            };
+            let words = [_mm512_unpacklo_epi16(low, high), _mm512_unpackhi_epi16(low, high)];
+            match PLAIN {
+                true => words,
+                false => [
+                    _mm512_xor_si512(words[0], constants.flip),
+                    _mm512_xor_si512(words[1], constants.flip),
+                ],
+            }
+        }
+    }
+
+    /// The sums of the output that sees `words`, in all rows.
+    ///
+    /// # Safety
+    /// As [`Window::half`].
+    #[inline]
+    #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512vnni"))]
+    unsafe fn sums(words: &[Half; TAPS], constants: &Constants) -> [Half; ROWS] {
+        let mut sums = [[_mm512_setzero_si512(); HALF]; ROWS];
+        for part in 0..HALF {
+            // SAFETY: there is one for each register.
+            let add = unsafe { _mm512_loadu_si512(constants.add.add(part).cast()) };
+            for (sums, weights) in sums.iter_mut().zip(&constants.weights) {
+                sums[part] = add;
+                for (words, weights) in words.iter().zip(weights) {
+                    sums[part] = _mm512_dpbusd_epi32(sums[part], words[part], weights[part]);
+                }
+            }
+        }
+        sums
+    }
+
+    /// Finishes the sums of output `x`.
+    ///
+    /// # Safety
+    /// As [`Window::half`].
+    #[inline]
+    #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
+    unsafe fn finish<const PLAIN: bool, const SIDE: usize>(
+        &mut self,
+        sums: [Half; ROWS],
+        x: usize,
+        constants: &Constants,
+        outputs: &mut [Outputs<STACK>; ROWS],
+    ) {
+        for (row, mut values) in sums.into_iter().enumerate() {
+            // SAFETY: the caller's promise; there is a multiplier for each register.
+            unsafe {
+                for (part, value) in values.iter_mut().enumerate() {
+                    let multiplier = _mm512_loadu_ps(constants.multiplier.add(part).cast());
+                    let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(*value), multiplier);
+                    *value = _mm512_cvtps_epi32(scaled);
+                }
+                let half = constants.limits.words::<PLAIN>(values);
+                let first = self.halves.as_mut_ptr().add(x * ROWS + row);
+                if SIDE == 0 {
+                    _mm512_storeu_si512(first.cast(), half);
+                } else {
+                    let first = _mm512_loadu_si512(first.cast());
+                    outputs[row].push(constants.limits.bytes::<PLAIN>(first, half));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! One output row at steps of 2. Each column in common of two outputs is interleaved once: its words
+//! finish the sums of one and begin those of the next, so that weights and sums of a whole block stay
+//! in registers. A turn of the loop also makes the results of the output before.
+
+#[cfg(not(feature = "avx512-model"))]
+use std::arch::x86_64::*;
+
+use super::PARTS;
+use super::stack::Outputs;
+use super::window::{TAPS, Window};
+#[cfg(feature = "avx512-model")]
+use crate::avx512_model::*;
+use crate::gemm::Limits;
+
+/// The words of a column, or the sums of an output.
+type Block = [__m512i; PARTS];
+
+/// What does not change from column to column.
+struct Constants {
+    weights: [Block; TAPS],
+    limits: Limits,
+    flip: __m512i,
+    zero: __m512i,
+}
+
+impl<const STACK: usize> Window<'_, STACK, 1> {
+    /// Computes the outputs. `PLAIN` says that neither inputs nor results have a sign, and that no
+    /// limit or zero point changes a result.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 with BW and VNNI, and no scaled sum leaves 32 bits. Inputs are readable
+    /// in all columns of the image, outputs writable.
+    #[cfg_attr(
+        not(feature = "avx512-model"),
+        target_feature(enable = "avx512f,avx512bw,avx512vnni")
+    )]
+    pub(super) unsafe fn run_steps<const PLAIN: bool>(&mut self, limits: Limits) {
+        if self.columns.outputs == 0 {
+            return;
+        }
+        let [mut results] = self.outputs;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let constants = self.constants(limits);
+            let [first, second, third] = &constants.weights;
+            let words = self.step_column::<PLAIN>(0, &constants);
+            let mut begun = add_products(self.start(), &words, first);
+            let mut done = begun;
+            for x in 0..self.columns.outputs {
+                let words = self.step_column::<PLAIN>(2 * x + 1, &constants);
+                begun = add_products(begun, &words, second);
+                if x > 0 {
+                    self.push::<PLAIN>(done, &constants, &mut results);
+                }
+                let words = self.step_column::<PLAIN>(2 * x + 2, &constants);
+                done = add_products(begun, &words, third);
+                begun = add_products(self.start(), &words, first);
+            }
+            self.push::<PLAIN>(done, &constants, &mut results);
+        }
+    }
+
+    /// # Safety
+    /// As [`Window::run_steps`].
+    #[inline]
+    #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
+    unsafe fn constants(&self, limits: Limits) -> Constants {
+        assert!(self.weights.len() >= PARTS * TAPS, "weights of a block");
+        let mut weights = [[_mm512_setzero_si512(); PARTS]; TAPS];
+        for (tap, weights) in weights.iter_mut().enumerate() {
+            for (part, weights) in weights.iter_mut().enumerate() {
+                // SAFETY: the check above.
+                unsafe {
+                    let line = self.weights.as_ptr().add(part * TAPS + tap);
+                    *weights = _mm512_loadu_si512(line.cast());
+                }
+            }
+        }
+        let flip = _mm512_set1_epi8(self.flip.cast_signed());
+        Constants { weights, limits, flip, zero: _mm512_set1_epi8(self.zero.cast_signed()) }
+    }
+
+    /// What sums start from.
+    ///
+    /// # Safety
+    /// As [`Window::run_steps`].
+    #[inline]
+    #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
+    unsafe fn start(&self) -> Block {
+        let mut start = [_mm512_setzero_si512(); PARTS];
+        for (start, add) in start.iter_mut().zip(&self.factors.add) {
+            // SAFETY: there are 16 of them.
+            *start = unsafe { _mm512_loadu_si512(add.as_ptr().cast()) };
+        }
+        start
+    }
+
+    /// The words of a column of the padded image.
+    ///
+    /// # Safety
+    /// As [`Window::run_steps`].
+    #[inline]
+    #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
+    unsafe fn step_column<const PLAIN: bool>(&self, column: usize, constants: &Constants) -> Block {
+        let column = column.wrapping_sub(self.columns.before);
+        if column >= self.columns.inside {
+            return [constants.zero; PARTS];
+        }
+        let rows = &self.inputs;
+        // SAFETY: the caller's promise.
+        let [a, b, c] =
+            unsafe { [rows[0].load(column), rows[1].load(column), rows[2].load(column)] };
+        let nothing = _mm512_setzero_si512();
+        let low = [_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, nothing)];
+        let high = [_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, nothing)];
+        let mut words = [
+            _mm512_unpacklo_epi16(low[0], low[1]),
+            _mm512_unpackhi_epi16(low[0], low[1]),
+            _mm512_unpacklo_epi16(high[0], high[1]),
+            _mm512_unpackhi_epi16(high[0], high[1]),
+        ];
+        if !PLAIN {
+            for words in &mut words {
+                *words = _mm512_xor_si512(*words, constants.flip);
+            }
+        }
+        words
+    }
+
+    /// Finishes and stores the sums of the next output.
+    ///
+    /// # Safety
+    /// As [`Window::run_steps`].
+    #[inline]
+    #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
+    unsafe fn push<const PLAIN: bool>(
+        &self,
+        sums: Block,
+        constants: &Constants,
+        results: &mut Outputs<STACK>,
+    ) {
+        let mut values = sums;
+        for (value, multiplier) in values.iter_mut().zip(&self.factors.multiplier) {
+            // SAFETY: there are 16 of them.
+            let multiplier = unsafe { _mm512_loadu_ps(multiplier.as_ptr()) };
+            *value = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(*value), multiplier));
+        }
+        let [a, b, c, d] = values;
+        let limits = &constants.limits;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let words = [limits.words::<PLAIN>([a, b]), limits.words::<PLAIN>([c, d])];
+            results.push(limits.bytes::<PLAIN>(words[0], words[1]));
+        }
+    }
+}
+
+/// Sums with the products of words and weights.
+#[inline]
+#[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512vnni"))]
+fn add_products(mut sums: Block, words: &Block, weights: &Block) -> Block {
+    for (sum, (words, weights)) in sums.iter_mut().zip(words.iter().zip(weights)) {
+        *sum = _mm512_dpbusd_epi32(*sum, *words, *weights);
+    }
+    sums
+}
