@@ -269,8 +269,13 @@ impl Integers {
         let values = if is_row { values.range(0, columns) } else { values };
         let residual = Residual { values, is_row, zero_point: 3, multiplier: factor, own };
         let (lo, hi) = if signed { (-128, 127) } else { (0, 255) };
-        let zero_point = lo + random.below(256) as i32;
-        let (lo, hi) = (lo + random.below(3) as i32, hi - random.below(30) as i32);
+        // Often what is left of a rectified sum: all codes, none of them negative.
+        let (lo, hi, zero_point) = if random.below(3) == 0 {
+            (lo, hi, lo)
+        } else {
+            let zero_point = lo + random.below(256) as i32;
+            (lo + random.below(3) as i32, hi - random.below(30) as i32, zero_point)
+        };
         let limits = [lo - zero_point, hi - zero_point];
         let residual = residual.fused(random.below(2) == 0, limits);
         let to = Requantize {
@@ -646,6 +651,39 @@ fn int8_convolutions_follow_the_definition() {
             let input = ConvInput { values, zero_point: zero };
             conv2d_i8(ctx, &shape, input, &packed, out);
         });
+    }
+}
+
+/// The layers of most networks: codes without a sign, and nothing that limits them.
+#[test]
+fn rectified_depthwise_convolutions_follow_the_definition() {
+    let mut random = Random(8);
+    for case in 0..60 {
+        let stride = [1 + case % 2; 2];
+        let shape = ConvShape { kernel: [3, 3], stride, ..channels_shape(&mut random) };
+        let (input, weights) =
+            (random.bytes(shape.input_len()), random.weights(shape.weights_len(), true));
+        let (values, weights) = (Int8::U8(&input), int8(&weights, true));
+        let zero = zero_point(&mut random, false);
+        let term = |(at, weight): (Option<usize>, usize)| {
+            at.map_or(0, |at| values.get(at) - zero) * weights.get(weight)
+        };
+        let sum = |index: usize| terms(&shape, index).into_iter().map(term).sum::<i32>();
+        let bias: Vec<i32> = (0..shape.out_c).map(|_| random.next() as i32 >> 20).collect();
+        let multiplier: Vec<f32> = (0..shape.out_c).map(|_| 0.004 * random.float().abs()).collect();
+        let (bias, multiplier) = (Some(&bias[..]), &multiplier[..]);
+        let to = Requantize { bias, multiplier, residual: None, zero_point: 0, lo: 0, hi: 255 };
+        let got = same_everywhere(&format!("{shape:?}"), |ctx| {
+            let packed = PackedConvI8::new(ctx.isa, &shape, weights, WeightZero::None);
+            let mut out = vec![99; shape.output_len()];
+            let input = ConvInput { values, zero_point: zero };
+            conv2d_i8(ctx, &shape, input, &packed, Output::Int8(Int8Mut::U8(&mut out), to));
+            out
+        });
+        for (index, got) in got.into_iter().enumerate() {
+            let want = requantize(&to, sum(index), index, index % shape.out_c);
+            assert_eq!(i32::from(got), want, "{shape:?} at {index}");
+        }
     }
 }
 
