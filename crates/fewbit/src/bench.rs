@@ -2,7 +2,8 @@
 
 use fewbit_core::{DType, Error, Model, Result, Tensor};
 use fewbit_exec::{Mode, OpTable, Port, Session, SessionOptions, StepTime};
-use fewbit_kernels::Pool;
+use fewbit_kernels::peak::{Peak, peak};
+use fewbit_kernels::{Ctx, Pool};
 use fewbit_quant::Progress;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -67,6 +68,13 @@ pub struct Bench {
     pub isa: String,
     /// `float`, `simulate` or `integer`.
     pub mode: String,
+    /// 8-bit multiply-accumulates in a second that the processor does at most on these threads, in
+    /// units of 10^9, measured beside the operators; absent where there is no way to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_int8_gmacs_per_s: Option<f64>,
+    /// The same for 32-bit floats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_float_gmacs_per_s: Option<f64>,
     /// Time by operator, longest first.
     pub operators: Vec<OperatorTime>,
     /// Time of each step, in the order of execution.
@@ -108,6 +116,9 @@ pub struct OperatorTime {
     pub share: f64,
     /// Multiply-accumulates in a second, in units of 10^9; 0 where they are not counted.
     pub gmacs_per_s: f64,
+    /// Share of the peak of its kind of numbers; absent where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of_peak: Option<f64>,
 }
 
 /// Time of one step.
@@ -168,6 +179,7 @@ pub fn bench(
     let mine = sorted(&times[0]);
     let profiled = Timed::new(model, options.mode, options, &pool, true)?;
     let profile = Profile::measure(&profiled, mine.len().min(20))?;
+    let peak = peak(Ctx { isa: own.session.isa(), pool: &pool });
     let slower = match against {
         None => Vec::new(),
         Some((model, mode)) => {
@@ -186,7 +198,9 @@ pub fn bench(
         threads: own.session.threads(),
         isa: own.session.isa().to_string(),
         mode: crate::evaluate::mode_name(options.mode).to_string(),
-        operators: profile.operators(),
+        peak_int8_gmacs_per_s: peak.map(|peak| peak.int8 / 1e9),
+        peak_float_gmacs_per_s: peak.map(|peak| peak.float / 1e9),
+        operators: profile.operators(peak),
         steps: profile.steps(),
         against: times.get(1).map(|theirs| Ratio::of(&times[0], theirs)),
         slower,
@@ -331,7 +345,7 @@ impl Profile {
         steps.collect()
     }
 
-    fn operators(&self) -> Vec<OperatorTime> {
+    fn operators(&self, peak: Option<Peak>) -> Vec<OperatorTime> {
         let mut kinds: HashMap<(&str, &str, bool), Vec<usize>> = HashMap::new();
         for (index, step) in self.steps.iter().enumerate() {
             kinds.entry((&step.op, &step.kernel, step.integer)).or_default().push(index);
@@ -340,7 +354,9 @@ impl Profile {
             let (ms, op, kernel) = (self.median(&which), String::from(op), String::from(kernel));
             let macs: u64 = which.iter().map(|&step| self.steps[step].macs).sum();
             let (count, gmacs_per_s) = (which.len(), macs as f64 / 1e6 / ms.max(1e-9));
-            OperatorTime { op, kernel, integer, count, ms, share: 0.0, gmacs_per_s }
+            let most = peak.map(|peak| if integer { peak.int8 } else { peak.float });
+            let of_peak = most.filter(|_| macs > 0).map(|most| gmacs_per_s * 1e9 / most);
+            OperatorTime { op, kernel, integer, count, ms, share: 0.0, gmacs_per_s, of_peak }
         };
         let mut lines: Vec<OperatorTime> = kinds.into_iter().map(line).collect();
         let total: f64 = lines.iter().map(|l| l.ms).sum();

@@ -14,6 +14,7 @@
 //!   products with keys and values where they lie.
 //! - [`elementwise`], [`quantize`], [`reduce`], [`softmax`], [`norm`], [`transpose`]:
 //!   everything between two matrix products. [`math`] holds our own `exp`, `tanh` and `erf`.
+//! - [`mod@peak`]: what the processor multiplies at most.
 //!
 //! # The same bits everywhere
 //!
@@ -44,6 +45,7 @@ mod int8;
 pub mod math;
 pub mod norm;
 mod pages;
+pub mod peak;
 pub mod quantize;
 pub mod reduce;
 mod scratch;

@@ -91,17 +91,26 @@ fn show(result: &Bench, args: &Args, ui: &Ui) {
     show_slower(result, ui);
     ui.line("");
     let shown = if ui.verbose { usize::MAX } else { SHOWN_OPERATORS };
-    let mut table = Table::new(&["operator", "kernel", "runs", "count", "time", "share", "GMAC/s"]);
+    let mut table =
+        Table::new(&["operator", "kernel", "runs", "count", "time", "share", "GMAC/s", "of peak"]);
     for op in result.operators.iter().take(shown) {
         let how = if op.integer { "integer" } else { "float" };
         let macs =
             if op.gmacs_per_s > 0.0 { format!("{:.1}", op.gmacs_per_s) } else { String::new() };
         let (count, time, share) = (op.count.to_string(), ms(op.ms), percent(op.share));
-        table.row(&[op.op.as_str(), &op.kernel, how, &count, &time, &share, &macs]);
+        let of_peak = op.of_peak.map(percent).unwrap_or_default();
+        table.row(&[op.op.as_str(), &op.kernel, how, &count, &time, &share, &macs, &of_peak]);
     }
     ui.print(&table.render());
     if result.operators.len() > shown {
         ui.line(&format!("  and {} more: --verbose shows all", result.operators.len() - shown));
+    }
+    if let (Some(int8), Some(float)) = (result.peak_int8_gmacs_per_s, result.peak_float_gmacs_per_s)
+    {
+        ui.line(&format!(
+            "peak: what bare loops of the same instructions did on as many threads, {int8:.0} GMAC/s \
+             of 8-bit numbers, {float:.0} of floats"
+        ));
     }
 }
 
