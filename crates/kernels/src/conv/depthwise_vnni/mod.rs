@@ -103,18 +103,6 @@ fn byte_of(part: usize, lane: usize) -> usize {
     16 * (lane / 4) + 4 * part + lane % 4
 }
 
-/// The values of the bytes of a block by register and lane; see [`byte_of`].
-fn by_lanes<T: Copy + Zeroable>(bytes: &[T; BLOCK]) -> [[T; 16]; PARTS] {
-    let mut lanes = [[T::zeroed(); 16]; PARTS];
-    // Four lanes side by side are four bytes side by side.
-    for (part, lanes) in lanes.iter_mut().enumerate() {
-        for (i, lanes) in lanes.chunks_exact_mut(4).enumerate() {
-            lanes.copy_from_slice(&bytes[byte_of(part, 4 * i)..][..4]);
-        }
-    }
-    lanes
-}
-
 /// Weights that are symmetric and signed, by block, register, pair of output rows, kernel column,
 /// four input rows, output row and lane.
 pub(super) struct DepthwiseVnni {
@@ -239,8 +227,10 @@ impl DepthwiseVnni {
         let same = shape.stride == self.stride && shape.in_c == shape.out_c;
         assert!(same && shape.kernel == self.kernel, "weights packed for another shape");
         let zero = unsigned_zero(input.values, input.zero_point);
-        let factors: Vec<Factors> =
-            self.blocks.iter().map(|block| self.factors(block, &output, zero)).collect();
+        let mut factors = vec![Factors::zeroed(); self.blocks.len()];
+        for (block, factors) in self.blocks.iter().zip(&mut factors) {
+            self.fill_factors(block, &output, zero, factors);
+        }
         let split = Split::new(ctx.pool.threads(), shape, self);
         ctx.pool.for_each_range(split.tasks(shape), 1, |tasks| {
             for task in tasks {
@@ -263,16 +253,26 @@ impl DepthwiseVnni {
     }
 
     /// What the sums of a block are multiplied with, and start from.
-    fn factors(&self, block: &Block, output: &PlainBytes<'_>, zero: u8) -> Factors {
-        let (mut add, mut multiplier) = ([0; BLOCK], [0.0; BLOCK]);
+    fn fill_factors(
+        &self,
+        block: &Block,
+        output: &PlainBytes<'_>,
+        zero: u8,
+        factors: &mut Factors,
+    ) {
         let (col, width) = (block.col, block.width());
-        let sums = &self.sums[col..][..width];
-        for pixel in 0..block.pixels {
-            let channels = pixel * width..(pixel + 1) * width;
-            output.bias(col, sums, -i32::from(zero), &mut add[channels.clone()]);
-            multiplier[channels].copy_from_slice(output.multipliers(col, width));
+        let mut add = [0; BLOCK];
+        output.bias(col, &self.sums[col..][..width], -i32::from(zero), &mut add[..width]);
+        let (add, _) = add[..width].as_chunks::<4>();
+        let (multipliers, _) = output.multipliers(col, width).as_chunks::<4>();
+        // Four lanes side by side are four bytes side by side; see `byte_of`. The blocks of all
+        // pixels are alike.
+        let last = add.len() - 1;
+        for i in 0..BLOCK / 4 {
+            let (part, lanes) = (i % PARTS, i / PARTS * 4);
+            factors.add[part][lanes..][..4].copy_from_slice(&add[i & last]);
+            factors.multiplier[part][lanes..][..4].copy_from_slice(&multipliers[i & last]);
         }
-        Factors { add: by_lanes(&add), multiplier: by_lanes(&multiplier) }
     }
 
     /// Output lines that are computed together.
