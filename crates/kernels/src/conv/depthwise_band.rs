@@ -31,7 +31,10 @@ impl Source<'_> {
     pub(super) fn row(&self, row: usize) -> Option<usize> {
         let shape = self.shape;
         let row = row.wrapping_sub(shape.pads[0]);
-        (row < shape.in_h).then_some((self.image * shape.in_h + row) * shape.in_w * shape.in_c)
+        if row >= shape.in_h {
+            return None;
+        }
+        Some((self.image * shape.in_h + row) * shape.in_w * shape.in_c)
     }
 
     /// The bytes of the output channels from `col` on, at all pixels of a row, where there are
