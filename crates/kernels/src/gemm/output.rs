@@ -408,10 +408,16 @@ impl PlainBytes<'_> {
         unsafe { Limits::new([lo, hi], zero_point) }
     }
 
-    /// Whether [`Limits`] only cut values off where a byte without a sign ends.
+    /// Whether the zero point is the least result and all others of 8 bits may follow: then
+    /// [`Limits`] cut values off where a byte does.
     pub(crate) fn is_whole(&self) -> bool {
         let Requantize { lo, hi, zero_point, .. } = self.0.requantize;
-        [lo, hi, zero_point] == [0, i32::from(u8::MAX), 0]
+        hi - lo == i32::from(u8::MAX) && zero_point == lo
+    }
+
+    /// Whether results may have a sign.
+    pub(crate) fn is_signed(&self) -> bool {
+        self.0.requantize.lo < 0
     }
 
     /// Where `width` results of the rows go, from column `col` on: the first of them.

@@ -80,11 +80,13 @@ impl Limits {
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
     pub(crate) unsafe fn pack(self, [a, b, c, d]: [__m512i; WIDE]) -> __m512i {
         // SAFETY: the caller's promise.
-        unsafe { self.bytes::<false>(self.words::<false>([a, b]), self.words::<false>([c, d])) }
+        unsafe {
+            self.bytes::<false, true>(self.words::<false>([a, b]), self.words::<false>([c, d]))
+        }
     }
 
     /// Two registers of the four of [`Limits::pack`], for [`Limits::bytes`]. `WHOLE` says that the
-    /// results have no sign, any value and 0 for the zero point.
+    /// zero point is the least result and that all others of 8 bits may follow.
     ///
     /// # Safety
     /// As [`Limits::new`].
@@ -95,19 +97,22 @@ impl Limits {
         if WHOLE { words } else { _mm512_adds_epi16(words, self.zero_point) }
     }
 
-    /// The results of both halves of a [`Limits::pack`].
+    /// The results of both halves of a [`Limits::pack`]; `SIGNED` says that they may have a sign.
     ///
     /// # Safety
     /// As [`Limits::new`].
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    pub(crate) unsafe fn bytes<const WHOLE: bool>(&self, low: __m512i, high: __m512i) -> __m512i {
-        let bytes = _mm512_packus_epi16(low, high);
-        if WHOLE {
-            return bytes;
+    pub(crate) unsafe fn bytes<const WHOLE: bool, const SIGNED: bool>(
+        &self,
+        low: __m512i,
+        high: __m512i,
+    ) -> __m512i {
+        let mut bytes = _mm512_packus_epi16(low, high);
+        if !WHOLE {
+            bytes = _mm512_min_epu8(_mm512_max_epu8(bytes, self.lo), self.hi);
         }
-        let bytes = _mm512_min_epu8(_mm512_max_epu8(bytes, self.lo), self.hi);
-        _mm512_xor_si512(bytes, self.flip)
+        if SIGNED { _mm512_xor_si512(bytes, self.flip) } else { bytes }
     }
 }
 

@@ -69,15 +69,23 @@ impl Band<'_> {
     /// Output lines of one block, whose pixels are `PIXELS`.
     #[inline(always)]
     fn block<const PIXELS: usize>(&mut self, lines: Range<usize>, index: usize, limits: Limits) {
-        let plain = self.source.flip == 0 && self.output.is_whole();
+        let (whole, signed) = (self.output.is_whole(), self.output.is_signed());
+        let signed = signed || self.source.flip != 0;
+        let stride = self.weights.window.then_some(self.weights.stride);
         // SAFETY: this runs where the CPU has the level; steps are those of the weights.
         unsafe {
-            match (self.weights.window, self.weights.stride, plain) {
-                (true, [1, 1], false) => self.pairs::<PIXELS, false>(lines, index, limits),
-                (true, [1, 1], true) => self.pairs::<PIXELS, true>(lines, index, limits),
-                (true, _, false) => self.steps::<PIXELS, false>(lines, index, limits),
-                (true, _, true) => self.steps::<PIXELS, true>(lines, index, limits),
-                _ => self.strips::<PIXELS>(lines, index, limits),
+            match (stride, whole, signed) {
+                (None, ..) => self.strips::<PIXELS>(lines, index, limits),
+                (Some([1, 1]), true, false) => {
+                    self.pairs::<PIXELS, true, false>(lines, index, limits)
+                }
+                (Some([1, 1]), true, true) => {
+                    self.pairs::<PIXELS, true, true>(lines, index, limits)
+                }
+                (Some([1, 1]), ..) => self.pairs::<PIXELS, false, true>(lines, index, limits),
+                (_, true, false) => self.steps::<PIXELS, true, false>(lines, index, limits),
+                (_, true, true) => self.steps::<PIXELS, true, true>(lines, index, limits),
+                _ => self.steps::<PIXELS, false, true>(lines, index, limits),
             }
         }
     }
@@ -104,7 +112,7 @@ impl Band<'_> {
     /// # Safety
     /// As [`Window::run_pairs`].
     #[inline(always)]
-    unsafe fn pairs<const STACK: usize, const PLAIN: bool>(
+    unsafe fn pairs<const STACK: usize, const WHOLE: bool, const SIGNED: bool>(
         &mut self,
         lines: Range<usize>,
         index: usize,
@@ -114,7 +122,7 @@ impl Band<'_> {
         for line in lines.clone().step_by(2 * STACK) {
             let mut window = self.window::<STACK, 2>(line..lines.end, index, &padding);
             // SAFETY: the caller's promise; rows and results are checked where they come from.
-            unsafe { window.run_pairs::<PLAIN>(limits) }
+            unsafe { window.run_pairs::<WHOLE, SIGNED>(limits) }
         }
     }
 
@@ -123,7 +131,7 @@ impl Band<'_> {
     /// # Safety
     /// As [`Window::run_steps`].
     #[inline(always)]
-    unsafe fn steps<const STACK: usize, const PLAIN: bool>(
+    unsafe fn steps<const STACK: usize, const WHOLE: bool, const SIGNED: bool>(
         &mut self,
         lines: Range<usize>,
         index: usize,
@@ -133,7 +141,7 @@ impl Band<'_> {
         for line in lines.clone().step_by(STACK) {
             let mut window = self.window::<STACK, 1>(line..lines.end, index, &padding);
             // SAFETY: as in `pairs`.
-            unsafe { window.run_steps::<PLAIN>(limits) }
+            unsafe { window.run_steps::<WHOLE, SIGNED>(limits) }
         }
     }
 

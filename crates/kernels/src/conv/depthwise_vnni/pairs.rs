@@ -34,8 +34,8 @@ struct Constants {
 }
 
 impl<const STACK: usize> Window<'_, STACK, ROWS> {
-    /// Computes the outputs. `PLAIN` says that neither
-    /// inputs nor results have a sign, and that no limit or zero point changes a result.
+    /// Computes the outputs. `WHOLE` says that the zero point is the least result and that all
+    /// others of 8 bits may follow, `SIGNED` that inputs or results may have a sign.
     ///
     /// # Safety
     /// The CPU has AVX-512 with BW and VNNI, and no scaled sum leaves 32 bits. Inputs are readable
@@ -44,7 +44,10 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
         not(feature = "avx512-model"),
         target_feature(enable = "avx512f,avx512bw,avx512vnni")
     )]
-    pub(super) unsafe fn run_pairs<const PLAIN: bool>(&mut self, limits: Limits) {
+    pub(super) unsafe fn run_pairs<const WHOLE: bool, const SIGNED: bool>(
+        &mut self,
+        limits: Limits,
+    ) {
         if self.columns.outputs == 0 {
             return;
         }
@@ -52,8 +55,8 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
         assert!(self.weights.len() >= PARTS * TAPS * ROWS, "weights of a block");
         // SAFETY: the caller's promise, and the checks.
         unsafe {
-            self.half::<PLAIN, 0>(limits);
-            self.half::<PLAIN, 1>(limits);
+            self.half::<WHOLE, SIGNED, 0>(limits);
+            self.half::<WHOLE, SIGNED, 1>(limits);
         }
     }
 
@@ -67,26 +70,29 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
         not(feature = "avx512-model"),
         target_feature(enable = "avx512f,avx512bw,avx512vnni")
     )]
-    unsafe fn half<const PLAIN: bool, const SIDE: usize>(&mut self, limits: Limits) {
+    unsafe fn half<const WHOLE: bool, const SIGNED: bool, const SIDE: usize>(
+        &mut self,
+        limits: Limits,
+    ) {
         let mut outputs = self.outputs;
         // SAFETY: the caller's promise; there are halves for all outputs.
         unsafe {
             let constants = self.constants::<SIDE>(limits);
             let first = [
-                self.column::<PLAIN, SIDE>(0, &constants),
-                self.column::<PLAIN, SIDE>(1, &constants),
-                self.column::<PLAIN, SIDE>(2, &constants),
+                self.column::<SIGNED, SIDE>(0, &constants),
+                self.column::<SIGNED, SIDE>(1, &constants),
+                self.column::<SIGNED, SIDE>(2, &constants),
             ];
             let mut sums = Self::sums(&first, &constants);
-            let mut words = self.next::<PLAIN, SIDE>(&first, 1, &constants);
+            let mut words = self.next::<SIGNED, SIDE>(&first, 1, &constants);
             for x in 1..self.columns.outputs {
                 let later = Self::sums(&words, &constants);
-                words = self.next::<PLAIN, SIDE>(&words, x + 1, &constants);
-                self.finish::<PLAIN, SIDE>(sums, x - 1, &constants, &mut outputs);
+                words = self.next::<SIGNED, SIDE>(&words, x + 1, &constants);
+                self.finish::<WHOLE, SIGNED, SIDE>(sums, x - 1, &constants, &mut outputs);
                 sums = later;
             }
             let last = self.columns.outputs - 1;
-            self.finish::<PLAIN, SIDE>(sums, last, &constants, &mut outputs);
+            self.finish::<WHOLE, SIGNED, SIDE>(sums, last, &constants, &mut outputs);
         }
     }
 
@@ -123,14 +129,14 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
     /// As [`Window::half`].
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    unsafe fn next<const PLAIN: bool, const SIDE: usize>(
+    unsafe fn next<const SIGNED: bool, const SIDE: usize>(
         &self,
         &[_, second, third]: &[Half; TAPS],
         x: usize,
         constants: &Constants,
     ) -> [Half; TAPS] {
         // SAFETY: the caller's promise.
-        unsafe { [second, third, self.column::<PLAIN, SIDE>(x + 2, constants)] }
+        unsafe { [second, third, self.column::<SIGNED, SIDE>(x + 2, constants)] }
     }
 
     /// The words of a column of the padded image.
@@ -139,7 +145,7 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
     /// As [`Window::half`].
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    unsafe fn column<const PLAIN: bool, const SIDE: usize>(
+    unsafe fn column<const SIGNED: bool, const SIDE: usize>(
         &self,
         column: usize,
         constants: &Constants,
@@ -158,9 +164,9 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
                 _ => [_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, d)],
             };
             let words = [_mm512_unpacklo_epi16(low, high), _mm512_unpackhi_epi16(low, high)];
-            match PLAIN {
-                true => words,
-                false => [
+            match SIGNED {
+                false => words,
+                true => [
                     _mm512_xor_si512(words[0], constants.flip),
                     _mm512_xor_si512(words[1], constants.flip),
                 ],
@@ -195,7 +201,7 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
     /// As [`Window::half`].
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    unsafe fn finish<const PLAIN: bool, const SIDE: usize>(
+    unsafe fn finish<const WHOLE: bool, const SIGNED: bool, const SIDE: usize>(
         &mut self,
         sums: [Half; ROWS],
         x: usize,
@@ -210,13 +216,13 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
                     let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(*value), multiplier);
                     *value = _mm512_cvtps_epi32(scaled);
                 }
-                let half = constants.limits.words::<PLAIN>(values);
+                let half = constants.limits.words::<WHOLE>(values);
                 let first = self.halves.as_mut_ptr().add(x * ROWS + row);
                 if SIDE == 0 {
                     _mm512_storeu_si512(first.cast(), half);
                 } else {
                     let first = _mm512_loadu_si512(first.cast());
-                    outputs[row].push(constants.limits.bytes::<PLAIN>(first, half));
+                    outputs[row].push(constants.limits.bytes::<WHOLE, SIGNED>(first, half));
                 }
             }
         }

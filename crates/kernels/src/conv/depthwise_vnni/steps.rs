@@ -24,8 +24,8 @@ struct Constants {
 }
 
 impl<const STACK: usize> Window<'_, STACK, 1> {
-    /// Computes the outputs. `PLAIN` says that neither inputs nor results have a sign, and that no
-    /// limit or zero point changes a result.
+    /// Computes the outputs. `WHOLE` says that the zero point is the least result and that all
+    /// others of 8 bits may follow, `SIGNED` that inputs or results may have a sign.
     ///
     /// # Safety
     /// The CPU has AVX-512 with BW and VNNI, and no scaled sum leaves 32 bits. Inputs are readable
@@ -34,7 +34,10 @@ impl<const STACK: usize> Window<'_, STACK, 1> {
         not(feature = "avx512-model"),
         target_feature(enable = "avx512f,avx512bw,avx512vnni")
     )]
-    pub(super) unsafe fn run_steps<const PLAIN: bool>(&mut self, limits: Limits) {
+    pub(super) unsafe fn run_steps<const WHOLE: bool, const SIGNED: bool>(
+        &mut self,
+        limits: Limits,
+    ) {
         if self.columns.outputs == 0 {
             return;
         }
@@ -43,20 +46,20 @@ impl<const STACK: usize> Window<'_, STACK, 1> {
         unsafe {
             let constants = self.constants(limits);
             let [first, second, third] = &constants.weights;
-            let words = self.step_column::<PLAIN>(0, &constants);
+            let words = self.step_column::<SIGNED>(0, &constants);
             let mut begun = add_products(self.start(), &words, first);
             let mut done = begun;
             for x in 0..self.columns.outputs {
-                let words = self.step_column::<PLAIN>(2 * x + 1, &constants);
+                let words = self.step_column::<SIGNED>(2 * x + 1, &constants);
                 begun = add_products(begun, &words, second);
                 if x > 0 {
-                    self.push::<PLAIN>(done, &constants, &mut results);
+                    self.push::<WHOLE, SIGNED>(done, &constants, &mut results);
                 }
-                let words = self.step_column::<PLAIN>(2 * x + 2, &constants);
+                let words = self.step_column::<SIGNED>(2 * x + 2, &constants);
                 done = add_products(begun, &words, third);
                 begun = add_products(self.start(), &words, first);
             }
-            self.push::<PLAIN>(done, &constants, &mut results);
+            self.push::<WHOLE, SIGNED>(done, &constants, &mut results);
         }
     }
 
@@ -101,7 +104,11 @@ impl<const STACK: usize> Window<'_, STACK, 1> {
     /// As [`Window::run_steps`].
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    unsafe fn step_column<const PLAIN: bool>(&self, column: usize, constants: &Constants) -> Block {
+    unsafe fn step_column<const SIGNED: bool>(
+        &self,
+        column: usize,
+        constants: &Constants,
+    ) -> Block {
         let column = column.wrapping_sub(self.columns.before);
         if column >= self.columns.inside {
             return [constants.zero; PARTS];
@@ -119,7 +126,7 @@ impl<const STACK: usize> Window<'_, STACK, 1> {
             _mm512_unpacklo_epi16(high[0], high[1]),
             _mm512_unpackhi_epi16(high[0], high[1]),
         ];
-        if !PLAIN {
+        if SIGNED {
             for words in &mut words {
                 *words = _mm512_xor_si512(*words, constants.flip);
             }
@@ -133,7 +140,7 @@ impl<const STACK: usize> Window<'_, STACK, 1> {
     /// As [`Window::run_steps`].
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    unsafe fn push<const PLAIN: bool>(
+    unsafe fn push<const WHOLE: bool, const SIGNED: bool>(
         &self,
         sums: Block,
         constants: &Constants,
@@ -149,8 +156,8 @@ impl<const STACK: usize> Window<'_, STACK, 1> {
         let limits = &constants.limits;
         // SAFETY: the caller's promise.
         unsafe {
-            let words = [limits.words::<PLAIN>([a, b]), limits.words::<PLAIN>([c, d])];
-            results.push(limits.bytes::<PLAIN>(words[0], words[1]));
+            let words = [limits.words::<WHOLE>([a, b]), limits.words::<WHOLE>([c, d])];
+            results.push(limits.bytes::<WHOLE, SIGNED>(words[0], words[1]));
         }
     }
 }
