@@ -21,7 +21,6 @@ const TURNS: usize = 2000;
 const PATIENCE: Duration = Duration::from_millis(10);
 
 /// A loop of `TURNS` turns, and the multiply-accumulates of a turn.
-#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "there are none yet"))]
 struct Loop {
     run: fn(),
     each: usize,

@@ -150,21 +150,11 @@ where
         assert!(data.len() >= (count - 1) * stride + k, "rows of A are too short");
         let left = Left { data, stride, first, count };
         let Range { start, end } = self.cols;
-        let mut next = start;
         #[cfg(target_arch = "x86_64")]
-        if let Some(dot) = K::DOT {
-            let whole = end.min(self.panels.n() / NR);
-            while next + WIDE <= whole {
-                let factors = left.wide::<K>(dot, self.panels, next, whole);
-                // SAFETY: as below.
-                if !unsafe { self.finish.lines(&factors, first, next * NR) } {
-                    break;
-                }
-                next += WIDE;
-            }
-        }
+        // SAFETY: as below.
+        let start = unsafe { lines::<K, F>(&left, self.panels, start..end, self.finish) };
         let mut sums = Sums::new();
-        for index in next..end {
+        for index in start..end {
             let width = NR.min(self.panels.n() - index * NR);
             // SAFETY: `drive` demands the level; rows of A are long enough by the check above,
             // panels by packing; this task alone stores these outputs.
@@ -207,6 +197,32 @@ impl<A> Left<'_, A> {
         let (b, next) = (from(index), from(next));
         WideFactors { dot, words: panels.groups(), a, stride, rows: self.count, b, next }
     }
+}
+
+/// Multiplies the rows with [`WIDE`] whole panels at a time, as long as there are so many and the
+/// output has a way for it; the first panel that is left.
+///
+/// # Safety
+/// As [`panel`].
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn lines<K: Microkernel, F: Finish<Acc = K::Acc>>(
+    left: &Left<'_, K::A>,
+    panels: &Panels<K::B>,
+    Range { mut start, end }: Range<usize>,
+    finish: &F,
+) -> usize {
+    let Some(dot) = K::DOT else { return start };
+    let whole = end.min(panels.n() / NR);
+    while start + WIDE <= whole {
+        let factors = left.wide::<K>(dot, panels, start, whole);
+        // SAFETY: the caller's promise.
+        if !unsafe { finish.lines(&factors, left.first, start * NR) } {
+            break;
+        }
+        start += WIDE;
+    }
+    start
 }
 
 /// Multiplies the rows with panel `index`.
