@@ -28,21 +28,31 @@ impl<const STACK: usize> Inputs<STACK> {
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
     pub(super) unsafe fn load(&self, column: usize) -> __m512i {
-        let at = |i: usize| self.first[i].wrapping_add(column * self.step[i]);
         // SAFETY: the caller's promise.
-        unsafe {
-            match STACK {
-                1 => _mm512_loadu_si512(at(0).cast()),
-                2 => {
-                    let first = _mm512_castsi256_si512(_mm256_loadu_si256(at(0).cast()));
-                    _mm512_inserti64x4::<1>(first, _mm256_loadu_si256(at(1).cast()))
-                }
-                _ => {
-                    let all = _mm512_castsi128_si512(_mm_loadu_si128(at(0).cast()));
-                    let all = _mm512_inserti32x4::<1>(all, _mm_loadu_si128(at(1).cast()));
-                    let all = _mm512_inserti32x4::<2>(all, _mm_loadu_si128(at(2).cast()));
-                    _mm512_inserti32x4::<3>(all, _mm_loadu_si128(at(3).cast()))
-                }
+        unsafe { load::<STACK>(|i| self.first[i].wrapping_add(column * self.step[i])) }
+    }
+}
+
+/// A register of 1, 2 or 4 blocks that begin at `at(0)`, `at(1)` and so on.
+///
+/// # Safety
+/// The CPU has AVX-512, and the blocks are readable.
+#[inline]
+#[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
+pub(super) unsafe fn load<const BLOCKS: usize>(at: impl Fn(usize) -> *const u8) -> __m512i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match BLOCKS {
+            1 => _mm512_loadu_si512(at(0).cast()),
+            2 => {
+                let first = _mm512_castsi256_si512(_mm256_loadu_si256(at(0).cast()));
+                _mm512_inserti64x4::<1>(first, _mm256_loadu_si256(at(1).cast()))
+            }
+            _ => {
+                let all = _mm512_castsi128_si512(_mm_loadu_si128(at(0).cast()));
+                let all = _mm512_inserti32x4::<1>(all, _mm_loadu_si128(at(1).cast()));
+                let all = _mm512_inserti32x4::<2>(all, _mm_loadu_si128(at(2).cast()));
+                _mm512_inserti32x4::<3>(all, _mm_loadu_si128(at(3).cast()))
             }
         }
     }

@@ -2,10 +2,9 @@
 
 #[cfg(not(feature = "avx512-model"))]
 use std::arch::x86_64::*;
-#[cfg(feature = "avx512-model")]
-use std::arch::x86_64::{_mm_loadu_si128, _mm256_loadu_si256};
 use std::ops::Range;
 
+use super::stack::load;
 use super::{BLOCK, Block, PARTS, QUAD};
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
@@ -181,7 +180,8 @@ unsafe fn interleaved<const PIXELS: usize>(
     for (block, row) in blocks.iter_mut().zip(rows) {
         let first = row.first.wrapping_add(column * row.column);
         // SAFETY: the caller's promise.
-        *block = _mm512_xor_si512(unsafe { load::<PIXELS>(first, row.pixel) }, flip);
+        let bytes = unsafe { load::<PIXELS>(|i| first.wrapping_add(i * row.pixel)) };
+        *block = _mm512_xor_si512(bytes, flip);
     }
     let [a, b, c, d] = blocks;
     let low = [_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d)];
@@ -192,30 +192,4 @@ unsafe fn interleaved<const PIXELS: usize>(
         _mm512_unpacklo_epi16(high[0], high[1]),
         _mm512_unpackhi_epi16(high[0], high[1]),
     ]
-}
-
-/// A block of `PIXELS` pixels that lie `pixel` bytes apart.
-///
-/// # Safety
-/// The CPU has AVX-512, and the pixels are readable.
-#[inline]
-#[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-unsafe fn load<const PIXELS: usize>(first: *const u8, pixel: usize) -> __m512i {
-    let at = |i: usize| first.wrapping_add(i * pixel);
-    // SAFETY: the caller's promise.
-    unsafe {
-        match PIXELS {
-            1 => _mm512_loadu_si512(first.cast()),
-            2 => {
-                let first = _mm512_castsi256_si512(_mm256_loadu_si256(at(0).cast()));
-                _mm512_inserti64x4::<1>(first, _mm256_loadu_si256(at(1).cast()))
-            }
-            _ => {
-                let all = _mm512_castsi128_si512(_mm_loadu_si128(at(0).cast()));
-                let all = _mm512_inserti32x4::<1>(all, _mm_loadu_si128(at(1).cast()));
-                let all = _mm512_inserti32x4::<2>(all, _mm_loadu_si128(at(2).cast()));
-                _mm512_inserti32x4::<3>(all, _mm_loadu_si128(at(3).cast()))
-            }
-        }
-    }
 }
