@@ -3,9 +3,10 @@
     $(bench/oracle-env) bench/latency.py int8.onnx
     $(bench/oracle-env) bench/latency.py --mode float /tmp/fewbit-bench/resnet50.onnx
 
-`fewbit bench` and the peers that are installed (ONNX Runtime, OpenVINO) take
-turns over several rounds, each in a process of its own; every round gives one
-median. The ratio is to the fastest peer. The least time of all runs stands beside
+`fewbit bench` and the peers that are installed (ONNX Runtime, OpenVINO, LiteRT)
+take turns over several rounds, each in a process of its own; every round gives one
+median. LiteRT gets int8 convolution networks in its own format, with the same
+codes (litert_file.py), and sits out others. The ratio is to the fastest peer. The least time of all runs stands beside
 it, with a ratio to the least of the peers: on a machine that others use, too, that
 is nearer to what it would do alone. `--precise` adds a row for ONNX Runtime
 with kernels that do not saturate where there is no VNNI: those compute what
@@ -17,12 +18,14 @@ import argparse
 import importlib.util
 import json
 import shlex
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from measure import BENCH, FEWBIT, fewbit_binary, interleave, ratio, spread, table
 
-PEERS = {"onnxruntime": "peer_latency.py", "openvino": "peer_openvino.py"}
+PEERS = {"onnxruntime": "peer_latency.py", "openvino": "peer_openvino.py", "ai_edge_litert": "peer_litert.py"}
 
 
 def arguments():
@@ -41,13 +44,26 @@ def arguments():
     return parser.parse_args()
 
 
-def commands(options, model, threads):
+def files_of(options, model, folder):
+    """The file that each peer reads; a peer that cannot is left out."""
+    files = dict.fromkeys(options.peers, model)
+    if "ai_edge_litert" in files:
+        files["ai_edge_litert"] = folder / f"{model.stem}.tflite"
+        written = subprocess.run([sys.executable, BENCH / "litert_file.py", model, files["ai_edge_litert"]],
+                                 capture_output=True, text=True)
+        if written.returncode != 0:
+            print(f"without LiteRT: {written.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+            del files["ai_edge_litert"]
+    return files
+
+
+def commands(options, model, threads, files):
     tools = {}
     if not options.peer_only:
         binary = fewbit_binary(options.fewbit)
         tools["fewbit"] = [binary, "bench", model, "--mode", options.mode, "--threads", threads, "--json"]
-    for name in options.peers:
-        tools[name] = [sys.executable, BENCH / PEERS[name], model, threads, options.seconds]
+    for name, file in files.items():
+        tools[name] = [sys.executable, BENCH / PEERS[name], file, threads, options.seconds]
     if options.precise:
         tools["onnxruntime precise"] = [sys.executable, BENCH / PEERS["onnxruntime"], model, threads, options.seconds, "precise"]
     prefix = shlex.split(options.prefix.replace("{cpus}", f"0-{threads - 1}"))
@@ -68,10 +84,12 @@ def compared(runs, peers):
 
 def main():
     options, rows = arguments(), []
-    for model in options.model:
-        for threads in options.threads:
-            runs = interleave(commands(options, model, threads), options.rounds)
-            rows += [[model.name, threads, *cells] for cells in compared(runs, options.peers)]
+    with tempfile.TemporaryDirectory() as folder:
+        for model in options.model:
+            files = files_of(options, model, Path(folder))
+            for threads in options.threads:
+                runs = interleave(commands(options, model, threads, files), options.rounds)
+                rows += [[model.name, threads, *cells] for cells in compared(runs, files)]
     print(f"batch 1, median of {options.rounds} rounds (least to greatest); fewbit in mode {options.mode}\n")
     table(["model", "threads", "engine", "ms", "ratio to best peer", "least ms", "ratio of the least", "peak MB"], rows)
 
