@@ -4,7 +4,8 @@
 
 Each type is written, run by `fewbit eval --mode simulate --save-logits`, and by llama-perplexity,
 which says how far (KL divergence) its own predictions are from those. What is left between the
-two is how they round the inputs of products; `--mode float` leaves out how fewbit does.
+two is how they round the inputs of products; `--mode float` leaves out how fewbit does. A
+llama.cpp built with `-DGGML_BLAS=ON`, told `--no-repack`, does not round them either.
 """
 
 import argparse
@@ -29,6 +30,7 @@ def main():
     parser.add_argument("--types", nargs="+", default=TYPES)
     parser.add_argument("--work", type=Path, default=Path("/tmp/fewbit-llama-reads"))
     parser.add_argument("--threads", default="2")
+    parser.add_argument("--no-repack", action="store_true", help="llama.cpp keeps weights as they are stored")
     parser.add_argument("--most", type=float, default=0.005, help="largest KL divergence")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
@@ -51,6 +53,7 @@ def main():
         program = args.llama / "llama-perplexity"
         text = args.data.split("@")[0]
         flags = ["-f", text, "-t", args.threads, "--kl-divergence-base", logits, "--kl-divergence"]
+        flags += ["--no-repack"] * args.no_repack
         said = run(program, "-m", file, *flags)
 
         def number(label):
