@@ -3,17 +3,30 @@
 //! Each sum starts at 0 and runs in order with fused multiply-add, as in
 //! [`gemm_f32`](crate::gemm::gemm_f32): one query at a time gives the bits of many at once.
 
-#[cfg(target_arch = "x86_64")]
-use crate::Level;
 use crate::gemm::Matrix;
+use crate::gemm::kernel::prefetch;
 use crate::scratch::with_scratch;
-use crate::{Ctx, Isa, Job};
+use crate::{Ctx, Isa, Job, Level};
+use std::ops::Range;
+
+#[cfg(target_arch = "x86_64")]
+mod x86_avx512;
 
 /// Keys, or elements of a value, that one register block holds.
 const LANES: usize = 16;
 
 /// Queries whose sums run side by side.
 const ROWS: usize = 4;
+
+/// Values that all queries look at before the next ones.
+const TILE: usize = 32;
+
+/// Blocks of elements that AVX-512 weighs at once.
+#[cfg(target_arch = "x86_64")]
+const WIDE: usize = 4;
+
+/// Numbers of a cache line.
+const LINE: usize = 16;
 
 /// `scores[i][j] = sum over d of q[i][d] * keys[j][d]` for `rows` queries and `count` keys of
 /// `size` numbers each; `dims` is `(rows, size, count)`. `scores` has rows of `count`.
@@ -63,7 +76,7 @@ pub(crate) fn add_weighed_f32(
     values: Matrix<&[f32]>,
     out: &mut [f32],
 ) {
-    ctx.isa.run(Weigh { dims, weights, values, out });
+    ctx.isa.run(Weigh { isa: ctx.isa, dims, weights, values, out });
 }
 
 struct Scores<'a> {
@@ -79,29 +92,51 @@ impl Job for Scores<'_> {
     type Output = ();
     #[inline(always)]
     fn run(mut self) {
-        let (rows, size, count) = self.dims;
+        let (_, size, count) = self.dims;
         for first in (0..count).step_by(LANES) {
             let lanes = LANES.min(count - first);
+            touch(self.keys, first..first + lanes, size);
             self.turn(first, lanes);
-            let at = |row: usize| &self.q.data[row * self.q.stride..][..size];
             let mut row = 0;
-            while row + ROWS <= rows {
-                let q: [&[f32]; ROWS] = std::array::from_fn(|r| at(row + r));
-                for (r, sums) in dot(self.block, q).iter().enumerate() {
-                    self.scores[(row + r) * count + first..][..lanes]
-                        .copy_from_slice(&sums[..lanes]);
-                }
-                row += ROWS;
+            #[cfg(target_arch = "x86_64")]
+            if self.isa.level() == Level::Avx512 {
+                // SAFETY: the CPU has AVX-512.
+                let dot = |keys: &[_], q: [&[_]; 2 * ROWS]| unsafe { x86_avx512::dot(keys, q) };
+                row = self.rows(row, (first, lanes), dot);
             }
-            for row in row..rows {
-                let [sums] = dot(self.block, [at(row)]);
-                self.scores[row * count + first..][..lanes].copy_from_slice(&sums[..lanes]);
-            }
+            row = self.rows(row, (first, lanes), dot::<ROWS>);
+            self.rows(row, (first, lanes), dot::<1>);
         }
     }
 }
 
 impl Scores<'_> {
+    /// Scores of the keys that were turned, for `R` queries at a time from `row` on, by `dot`; the
+    /// first row that has none yet.
+    #[inline(always)]
+    fn rows<const R: usize>(
+        &mut self,
+        mut row: usize,
+        (first, lanes): (usize, usize),
+        dot: impl Fn(&[[f32; LANES]], [&[f32]; R]) -> [[f32; LANES]; R],
+    ) -> usize {
+        let (rows, size, count) = self.dims;
+        while row + R <= rows {
+            let at = |r: usize| &self.q.data[(row + r) * self.q.stride..][..size];
+            let q: [&[f32]; R] = std::array::from_fn(at);
+            for (r, sums) in dot(self.block, q).iter().enumerate() {
+                let scores = &mut self.scores[(row + r) * count + first..][..lanes];
+                match scores.first_chunk_mut::<LANES>() {
+                    // One vector or two, and no call.
+                    Some(scores) => *scores = *sums,
+                    None => scores.copy_from_slice(&sums[..lanes]),
+                }
+            }
+            row += R;
+        }
+        row
+    }
+
     /// Turns the keys from `first` on. Lanes that have none keep what they held.
     #[inline(always)]
     fn turn(&mut self, first: usize, lanes: usize) {
@@ -142,12 +177,11 @@ fn dot<const R: usize>(keys: &[[f32; LANES]], q: [&[f32]; R]) -> [[f32; LANES]; 
 
 /// Adds the first `LANES` elements of values that lie `stride` apart, by `R` rows of weights.
 #[inline(always)]
-fn mix<const R: usize>(
-    mut sums: [[f32; LANES]; R],
-    values: &[f32],
-    stride: usize,
-    weights: [&[f32]; R],
-) -> [[f32; LANES]; R] {
+fn mix<const R: usize>(out: [&mut [f32]; R], values: &[f32], stride: usize, weights: [&[f32]; R]) {
+    let mut sums = [[0f32; LANES]; R];
+    for (sums, out) in sums.iter_mut().zip(&out) {
+        sums.copy_from_slice(&out[..LANES]);
+    }
     for (j, values) in values.chunks(stride).enumerate().take(weights[0].len()) {
         let values = &values[..LANES];
         for (sums, weights) in sums.iter_mut().zip(weights) {
@@ -157,10 +191,13 @@ fn mix<const R: usize>(
             }
         }
     }
-    sums
+    for (sums, out) in sums.iter().zip(out) {
+        out[..LANES].copy_from_slice(sums);
+    }
 }
 
 struct Weigh<'a> {
+    isa: Isa,
     dims: (usize, usize, usize),
     weights: Matrix<&'a [f32]>,
     values: Matrix<&'a [f32]>,
@@ -171,54 +208,87 @@ impl Job for Weigh<'_> {
     type Output = ();
     #[inline(always)]
     fn run(mut self) {
-        let (rows, ..) = self.dims;
-        let mut row = 0;
-        while row + ROWS <= rows {
-            self.rows::<ROWS>(row);
-            row += ROWS;
-        }
-        for row in row..rows {
-            self.rows::<1>(row);
+        let (rows, count, size) = self.dims;
+        for first in (0..count).step_by(TILE) {
+            let tile = first..count.min(first + TILE);
+            touch(self.values, tile.clone(), size);
+            let mut row = 0;
+            while row + ROWS <= rows {
+                self.rows::<ROWS>(row, tile.clone());
+                row += ROWS;
+            }
+            for row in row..rows {
+                self.rows::<1>(row, tile.clone());
+            }
         }
     }
 }
 
-impl Weigh<'_> {
-    /// `R` rows of the output, from `row` on.
+impl<'a> Weigh<'a> {
+    /// Adds the values of `tile` to `R` rows of the output, from `row` on.
     #[inline(always)]
-    fn rows<const R: usize>(&mut self, row: usize) {
-        let (_, count, size) = self.dims;
-        let weights: [&[f32]; R] =
-            std::array::from_fn(|r| &self.weights.data[(row + r) * self.weights.stride..][..count]);
+    fn rows<const R: usize>(&mut self, row: usize, tile: Range<usize>) {
+        let ((.., size), stride) = (self.dims, self.values.stride);
         let mut first = 0;
+        #[cfg(target_arch = "x86_64")]
+        if self.isa.level() == Level::Avx512 {
+            while first + WIDE * LANES <= size {
+                let (out, values, weights) = self.parts::<R>(row, first, &tile);
+                // SAFETY: the CPU has AVX-512.
+                unsafe { x86_avx512::mix::<R, WIDE>(out, values, stride, weights) };
+                first += WIDE * LANES;
+            }
+        }
         while first + LANES <= size {
-            let mut sums = [[0f32; LANES]; R];
-            for (r, sums) in sums.iter_mut().enumerate() {
-                sums.copy_from_slice(&self.out[(row + r) * size + first..][..LANES]);
-            }
-            let values = self.values.data.get(first..).unwrap_or(&[]);
-            let sums = mix(sums, values, self.values.stride, weights);
-            for (r, sums) in sums.iter().enumerate() {
-                self.out[(row + r) * size + first..][..LANES].copy_from_slice(sums);
-            }
+            let (out, values, weights) = self.parts::<R>(row, first, &tile);
+            mix(out, values, stride, weights);
             first += LANES;
         }
         for r in row..row + R {
-            self.rest(r, first);
+            self.rest(r, first..size, &tile);
         }
+    }
+
+    /// Sums of `R` rows and values, from the element `first` on, and the weights.
+    #[inline(always)]
+    fn parts<const R: usize>(
+        &mut self,
+        row: usize,
+        first: usize,
+        tile: &Range<usize>,
+    ) -> ([&mut [f32]; R], &'a [f32], [&'a [f32]; R]) {
+        let (.., size) = self.dims;
+        let (weights, values) = (self.weights, self.values);
+        let mut rows = self.out[row * size..].chunks_exact_mut(size);
+        let out = std::array::from_fn(|_| &mut rows.next().expect("a row of sums")[first..]);
+        let weights =
+            std::array::from_fn(|r| &weights.data[(row + r) * weights.stride..][tile.clone()]);
+        (out, values.data.get(tile.start * values.stride + first..).unwrap_or(&[]), weights)
     }
 
     /// The elements of one row that fill no block.
     #[inline(always)]
-    fn rest(&mut self, row: usize, first: usize) {
-        let (_, count, size) = self.dims;
-        let rest = &mut self.out[row * size..][first..size];
-        let weights = &self.weights.data[row * self.weights.stride..][..count];
-        for (j, &w) in weights.iter().enumerate() {
-            let values = &self.values.data[j * self.values.stride + first..][..rest.len()];
+    fn rest(&mut self, row: usize, columns: Range<usize>, tile: &Range<usize>) {
+        let (.., size) = self.dims;
+        let rest = &mut self.out[row * size..][columns.clone()];
+        let weights = &self.weights.data[row * self.weights.stride..][tile.clone()];
+        for (j, &w) in tile.clone().zip(weights) {
+            let values = &self.values.data[j * self.values.stride..][columns.clone()];
             for (sum, &value) in rest.iter_mut().zip(values) {
                 *sum = w.mul_add(value, *sum);
             }
+        }
+    }
+}
+
+/// Asks for rows in the order of their addresses: the memory is fastest so, and what follows reads
+/// them in another.
+#[inline(always)]
+fn touch(matrix: Matrix<&[f32]>, rows: Range<usize>, size: usize) {
+    for row in rows {
+        let row = matrix.data[row * matrix.stride..][..size].as_ptr();
+        for line in 0..size.div_ceil(LINE) {
+            prefetch(row.wrapping_add(line * LINE));
         }
     }
 }
