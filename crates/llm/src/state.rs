@@ -5,6 +5,7 @@ use crate::graph::decoder::Decoder;
 use crate::graph::names;
 use crate::runner::CHUNK;
 use fewbit_core::{DType, Error, Result, Tensor};
+use std::ops::Range;
 
 /// Tokens that a new cache has room for.
 const FIRST_CAPACITY: usize = 256;
@@ -21,10 +22,13 @@ pub(crate) struct Cache {
     /// The group of each layer.
     layers: Vec<usize>,
     groups: Vec<Group>,
-    /// Element type of keys and of values, and elements of it for each token.
+    /// Heads whose rows lie apart, each in one piece; `None` where those of a token lie side by side.
+    heads: Option<usize>,
+    /// Element type of keys and of values, and elements of it in a row.
     rows: [(DType, usize); 2],
     texts: usize,
-    /// Keys and values of each layer, `[texts, capacity, width]`.
+    /// Keys and values of each layer, `[texts, heads, capacity, width]`, without heads where they
+    /// lie side by side.
     tensors: Vec<Tensor>,
 }
 
@@ -94,14 +98,15 @@ impl Group {
 }
 
 impl Cache {
-    /// An empty cache, which grows as it fills; `windowed` says whether layers with a window keep
-    /// it alone.
+    /// An empty cache, which grows as it fills, for graphs of
+    /// [`State::Windowed`](crate::graph::decoder::State) or else of `State::Cache`.
     ///
     /// # Errors
     /// When heads are no whole blocks of the type.
     pub fn new(decoder: &Decoder, types: CacheTypes, windowed: bool) -> Result<Cache> {
         types.check(decoder.heads)?;
-        let width = decoder.cache_width();
+        let heads = windowed.then_some(decoder.heads.keys);
+        let width = decoder.cache_width() / heads.unwrap_or(1);
         let rows = [types.keys.stored(width)?, types.values.stored(width)?];
         let (mut layers, mut groups) = (Vec::new(), Vec::<Group>::new());
         for layer in &decoder.layers {
@@ -112,7 +117,7 @@ impl Cache {
                 groups.push(Group { window, capacity: 0, first: vec![0] });
             }
         }
-        Ok(Cache { layers, groups, rows, texts: 1, tensors: Vec::new() })
+        Ok(Cache { layers, groups, heads, rows, texts: 1, tensors: Vec::new() })
     }
 
     /// Makes room for `new` tokens of the one text, of which the first `kept` are there.
@@ -170,10 +175,13 @@ impl Cache {
         let moves = places.iter().zip(&layout.first).zip(&group.first).enumerate();
         for (text, ((place, &first), &before)) in moves {
             let Some(Place { from: Some(_), tokens }) = *place else { continue };
-            if first > before {
-                let text = text * layout.capacity;
-                let (start, end) = (text + first - before, text + tokens - before);
-                tensor.bytes_mut().copy_within(start * row..end * row, text * row);
+            if first == before {
+                continue;
+            }
+            for head in self.heads_of(text) {
+                let head = head * layout.capacity;
+                let (start, end) = (head + first - before, head + tokens - before);
+                tensor.bytes_mut().copy_within(start * row..end * row, head * row);
             }
         }
         tensor
@@ -189,15 +197,20 @@ impl Cache {
     ) -> Result<Tensor> {
         let (group, row) = (&self.groups[self.layers[index / 2]], self.row_bytes(index));
         let (dtype, width) = self.rows[index % 2];
-        let mut tensor = Tensor::zeros(dtype, vec![places.len(), layout.capacity, width])?;
+        let mut shape = vec![places.len()];
+        shape.extend(self.heads);
+        shape.extend([layout.capacity, width]);
+        let mut tensor = Tensor::zeros(dtype, shape)?;
         let Some(old) = old else { return Ok(tensor) };
         let bytes = tensor.bytes_mut();
         for (new, (place, &first)) in places.iter().zip(&layout.first).enumerate() {
             let Some(Place { from: Some(text), tokens }) = *place else { continue };
-            let from = (text * group.capacity + first - group.first[text]) * row;
             let len = tokens.saturating_sub(first) * row;
-            bytes[new * layout.capacity * row..][..len]
-                .copy_from_slice(&old.bytes()[from..][..len]);
+            for (to, from) in self.heads_of(new).zip(self.heads_of(text)) {
+                let from = (from * group.capacity + first - group.first[text]) * row;
+                bytes[to * layout.capacity * row..][..len]
+                    .copy_from_slice(&old.bytes()[from..][..len]);
+            }
         }
         Ok(tensor)
     }
@@ -220,10 +233,12 @@ impl Cache {
             if first < before || rows > to.capacity || tokens - before > from.capacity {
                 return Err(Error::internal("a text that the cache has no room for"));
             }
-            self.tensors[index].bytes_mut()[text * to.capacity * row..][..rows * row]
-                .copy_from_slice(
-                    &other.tensors[index].bytes()[(first - before) * row..][..rows * row],
-                );
+            let (bytes, old) = (self.tensors[index].bytes_mut(), other.tensors[index].bytes());
+            for (place, source) in heads_of(self.heads, text).zip(heads_of(self.heads, 0)) {
+                let source = (source * from.capacity + first - before) * row;
+                bytes[place * to.capacity * row..][..rows * row]
+                    .copy_from_slice(&old[source..][..rows * row]);
+            }
         }
         Ok(())
     }
@@ -260,11 +275,21 @@ impl Cache {
         self.tensors.len() == 2 * self.layers.len()
     }
 
-    /// Bytes of a token in a tensor.
+    /// The numbers of the heads of a text, among those of all texts.
+    fn heads_of(&self, text: usize) -> Range<usize> {
+        heads_of(self.heads, text)
+    }
+
+    /// Bytes of a row in a tensor.
     fn row_bytes(&self, index: usize) -> usize {
         let (dtype, width) = self.rows[index % 2];
         width * dtype.size().unwrap_or(1)
     }
+}
+
+fn heads_of(heads: Option<usize>, text: usize) -> Range<usize> {
+    let heads = heads.unwrap_or(1);
+    text * heads..(text + 1) * heads
 }
 
 fn lost() -> Error {

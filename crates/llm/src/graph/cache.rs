@@ -99,6 +99,9 @@ impl CacheTypes {
 pub(super) struct Cache {
     types: CacheTypes,
     heads: HeadShape,
+    /// Whether the rows of a head lie in one piece: `[batch, heads, rows, size]`. One token reads
+    /// them from front to back then, as the memory is fastest.
+    apart: bool,
     /// One for all layers that see everything, and one for each window where such layers keep
     /// their window alone.
     groups: Vec<Group>,
@@ -119,7 +122,7 @@ pub(super) struct Group {
 }
 
 impl Cache {
-    /// `windowed` says whether layers with a window keep it alone.
+    /// `windowed` says whether layers with a window keep it alone, and heads lie apart.
     pub fn new(
         b: &mut Builder,
         decoder: &Decoder,
@@ -129,11 +132,12 @@ impl Cache {
     ) -> Result<Cache> {
         types.check(decoder.heads)?;
         let ends = Ends::new(b, positions)?;
-        let mut cache = Cache { types, heads: decoder.heads, groups: Vec::new() };
+        let (heads, apart) = (decoder.heads, windowed);
+        let mut cache = Cache { types, heads, apart, groups: Vec::new() };
         for (index, layer) in decoder.layers.iter().enumerate() {
             let window = layer.window.filter(|_| windowed);
             let rows = window.map_or(Size::Named(dims::CACHE), Size::Window);
-            let [keys, _] = cache.inputs(b, index, decoder.cache_width(), rows)?;
+            let [keys, _] = cache.inputs(b, index, rows)?;
             if !cache.groups.iter().any(|group| group.window == window) {
                 cache.groups.push(ends.group(b, window, keys)?);
             }
@@ -142,17 +146,21 @@ impl Cache {
     }
 
     /// Keys and values of a layer before the run.
-    fn inputs(
-        &self,
-        b: &mut Builder,
-        layer: usize,
-        width: usize,
-        rows: Size,
-    ) -> Result<[ValueId; 2]> {
+    fn inputs(&self, b: &mut Builder, layer: usize, rows: Size) -> Result<[ValueId; 2]> {
+        let HeadShape { keys, size, .. } = self.heads;
         let mut input = |what: &str, ty: CacheType| -> Result<ValueId> {
-            let (dtype, width) = ty.stored(width)?;
-            let shape = [Size::Named(dims::BATCH), rows, Size::Fixed(width)];
-            b.input(&names::past(layer, what), dtype, &shape)
+            let name = names::past(layer, what);
+            let batch = Size::Named(dims::BATCH);
+            if self.apart {
+                let (dtype, width) = ty.stored(size)?;
+                return b.input(
+                    &name,
+                    dtype,
+                    &[batch, Size::Fixed(keys), rows, Size::Fixed(width)],
+                );
+            }
+            let (dtype, width) = ty.stored(keys * size)?;
+            b.input(&name, dtype, &[batch, rows, Size::Fixed(width)])
         };
         Ok([input("key", self.types.keys)?, input("value", self.types.values)?])
     }
@@ -186,9 +194,44 @@ impl Cache {
         if self.types.values.is_rotated() {
             v = rotate(b, &format!("{prefix}.attn_v_rotated"), v, [keys, size])?;
         }
-        let k = scatter(b, (layer, "key"), self.types.keys, [k, start])?;
-        let v = scatter(b, (layer, "value"), self.types.values, [v, start])?;
+        let k = self.scatter(b, (layer, "key"), self.types.keys, [k, start])?;
+        let v = self.scatter(b, (layer, "value"), self.types.values, [v, start])?;
         Ok(Projected { q, k, v })
+    }
+
+    /// The cache with new rows written in from row `start` on, as numbers.
+    fn scatter(
+        &self,
+        b: &mut Builder,
+        (layer, what): (usize, &str),
+        ty: CacheType,
+        [new, start]: [ValueId; 2],
+    ) -> Result<ValueId> {
+        let past = b.graph.value_named_or_new(&names::past(layer, what))?;
+        let present = names::present(layer, what);
+        let name = format!("{present}.new");
+        let mut new = new;
+        if self.apart {
+            let shape = [0, 0, self.heads.keys as i64, self.heads.size as i64];
+            new = b.reshape(&format!("{name}.heads"), new, &shape)?;
+        }
+        new = match ty.block() {
+            Some(block) => b.blocks("QuantizeBlocks", &name, new, block)?,
+            None if ty == CacheType::F16 => b.cast(&name, new, DType::F16)?,
+            None => new,
+        };
+        if self.apart {
+            let turn = Node::new("Transpose", format!("{name}.apart"), &[new], &[]);
+            new = b.op(turn.with("perm", Attr::Ints(vec![0, 2, 1, 3])))?;
+        }
+        let numbers = format!("{present}.f32");
+        let node = Node::new("TensorScatter", present, &[past, new, start], &[]);
+        let all = b.op(node.with("axis", Attr::Int(-2)))?;
+        match ty.block() {
+            Some(block) => b.blocks("DequantizeBlocks", &numbers, all, block),
+            None if ty == CacheType::F16 => b.cast(&numbers, all, DType::F32),
+            None => Ok(all),
+        }
     }
 
     /// What the attention gives, in the directions that values had before they were rotated.
@@ -231,31 +274,6 @@ impl Ends {
         let last = b.simple("Sub", name("last"), &[self.last, first])?;
         let valid = b.simple("Add", name("valid"), &[last, one])?;
         Ok(Group { window, keys, first: Some(first), start, valid })
-    }
-}
-
-/// The cache with new rows written in from row `start` on, as numbers.
-fn scatter(
-    b: &mut Builder,
-    (layer, what): (usize, &str),
-    ty: CacheType,
-    [new, start]: [ValueId; 2],
-) -> Result<ValueId> {
-    let past = b.graph.value_named_or_new(&names::past(layer, what))?;
-    let present = names::present(layer, what);
-    let name = format!("{present}.new");
-    let new = match ty.block() {
-        Some(block) => b.blocks("QuantizeBlocks", &name, new, block)?,
-        None if ty == CacheType::F16 => b.cast(&name, new, DType::F16)?,
-        None => new,
-    };
-    let numbers = format!("{present}.f32");
-    let node = Node::new("TensorScatter", present, &[past, new, start], &[]);
-    let all = b.op(node.with("axis", Attr::Int(1)))?;
-    match ty.block() {
-        Some(block) => b.blocks("DequantizeBlocks", &numbers, all, block),
-        None if ty == CacheType::F16 => b.cast(&numbers, all, DType::F32),
-        None => Ok(all),
     }
 }
 

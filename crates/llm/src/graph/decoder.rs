@@ -63,8 +63,8 @@ pub enum State {
     /// From inputs `past_key_values.*`, which come out as `present.*` with the new tokens
     /// written in, in the form that they are kept in.
     Cache(CacheTypes),
-    /// As `Cache`, but layers with a window have rows for it alone: [`names::first`] says where
-    /// they begin. It must be a multiple of 16, so that sums are taken in the order of a text that
+    /// As `Cache`, but the rows of each head lie in one piece, `[batch, heads, cache, size]`, and
+    /// layers with a window have rows for it alone: [`names::first`] says where they begin. It must be a multiple of 16, so that sums are taken in the order of a text that
     /// is computed at once.
     Windowed(CacheTypes),
 }
@@ -409,7 +409,7 @@ fn rows(b: &mut Builder, name: &str, cache: ValueId) -> Result<ValueId> {
         return Ok(rows);
     }
     let shape = Node::new("Shape", name("cache_shape"), &[cache], &[]);
-    let length = b.op(shape.with("start", Attr::Int(1)).with("end", Attr::Int(2)))?;
+    let length = b.op(shape.with("start", Attr::Int(-2)).with("end", Attr::Int(-1)))?;
     let length = b.reshape(&name("cache_length"), length, &[])?;
     let zero = b.constant("mask.zero", || Tensor::from_slice(vec![], &[0i64]))?;
     let one = b.constant("mask.one", || Tensor::from_slice(vec![], &[1i64]))?;

@@ -40,8 +40,9 @@ pub mod names {
     /// Which of two sentences a token belongs to, `i64[batch, sequence]`.
     pub const TOKEN_TYPES: &str = "token_type_ids";
 
-    /// Keys or values of a layer before the run, `[batch, cache, heads * size]` in the type that
-    /// the cache has; of block types the last dimension counts bytes.
+    /// Keys or values of a layer before the run, `[batch, cache, heads * size]`, or
+    /// `[batch, heads, cache, size]` where heads lie apart, in the type that the cache has; of block
+    /// types the last dimension counts bytes.
     pub fn past(layer: usize, what: &str) -> String {
         format!("past_key_values.{layer}.{what}")
     }

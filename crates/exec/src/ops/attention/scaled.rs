@@ -13,6 +13,7 @@ use fewbit_core::{DType, Dim, Error, Result, Tensor, ValueType};
 use fewbit_kernels::gemm::Matrix;
 use fewbit_kernels::softmax::softmax_f32;
 use fewbit_kernels::{Ctx, math};
+use std::cell::Cell;
 use std::mem::replace;
 use std::ops::Range;
 
@@ -20,13 +21,12 @@ pub(super) const DEF: OpDef = OpDef::new("Attention", infer, eval).since(23);
 
 fn infer(ctx: &InferCtx) -> Result<Vec<ValueType>> {
     let mut types = vec![only_dtype(ctx.dtype(0)); ctx.node.outputs.len().max(1)];
-    if let (Some(q), Some([.., size])) = (ctx.shape(0), ctx.shape(2)) {
+    if let (Some(q), Some(v @ [.., size])) = (ctx.shape(0), ctx.shape(2)) {
         let mut dims = q.to_vec();
         if let Some(last) = dims.last_mut() {
-            *last = match (q.len(), packed_size(ctx, size)?) {
-                (4, _) => size.clone(),
-                (_, Some(size)) => Dim::Known(size),
-                _ => Dim::Unknown,
+            *last = match q.len() {
+                4 => size.clone(),
+                _ => packed_size(ctx, size, v.len() == 4)?.map_or(Dim::Unknown, Dim::Known),
             };
         }
         types[0] = typed(ctx.dtype(0), Some(dims));
@@ -34,13 +34,15 @@ fn infer(ctx: &InferCtx) -> Result<Vec<ValueType>> {
     Ok(types)
 }
 
-/// Last dimension of the packed output: the heads of the queries with the size of the values.
-fn packed_size(ctx: &InferCtx, hidden: &Dim) -> Result<Option<usize>> {
+/// Last dimension of the packed output: the heads of the queries with the size of the values, whose
+/// last dimension is that of one head where they lie `apart`.
+fn packed_size(ctx: &InferCtx, last: &Dim, apart: bool) -> Result<Option<usize>> {
     let heads = |name| -> Result<Option<usize>> {
         Ok(ctx.node.int(name)?.and_then(|n| usize::try_from(n).ok()))
     };
     let (q, kv) = (heads("q_num_heads")?, heads("kv_num_heads")?.filter(|&n| n > 0));
-    Ok(q.zip(kv).zip(hidden.known()).and_then(|((q, kv), hidden)| (hidden / kv).checked_mul(q)))
+    let kv = if apart { Some(1) } else { kv };
+    Ok(q.zip(kv).zip(last.known()).and_then(|((q, kv), last)| (last / kv).checked_mul(q)))
 }
 
 fn eval(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
@@ -58,6 +60,15 @@ fn eval(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
 
 /// Queries that are looked at together: their scores fit the caches.
 const QUERIES: usize = 128;
+
+thread_local! {
+    /// Scores and weights of the queries that this thread looked at last: new ones for each group
+    /// of heads would cost one query as much as its softmax.
+    static BUFFERS: Cell<[Vec<f32>; 2]> = const { Cell::new([Vec::new(), Vec::new()]) };
+}
+
+/// Elements of the longest buffer that a thread keeps.
+const MOST_KEPT: usize = 1 << 16;
 
 /// The stages that `qk_matmul_output_mode` can ask for.
 #[derive(Clone, Copy, PartialEq)]
@@ -177,7 +188,7 @@ impl Attention<'_> {
         let (batch, group) = (index / groups, index % groups);
         let heads = self.q.heads.count / groups;
         let step = if self.shown.is_some() { rows.max(1) } else { QUERIES };
-        let mut buffers = [Vec::new(), Vec::new()];
+        let mut buffers = BUFFERS.take();
         for first in (0..rows).step_by(step) {
             let block = first..rows.min(first + step);
             let reach = self.reach_of(batch, &block);
@@ -190,6 +201,9 @@ impl Attention<'_> {
                 let queries = Queries { batch, head, first, count, across };
                 self.answer(ctx, &operands, queries, (h, first), task, &mut buffers);
             }
+        }
+        if buffers.iter().all(|buffer| buffer.capacity() <= MOST_KEPT) {
+            BUFFERS.set(buffers);
         }
     }
 
