@@ -73,20 +73,22 @@ impl Visit for Product<'_> {
 impl Product<'_> {
     fn multiply<W: Weights>(&self, inputs: &Inputs<'_>) {
         let &Product { ctx, weights, out, .. } = self;
-        let least = (64 << 10) / (weights.k() * inputs.tokens()).max(1);
-        let mut grain = ctx.pool.grain(weights.panels(), least.max(1));
-        if inputs.tokens() < W::FEW {
-            // Few tokens wait for the memory, which serves threads unevenly: smaller parts let them
-            // end together. Many would read their inputs once more for each.
-            grain = grain.div_ceil(2);
-        }
-        ctx.pool.for_each_range(weights.panels(), grain, |panels| {
+        let body = |panels| {
             let task = Task::<W> { weights, inputs, panels, out, format: PhantomData };
             let tokens = MOST_TOKENS.min(inputs.tokens());
             with_scratch(tokens + CHUNK * Scratch::<W>::LINES, |lines| {
                 task.dispatch(ctx, Scratch::new(lines.split_at_mut(tokens)));
             });
-        });
+        };
+        let least = |products: usize| products / (weights.k() * inputs.tokens()).max(1);
+        if inputs.tokens() < W::FEW {
+            // Few tokens wait for the memory.
+            ctx.pool.for_each_taper(weights.panels(), least(16 << 10), body);
+        } else {
+            // Many would read their inputs once more for each part.
+            let grain = ctx.pool.grain(weights.panels(), least(64 << 10).max(1));
+            ctx.pool.for_each_range(weights.panels(), grain, body);
+        }
     }
 }
 

@@ -67,6 +67,30 @@ impl Pool {
         self.for_each(tasks, |task| body(start(task)..start(task + 1)));
     }
 
+    /// As [`Pool::for_each_range`], for items that wait for the memory, which serves threads
+    /// unevenly: the ranges of each thread begin large and end with single items, so that threads
+    /// end together whoever was slower. Up to `least` items are one range.
+    pub fn for_each_taper(&self, items: usize, least: usize, body: impl Fn(Range<usize>) + Sync) {
+        if self.threads == 1 || items <= least {
+            return if items > 0 {
+                body(0..items)
+            };
+        }
+        let ends = taper(items.div_ceil(self.threads));
+        // The product of the two would be too large for some.
+        let (each, rest) = (items / self.threads, items % self.threads);
+        let start = |share: usize| share * each + share * rest / self.threads;
+        self.for_each(self.threads * ends.len(), |turn| {
+            let (share, piece) = (turn / ends.len(), turn % ends.len());
+            let (first, behind) = (start(share), start(share + 1));
+            let begin = if piece == 0 { first } else { behind.min(first + ends[piece - 1]) };
+            let range = begin..behind.min(first + ends[piece]);
+            if !range.is_empty() {
+                body(range);
+            }
+        });
+    }
+
     /// Calls `body(i, chunk)` with the `i`-th chunk of `chunk_len` elements of `out`; the last
     /// chunk may be shorter.
     pub fn for_each_chunk<T: Send>(
@@ -110,6 +134,13 @@ impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").field("threads", &self.threads).finish()
     }
+}
+
+/// Where the ranges of a share end: each is a part of what is left.
+fn taper(items: usize) -> Vec<usize> {
+    const PART: usize = 4;
+    let next = |&done: &usize| (done < items).then(|| done + (items - done).div_ceil(PART));
+    std::iter::successors(next(&0), next).collect()
 }
 
 fn all_cores() -> usize {
@@ -178,6 +209,22 @@ mod tests {
                 assert!(seen.iter().all(|n| n.load(Ordering::Relaxed) == 1));
             }
         }
+    }
+
+    #[test]
+    fn tapering_ranges_cover_each_item_once() {
+        for threads in [1, 2, 3] {
+            let pool = Pool::new(threads);
+            for (items, least) in [(0, 1), (1, 0), (3, 1), (17, 4), (100, 8), (7, 7), (128, 0)] {
+                let seen: Vec<AtomicUsize> = (0..items).map(|_| AtomicUsize::new(0)).collect();
+                pool.for_each_taper(items, least, |range| {
+                    assert!(range.len() == items || items > least);
+                    range.for_each(|i| _ = seen[i].fetch_add(1, Ordering::Relaxed));
+                });
+                assert!(seen.iter().all(|n| n.load(Ordering::Relaxed) == 1));
+            }
+        }
+        assert_eq!(taper(20), [5, 9, 12, 14, 16, 17, 18, 19, 20]);
     }
 
     #[test]
