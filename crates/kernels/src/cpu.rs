@@ -81,6 +81,14 @@ impl Level {
     }
 }
 
+/// Asks for the cache lines of a value that will be read soon, as far as it lies in one piece.
+pub fn ask_for<T>(values: &[T]) {
+    let start = values.as_ptr().cast::<u8>();
+    for at in (0..size_of_val(values)).step_by(64) {
+        crate::gemm::kernel::prefetch(start.wrapping_add(at));
+    }
+}
+
 /// An instruction set that this CPU has.
 ///
 /// The only ways to make one check the CPU, so code that holds an `Isa` may run its kernels.

@@ -3,6 +3,8 @@
 use super::kernel::{Inputs, Kernel, RunCtx};
 use crate::session::{Tap, TapEvent};
 use fewbit_core::{DType, Error, Result, Tensor};
+use fewbit_kernels::cpu::ask_for;
+use std::slice::from_ref;
 use std::time::Instant;
 
 /// Place of a value while a program runs.
@@ -77,14 +79,17 @@ pub(crate) fn execute(
         let known: Vec<Slot> = (0..values.len()).filter(|&s| values[s].is_some()).collect();
         observer.watch(program, ctx, &known, &values)?;
     }
-    for step in &program.steps {
-        let began = Instant::now();
-        let outputs = run_step(step, ctx, &mut values)?;
-        if let Some(observer) = &mut observer {
+    let mut types = InputTypes::default();
+    for (index, step) in program.steps.iter().enumerate() {
+        look_ahead(&program.steps[index + 1..], &values);
+        let began = observer.is_some().then(Instant::now);
+        let outputs = run_step(step, ctx, &mut values, &mut types)?;
+        if let (Some(observer), Some(began)) = (&mut observer, began) {
             observer.time(step, began, &outputs);
         }
-        let written = store(step, ctx, outputs, &mut values)?;
+        store(step, ctx, outputs, &mut values)?;
         if let Some(observer) = &mut observer {
+            let written: Vec<Slot> = step.outputs.iter().flatten().copied().collect();
             observer.watch(program, ctx, &written, &values)?;
         }
         let dead = step.outputs.iter().zip(&step.unread).filter(|(_, unread)| **unread);
@@ -93,6 +98,19 @@ pub(crate) fn execute(
         }
     }
     program.outputs.iter().map(|&slot| finished(&values, slot)).collect()
+}
+
+/// Asks for what the next steps read before they compute. Weights that are read once for each token
+/// push it out of all caches, and a small step would wait for it longer than it computes.
+fn look_ahead(steps: &[Step], values: &[Option<Tensor>]) {
+    let [next, second, third, ..] = steps else { return };
+    ask_for(from_ref(third));
+    ask_for(&second.inputs);
+    ask_for(&second.dies);
+    ask_for(&second.outputs);
+    for slot in next.inputs.iter().chain(&next.outputs).flatten() {
+        ask_for(from_ref(&values[*slot]));
+    }
 }
 
 fn start(program: &Program, inputs: Vec<Tensor>) -> Result<Vec<Option<Tensor>>> {
@@ -117,7 +135,12 @@ fn finished(values: &[Option<Tensor>], slot: Slot) -> Result<Tensor> {
     values[slot].clone().ok_or_else(|| Error::internal("an output was never computed"))
 }
 
-fn run_step(step: &Step, ctx: &RunCtx, values: &mut [Option<Tensor>]) -> Result<Vec<Tensor>> {
+fn run_step(
+    step: &Step,
+    ctx: &RunCtx,
+    values: &mut [Option<Tensor>],
+    types: &mut InputTypes,
+) -> Result<Vec<Tensor>> {
     let mut inputs: Inputs = Vec::with_capacity(step.inputs.len());
     for (slot, &dies) in step.inputs.iter().zip(&step.dies) {
         inputs.push(match slot {
@@ -126,23 +149,43 @@ fn run_step(step: &Step, ctx: &RunCtx, values: &mut [Option<Tensor>]) -> Result<
             Some(slot) => values[*slot].clone(),
         });
     }
-    // Wanted for errors only, but the inputs are gone by then.
-    let types: Vec<InputType> = inputs.iter().map(input_type).collect();
-    step.kernel.run(ctx, inputs).map_err(|e| e.at(place(step, &types)))
+    types.keep(&inputs);
+    step.kernel.run(ctx, inputs).map_err(|e| e.at(place(step, types)))
 }
 
-type InputType = Option<(DType, Vec<usize>)>;
-
-fn input_type(tensor: &Option<Tensor>) -> InputType {
-    tensor.as_ref().map(|t| (t.dtype(), t.shape().to_vec()))
+/// Types of the inputs of a step: wanted for errors only, but the inputs are gone by then. The
+/// buffers serve all steps, for small ones would spend their time on memory.
+#[derive(Default)]
+struct InputTypes {
+    /// Element type and rank.
+    types: Vec<Option<(DType, usize)>>,
+    /// The shapes one after another.
+    dims: Vec<usize>,
 }
 
-fn place(step: &Step, types: &[InputType]) -> String {
+impl InputTypes {
+    fn keep(&mut self, inputs: &[Option<Tensor>]) {
+        self.types.clear();
+        self.dims.clear();
+        for input in inputs {
+            self.types.push(input.as_ref().map(|t| (t.dtype(), t.rank())));
+            self.dims.extend(input.iter().flat_map(|t| t.shape()));
+        }
+    }
+}
+
+fn place(step: &Step, InputTypes { types, dims }: &InputTypes) -> String {
+    let mut dims = dims.as_slice();
     let shown = types.iter().map(|ty| match ty {
-        Some((dtype, shape)) => format!("{dtype}{shape:?}"),
+        Some((dtype, rank)) => {
+            let (shape, rest) = dims.split_at(*rank);
+            dims = rest;
+            format!("{dtype}{shape:?}")
+        }
         None => "-".to_string(),
     });
-    format!("{} with inputs {}", step.label, shown.collect::<Vec<_>>().join(", "))
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    format!("{} with inputs {shown}", step.label)
 }
 
 fn store(
@@ -150,24 +193,20 @@ fn store(
     ctx: &RunCtx,
     outputs: Vec<Tensor>,
     values: &mut [Option<Tensor>],
-) -> Result<Vec<Slot>> {
+) -> Result<()> {
     let wanted = step.outputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
     if outputs.len() < wanted {
         let found = outputs.len();
         return Err(Error::unsupported(format!("{found} outputs are computed, {wanted} are used"))
             .at(step.label.clone()));
     }
-    let mut written = Vec::with_capacity(wanted);
     for (index, tensor) in outputs.into_iter().enumerate() {
         match step.outputs.get(index).copied().flatten() {
-            Some(slot) => {
-                values[slot] = Some(tensor);
-                written.push(slot);
-            }
+            Some(slot) => values[slot] = Some(tensor),
             None => ctx.arena.recycle(tensor),
         }
     }
-    Ok(written)
+    Ok(())
 }
 
 impl Observer<'_, '_> {
