@@ -19,6 +19,11 @@ fn numbers(rows: usize, heads: i64, seed: u32) -> Vec<f32> {
 
 /// Output rows of the queries `of`, with keys and values of `rows` tokens.
 fn attend(of: std::ops::Range<usize>, rows: usize, mask: bool) -> Vec<f32> {
+    attend_heads(of, rows, mask, false)
+}
+
+/// The same; keys and values of each head may lie apart, in one piece.
+fn attend_heads(of: std::ops::Range<usize>, rows: usize, mask: bool, apart: bool) -> Vec<f32> {
     let mut graph = Graph::new("attention");
     let mut input = |name: &str, dtype| {
         let value =
@@ -44,12 +49,19 @@ fn attend(of: std::ops::Range<usize>, rows: usize, mask: bool) -> Vec<f32> {
         let all = &numbers(from.end, heads, seed)[from.start * width..];
         Tensor::from_slice(vec![1, from.len(), width], all).unwrap()
     };
+    let kept = |seed| {
+        let tensor = tensor(0..rows, HEADS[1], seed);
+        if !apart {
+            return tensor;
+        }
+        let (all, heads) = (tensor.to_f32().unwrap(), HEADS[1] as usize);
+        let row = |at: usize| at % rows * heads + at / rows;
+        let turned: Vec<f32> =
+            (0..heads * rows).flat_map(|at| all[row(at) * SIZE..][..SIZE].to_vec()).collect();
+        Tensor::from_slice(vec![1, heads, rows, SIZE], &turned).unwrap()
+    };
     let seen: Vec<bool> = of.clone().flat_map(|q| (0..rows).map(move |k| k <= q)).collect();
-    let mut given = vec![
-        ("q", tensor(of.clone(), HEADS[0], 1)),
-        ("k", tensor(0..rows, HEADS[1], 2)),
-        ("v", tensor(0..rows, HEADS[1], 3)),
-    ];
+    let mut given = vec![("q", tensor(of.clone(), HEADS[0], 1)), ("k", kept(2)), ("v", kept(3))];
     if mask {
         given.push(("mask", Tensor::from_bools(vec![of.len(), rows], &seen).unwrap()));
     }
@@ -67,6 +79,14 @@ fn blocks_of_queries_do_not_change_a_bit() {
     for row in [0, 127, 128, 299] {
         let alone = attend(row..row + 1, 300, true);
         assert_eq!(whole[row * width..][..width], alone, "row {row} alone");
+    }
+}
+
+#[test]
+fn heads_that_lie_apart_give_the_same_bits() {
+    for of in [0..70, 69..70] {
+        let (packed, apart) = (attend(of.clone(), 70, true), attend_heads(of, 70, true, true));
+        assert_eq!(packed, apart);
     }
 }
 
