@@ -3,10 +3,12 @@
 //! Each sum starts at 0 and runs in order with fused multiply-add, as in
 //! [`gemm_f32`](crate::gemm::gemm_f32): one query at a time gives the bits of many at once.
 
+#[cfg(target_arch = "x86_64")]
+use crate::Level;
 use crate::gemm::Matrix;
 use crate::gemm::kernel::prefetch;
 use crate::scratch::with_scratch;
-use crate::{Ctx, Isa, Job, Level};
+use crate::{Ctx, Isa, Job};
 use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
@@ -76,7 +78,14 @@ pub(crate) fn add_weighed_f32(
     values: Matrix<&[f32]>,
     out: &mut [f32],
 ) {
-    ctx.isa.run(Weigh { isa: ctx.isa, dims, weights, values, out });
+    ctx.isa.run(Weigh {
+        #[cfg(target_arch = "x86_64")]
+        isa: ctx.isa,
+        dims,
+        weights,
+        values,
+        out,
+    });
 }
 
 struct Scores<'a> {
@@ -197,6 +206,7 @@ fn mix<const R: usize>(out: [&mut [f32]; R], values: &[f32], stride: usize, weig
 }
 
 struct Weigh<'a> {
+    #[cfg(target_arch = "x86_64")]
     isa: Isa,
     dims: (usize, usize, usize),
     weights: Matrix<&'a [f32]>,
