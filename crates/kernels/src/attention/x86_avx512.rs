@@ -10,10 +10,16 @@ use crate::avx512_model::*;
 
 /// Products of `R` queries with a block of turned keys.
 ///
+/// # Safety
+/// The CPU has AVX-512 F.
+///
 /// # Panics
-/// When a query has fewer elements than there are keys' elements.
+/// When a query has fewer elements than a key.
 #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f"))]
-pub(super) fn dot<const R: usize>(keys: &[[f32; LANES]], q: [&[f32]; R]) -> [[f32; LANES]; R] {
+pub(super) unsafe fn dot<const R: usize>(
+    keys: &[[f32; LANES]],
+    q: [&[f32]; R],
+) -> [[f32; LANES]; R] {
     let q = q.map(|q| q[..keys.len()].as_ptr());
     let mut sums = [_mm512_setzero_ps(); R];
     for (d, keys) in keys.iter().enumerate() {
@@ -36,10 +42,13 @@ pub(super) fn dot<const R: usize>(keys: &[[f32; LANES]], q: [&[f32]; R]) -> [[f3
 /// Adds the first elements of values that lie `stride` apart, `C` blocks, to `sums`, by `R` rows of
 /// weights.
 ///
+/// # Safety
+/// The CPU has AVX-512 F.
+///
 /// # Panics
 /// When rows of weights differ in length, or there are fewer values.
 #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f"))]
-pub(super) fn mix<const R: usize, const C: usize>(
+pub(super) unsafe fn mix<const R: usize, const C: usize>(
     sums: [&mut [f32]; R],
     values: &[f32],
     stride: usize,
