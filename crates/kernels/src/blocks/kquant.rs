@@ -285,6 +285,7 @@ impl Weights for Q3K {
     const WIDE_FEW: usize = 33;
     const BITS: usize = 3;
     const HEAD: usize = 224;
+    const HEADS: Heads = Heads::SixSteps;
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
         gather2(blocks, 108, &mut packed[..32]);
@@ -330,6 +331,7 @@ impl Weights for Q2K {
     const WIDE_FEW: usize = 33;
     const BITS: usize = 2;
     const HEAD: usize = 320;
+    const HEADS: Heads = Heads::FourSteps;
     const JOINT: bool = false;
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
@@ -384,6 +386,7 @@ impl Weights for Iq4Xs {
     const BLOCK: usize = 136;
     const BITS: usize = 4;
     const HEAD: usize = 128;
+    const HEADS: Heads = Heads::Factors;
     const VALUES: Option<&[i8; 16]> = Some(&IQ4_VALUES);
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
@@ -465,6 +468,7 @@ impl<T: Ternary> Weights for T {
     const CHAIN: usize = 8;
     const BITS: usize = 2;
     const HEAD: usize = 32;
+    const HEADS: Heads = Heads::Negated;
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {
         let (scales, codes) = packed.split_at_mut(32);

@@ -250,6 +250,7 @@ impl Weights for Mxfp4 {
     const CHAIN: usize = 4;
     const BITS: usize = 4;
     const HEAD: usize = 16;
+    const HEADS: Heads = Heads::Exponents;
     const VALUES: Option<&[i8; 16]> = Some(&FP4_VALUES);
 
     fn pack(blocks: &Blocks<'_>, packed: &mut [u8]) {

@@ -20,8 +20,19 @@ pub(super) enum Heads {
     Numbers,
     /// Binary16 scales and minima; then, by unit, their factors in planes of 6 bits.
     Sixes,
+    /// Binary16 scales; then, by unit, their factors plus 32 in planes of 6 bits.
+    Factors,
     /// Binary16 scales; then, by half of a unit, signed steps of 8 bits.
     Steps,
+    /// Binary16 scales; then, by half of a unit, steps plus 32 in planes of 6 bits.
+    SixSteps,
+    /// Binary16 scales of steps and of minima; then, by half of a unit, steps of 4 bits below those
+    /// of the minima.
+    FourSteps,
+    /// Scales that are powers of two, as the exponent plus 128; the minimum is -12 times the scale.
+    Exponents,
+    /// Binary16 scales, which negated are the minima.
+    Negated,
 }
 
 /// A format: how its blocks are packed for 16 rows, and unpacked to what a microkernel reads.

@@ -12,8 +12,7 @@ use std::arch::x86_64::*;
 
 use super::inputs::{Tile, WORDS};
 use super::tile::Sums;
-use super::unit::{ROWS, Steps};
-use super::x86_avx512_units::{Minimum, Scale, Stepped, Units};
+use super::x86_avx512_units::{Minimum, Scale, Stepped, SteppedMinimum, Units};
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
 
@@ -250,7 +249,7 @@ pub(super) unsafe fn joint<U: Units<Head: Stepped>, const T: usize>(
 /// # Safety
 /// As [`Avx512Unit::avx512`](super::x86_avx512_units::Avx512Unit::avx512).
 #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw,avx512vnni"))]
-pub(super) unsafe fn halves<'h, U: Units<Head = &'h Steps>, const T: usize>(
+pub(super) unsafe fn halves<U: Units<Head: SteppedMinimum>, const T: usize>(
     units: U,
     tile: Tile,
     sums: &mut Sums<T>,
@@ -262,9 +261,9 @@ pub(super) unsafe fn halves<'h, U: Units<Head = &'h Steps>, const T: usize>(
             ready::<_, T>(&units, b);
             let head = units.head(b);
             let dots = stepped(&units, tile, b, [[_mm512_setzero_si512(); T]; 2]);
-            scaled(&mut acc, dots, head.scale.scale(), tile, b);
-            let minima = minima(tile, b, &head.min_steps);
-            scaled(&mut acc, minima, head.min_scale.scale(), tile, b);
+            scaled(&mut acc, dots, head.scale(), tile, b);
+            let minima = minima(tile, b, head.min_steps());
+            scaled(&mut acc, minima, head.min_scale(), tile, b);
         }
         store_sums(&acc, sums);
     }
@@ -275,10 +274,9 @@ pub(super) unsafe fn halves<'h, U: Units<Head = &'h Steps>, const T: usize>(
 /// # Safety
 /// The CPU has AVX-512 F and VNNI; the tile has the block, of `T` tokens, with a pair of sums.
 #[inline(always)]
-unsafe fn minima<const T: usize>(tile: Tile, b: usize, steps: &[u32; ROWS]) -> Dots<T> {
-    // SAFETY: the caller's promise; 16 pairs are read.
+unsafe fn minima<const T: usize>(tile: Tile, b: usize, steps: __m512i) -> Dots<T> {
+    // SAFETY: the caller's promise.
     unsafe {
-        let steps = _mm512_loadu_si512(steps.as_ptr().cast());
         let mut out = words(tile, b, (0, 1));
         for out in &mut out {
             *out = _mm512_dpwssd_epi32(_mm512_setzero_si512(), steps, *out);

@@ -5,8 +5,9 @@
 #[cfg(not(feature = "avx512-model"))]
 use std::arch::x86_64::*;
 use std::arch::x86_64::{
-    __m128i, _mm_and_si128, _mm_cvtsi32_si128, _mm_loadu_si128, _mm_or_si128, _mm_set1_epi8,
-    _mm_slli_epi16, _mm_srl_epi16, _mm256_loadu_si256,
+    __m128i, _mm_add_epi8, _mm_and_si128, _mm_cvtsi32_si128, _mm_loadu_si128, _mm_max_epu8,
+    _mm_min_epu8, _mm_or_si128, _mm_set1_epi8, _mm_slli_epi16, _mm_srl_epi16, _mm_srli_epi16,
+    _mm_sub_epi8, _mm256_loadu_si256,
 };
 use std::marker::PhantomData;
 use std::sync::atomic::{Ordering, compiler_fence};
@@ -14,7 +15,7 @@ use std::sync::atomic::{Ordering, compiler_fence};
 use super::inputs::Form;
 use super::unit::ROWS;
 use super::weights::{Heads, Weights};
-use super::x86_avx512_units::{Minimum, Scale, Stepped, Units, chosen, planes};
+use super::x86_avx512_units::{Minimum, Scale, Stepped, SteppedMinimum, Units, chosen, planes};
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
 
@@ -120,18 +121,75 @@ impl<W: Weights> Head<W> {
     /// The factors of 6 bits: those of the scales (0) or the minima (1).
     ///
     /// # Safety
-    /// The CPU has AVX-512 F, and the block has such factors.
+    /// The CPU has AVX-512 F, and the block has such factors behind both.
     #[inline(always)]
     unsafe fn factors(&self, which: usize) -> __m512 {
-        let (at, unit) = (2 * NUMBERS + which * ROWS, self.unit);
-        // SAFETY: the factors of eight units are in two planes of 4 bits, 128 bytes, and four of 2
-        // bits, 64 bytes.
+        // SAFETY: the caller's promise.
         unsafe {
-            let low = bits(self.block.add(at + unit % 4 * 2 * ROWS), unit / 4 * 4, 15);
-            let high = bits(self.block.add(at + 128 + unit % 2 * 2 * ROWS), unit / 2 * 2, 3);
-            let codes = _mm_or_si128(low, _mm_slli_epi16::<4>(high));
+            let codes = sixes::<{ 2 * UNITS }>(self.block.add(2 * NUMBERS), 2 * self.unit + which);
             _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(codes))
         }
+    }
+
+    /// The steps of half `h`, plus those of the minima times 16 where a byte holds both.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 F, and the block has such steps from byte `at` on.
+    #[inline(always)]
+    unsafe fn bytes(&self, at: usize, h: usize) -> __m128i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm_loadu_si128(self.block.add(at + (2 * self.unit + h) * ROWS).cast()) }
+    }
+
+    /// The steps of the minima of half `h`, negated.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 F, and the block has them, above those of the scales.
+    #[inline(always)]
+    unsafe fn min_step(&self, h: usize) -> __m512i {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let steps = _mm_srli_epi16::<4>(self.bytes(2 * NUMBERS, h));
+            let steps = _mm512_cvtepu8_epi32(_mm_and_si128(steps, _mm_set1_epi8(15)));
+            _mm512_sub_epi32(_mm512_setzero_si512(), steps)
+        }
+    }
+}
+
+/// Units of the blocks that have several.
+const UNITS: usize = 8;
+
+/// Row `index` of `ROWS` codes of 6 bits, of which there are `COUNT` rows.
+///
+/// # Safety
+/// All of them are readable.
+#[inline(always)]
+unsafe fn sixes<const COUNT: usize>(bytes: *const u8, index: usize) -> __m128i {
+    let (halves, quarters) = (COUNT / 2, COUNT / 4);
+    // SAFETY: planes of 4 bits, half as many bytes as codes, are before planes of 2 bits, a quarter.
+    unsafe {
+        let low = bits(bytes.add(index % halves * ROWS), index / halves * 4, 15);
+        let high = bytes.add((halves + index % quarters) * ROWS);
+        _mm_or_si128(low, _mm_slli_epi16::<4>(bits(high, index / quarters * 2, 3)))
+    }
+}
+
+/// `2^(code - 128)`, also where that is not normal.
+///
+/// # Safety
+/// The CPU has AVX-512 F.
+#[inline(always)]
+unsafe fn powers(codes: __m128i) -> __m512 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let two = _mm_set1_epi8(2);
+        let float = |exponents| {
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_cvtepu8_epi32(exponents)))
+        };
+        // A normal power, and what makes the least two of a larger one.
+        let normal = float(_mm_sub_epi8(_mm_max_epu8(codes, two), _mm_set1_epi8(1)));
+        let rest = float(_mm_add_epi8(_mm_min_epu8(codes, two), _mm_set1_epi8(125)));
+        _mm512_mul_ps(normal, rest)
     }
 }
 
@@ -151,14 +209,34 @@ unsafe fn bits(bytes: *const u8, from: usize, mask: i8) -> __m128i {
 impl<W: Weights> Scale for Head<W> {
     #[inline(always)]
     unsafe fn scale(&self) -> __m512 {
-        // SAFETY: every such block begins with scales.
+        // SAFETY: blocks begin with scales.
         unsafe {
-            let scale = self.numbers(0);
             match W::HEADS {
-                Heads::Sixes => _mm512_mul_ps(scale, self.factors(0)),
-                _ => scale,
+                Heads::Sixes => _mm512_mul_ps(self.numbers(0), self.factors(0)),
+                Heads::Factors => {
+                    let codes = sixes::<UNITS>(self.block.add(NUMBERS), self.unit);
+                    let factors = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(codes));
+                    let factors = _mm512_add_ps(factors, _mm512_set1_ps(-32.0));
+                    _mm512_mul_ps(self.numbers(0), factors)
+                }
+                Heads::Exponents => powers(_mm_loadu_si128(self.block.cast())),
+                _ => self.numbers(0),
             }
         }
+    }
+}
+
+/// Numbers with the other sign.
+///
+/// # Safety
+/// The CPU has AVX-512 F.
+#[inline(always)]
+#[allow(unused_unsafe, reason = "the models of AVX-512 are safe")]
+unsafe fn negated(numbers: __m512) -> __m512 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let sign = _mm512_set1_epi32(i32::MIN);
+        _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(numbers), sign))
     }
 }
 
@@ -167,13 +245,11 @@ impl<W: Weights> Minimum for Head<W> {
     unsafe fn min(&self) -> __m512 {
         // SAFETY: where there are minima, they follow the scales.
         unsafe {
-            let min = self.numbers(NUMBERS);
             match W::HEADS {
-                Heads::Sixes => {
-                    let min = _mm512_castps_si512(_mm512_mul_ps(min, self.factors(1)));
-                    _mm512_castsi512_ps(_mm512_xor_si512(min, _mm512_set1_epi32(i32::MIN)))
-                }
-                _ => min,
+                Heads::Sixes => negated(_mm512_mul_ps(self.numbers(NUMBERS), self.factors(1))),
+                Heads::Exponents => _mm512_mul_ps(self.scale(), _mm512_set1_ps(-12.0)),
+                Heads::Negated => negated(self.numbers(0)),
+                _ => self.numbers(NUMBERS),
             }
         }
     }
@@ -184,8 +260,35 @@ impl<W: Weights> Stepped for Head<W> {
     unsafe fn steps(&self, h: usize) -> __m512i {
         // SAFETY: steps follow the scales, by unit and half.
         unsafe {
-            let steps = self.block.add(NUMBERS + (2 * self.unit + h) * ROWS);
-            _mm512_cvtepi8_epi32(_mm_loadu_si128(steps.cast()))
+            match W::HEADS {
+                Heads::SixSteps => {
+                    let codes = sixes::<{ 2 * UNITS }>(self.block.add(NUMBERS), 2 * self.unit + h);
+                    _mm512_sub_epi32(_mm512_cvtepu8_epi32(codes), _mm512_set1_epi32(32))
+                }
+                Heads::FourSteps => {
+                    let steps = self.bytes(2 * NUMBERS, h);
+                    _mm512_cvtepu8_epi32(_mm_and_si128(steps, _mm_set1_epi8(15)))
+                }
+                _ => _mm512_cvtepi8_epi32(self.bytes(NUMBERS, h)),
+            }
         }
+    }
+}
+
+impl<W: Weights> SteppedMinimum for Head<W> {
+    #[inline(always)]
+    unsafe fn min_steps(&self) -> __m512i {
+        // SAFETY: the caller's promise; such blocks have steps of minima.
+        unsafe {
+            let (first, last) = (self.min_step(0), self.min_step(1));
+            let first = _mm512_and_si512(first, _mm512_set1_epi32(0xffff));
+            _mm512_or_si512(first, _mm512_slli_epi32::<16>(last))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn min_scale(&self) -> __m512 {
+        // SAFETY: it follows the scale of the steps.
+        unsafe { self.numbers(NUMBERS) }
     }
 }

@@ -121,6 +121,35 @@ impl Stepped for &Steps {
     }
 }
 
+/// A head with steps whose minima have steps and a scale of their own.
+pub(super) trait SteppedMinimum: Stepped {
+    /// What is added for each unit of the activations' sums of both halves, in pairs of i16.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 F.
+    unsafe fn min_steps(&self) -> __m512i;
+
+    /// The scale of these.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 F.
+    unsafe fn min_scale(&self) -> __m512;
+}
+
+impl SteppedMinimum for &Steps {
+    #[inline(always)]
+    unsafe fn min_steps(&self) -> __m512i {
+        // SAFETY: 16 pairs are read.
+        unsafe { _mm512_loadu_si512(self.min_steps.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn min_scale(&self) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { self.min_scale.scale() }
+    }
+}
+
 /// Group `g` of 512 codes.
 ///
 /// # Safety
@@ -403,7 +432,12 @@ impl Avx512Unit for Halves {
     #[inline(always)]
     unsafe fn avx512_panel<W: Weights>(packed: &[u8], tile: Tile, sums: &mut Sums<1>) {
         // SAFETY: the caller's promise.
-        unsafe { joint(Panel::<W>::new(packed), tile, sums) }
+        unsafe {
+            match W::JOINT {
+                true => joint(Panel::<W>::new(packed), tile, sums),
+                false => halves(Panel::<W>::new(packed), tile, sums),
+            }
+        }
     }
 }
 
