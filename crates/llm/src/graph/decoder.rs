@@ -64,8 +64,8 @@ pub enum State {
     /// written in, in the form that they are kept in.
     Cache(CacheTypes),
     /// As `Cache`, but the rows of each head lie in one piece, `[batch, heads, cache, size]`, and
-    /// layers with a window have rows for it alone: [`names::first`] says where they begin. It must be a multiple of 16, so that sums are taken in the order of a text that
-    /// is computed at once.
+    /// layers with a window have rows for it alone: [`names::first`] says where they begin. It must
+    /// be a multiple of 16, so that sums are taken in the order of a text that is computed at once.
     Windowed(CacheTypes),
 }
 
