@@ -415,6 +415,14 @@ pub(crate) fn _mm512_shuffle_epi8(a: __m512i, places: __m512i) -> __m512i {
     __m512i(bytemuck::cast::<[u8; 64], _>(std::array::from_fn(byte)))
 }
 
+/// 64-bit numbers of `b` from number `COUNT` on, then those of `a`.
+#[inline(always)]
+pub(crate) fn _mm512_alignr_epi64<const COUNT: usize>(a: __m512i, b: __m512i) -> __m512i {
+    let lane = |i: usize| i + 2 * COUNT;
+    let of = |i: usize| if lane(i) < 16 { b.0[lane(i)] } else { a.0[lane(i) - 16] };
+    __m512i(std::array::from_fn(of))
+}
+
 /// Sixteen binary16 as floats.
 #[inline(always)]
 pub(crate) fn _mm512_cvtph_ps(a: __m256i) -> __m512 {

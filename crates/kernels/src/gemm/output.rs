@@ -380,6 +380,7 @@ impl<'a> Int8Finish<'a> {
 impl PlainBytes<'_> {
     /// Writes to `add` what is added to the sums of neighbouring columns from `col` on: the bias,
     /// and `factor` times `sums`.
+    #[inline(always)]
     pub(crate) fn bias(&self, col: usize, sums: &[i32], factor: i32, add: &mut [i32]) {
         for (add, sum) in add.iter_mut().zip(sums) {
             *add = sum.wrapping_mul(factor);
@@ -393,6 +394,7 @@ impl PlainBytes<'_> {
     }
 
     /// What the sums of `len` columns from `col` on are multiplied with.
+    #[inline(always)]
     pub(crate) fn multipliers(&self, col: usize, len: usize) -> &[f32] {
         &self.0.requantize.multiplier[self.0.place.first_col + col..][..len]
     }

@@ -10,6 +10,7 @@ use super::words::{Place, Quad};
 use super::{BLOCK, DepthwiseVnni, OUTPUTS, PARTS, QUAD};
 use crate::conv::depthwise_band::Source;
 use crate::cpu::Job;
+use crate::gemm::kernel::prefetch;
 use crate::gemm::{Limits, PlainBytes};
 use crate::scratch::Line;
 
@@ -17,21 +18,56 @@ use crate::scratch::Line;
 /// second-level cache. Its weights stay in the first one while a block passes over many lines.
 const INPUT_BYTES: usize = 512 << 10;
 
+/// Columns of whole blocks that are computed line by line before the next ones, where pixels are no
+/// whole number of cache lines: then a block touches so many lines that the rows in common of two
+/// windows would leave the first-level cache before the second one.
+const COLUMNS: usize = 32;
+
 /// A task, to be run on AVX-512 with VNNI.
 pub(super) struct Band<'a> {
     pub(super) weights: &'a DepthwiseVnni,
-    /// Of all blocks.
-    pub(super) factors: &'a [Factors],
     pub(super) source: Source<'a>,
     /// Height and width of the output.
     pub(super) size: [usize; 2],
     pub(super) output: &'a PlainBytes<'a>,
     pub(super) lines: Range<usize>,
     pub(super) blocks: Range<usize>,
+    pub(super) rooms: Rooms<'a>,
+    /// For windows.
+    pub(super) rows: Rows,
+}
+
+/// Where the rows of the padded image and the lines of the output begin, from the first ones of a
+/// task on.
+#[derive(Default)]
+pub(super) struct Rows {
+    /// Those outside of the image are what surrounds it.
+    inputs: Vec<*const u8>,
+    /// Those behind the last line of the task go nowhere.
+    outputs: Vec<*mut u8>,
+}
+
+/// Memory of a task.
+pub(super) struct Rooms<'a> {
+    /// Of its blocks.
+    factors: &'a mut [Factors],
     /// Interleaved rows by column, four rows and register; or half results.
-    pub(super) words: &'a mut [Line],
-    /// Sums by output row, output and register; or room for results that nobody wants.
-    pub(super) sums: &'a mut [Line],
+    words: &'a mut [Line],
+    /// Sums by output row, output and register; or room for a row of results that nobody wants.
+    sums: &'a mut [Line],
+    /// A row of what surrounds the image.
+    outside: &'a [Line],
+}
+
+impl<'a> Rooms<'a> {
+    /// Cuts `lines` into rooms of these numbers of lines; `zero` surrounds the image.
+    pub(super) fn new(lines: &'a mut [Line], sizes: [usize; 4], zero: u8) -> Rooms<'a> {
+        let (factors, lines) = lines.split_at_mut(sizes[0]);
+        let (words, lines) = lines.split_at_mut(sizes[1]);
+        let (sums, outside) = lines.split_at_mut(sizes[2]);
+        outside.fill(bytemuck::cast([zero; BLOCK]));
+        Rooms { factors: bytemuck::cast_slice_mut(factors), words, sums, outside }
+    }
 }
 
 impl Job for Band<'_> {
@@ -41,10 +77,15 @@ impl Job for Band<'_> {
     fn run(mut self) {
         // SAFETY: this runs where the CPU has the level.
         let limits = unsafe { self.output.limits() };
+        self.fill_factors();
+        if self.weights.window {
+            self.rows = self.find_rows();
+        }
         let at_once = self.lines_at_once();
         for line in self.lines.clone().step_by(at_once) {
             let lines = line..self.lines.end.min(line + at_once);
             for block in self.blocks.clone() {
+                self.ask_for_weights(block + 1);
                 match self.weights.blocks[block].pixels {
                     1 => self.block::<1>(lines.clone(), block, limits),
                     2 => self.block::<2>(lines.clone(), block, limits),
@@ -90,6 +131,24 @@ impl Band<'_> {
         }
     }
 
+    /// What sums start from, and what they are multiplied with.
+    #[inline(always)]
+    fn fill_factors(&mut self) {
+        let factor = -i32::from(self.source.zero);
+        for (block, factors) in self.blocks.clone().zip(self.rooms.factors.iter_mut()) {
+            let block = self.weights.blocks[block];
+            let (col, width) = (block.col, block.width());
+            let mut add = [0; BLOCK];
+            self.output.bias(col, &self.weights.sums[col..][..width], factor, &mut add[..width]);
+            factors.fill(&add[..width], self.output.multipliers(col, width));
+        }
+    }
+
+    /// The factors of block `index`.
+    fn factors(&self, index: usize) -> &Factors {
+        &self.rooms.factors[index - self.blocks.start]
+    }
+
     /// What stands around the image.
     fn padding(&self) -> [u8; BLOCK] {
         [self.source.zero ^ self.source.flip; BLOCK]
@@ -103,8 +162,43 @@ impl Band<'_> {
         let row = (self.source.image * out_h + line) * out_w;
         let first = first * block.pixels;
         let out = self.output.pixels(row + first..row + out_w, block.col, block.width());
-        let (factors, pixels) = (&self.factors[index], out_w - first);
+        let (factors, pixels) = (self.factors(index), out_w - first);
         Results { factors, out, stride: shape.out_c, pixels }
+    }
+
+    /// Asks for the weights of a block, if there is one: nothing foresees that they come next.
+    #[inline(always)]
+    fn ask_for_weights(&self, index: usize) {
+        if self.blocks.contains(&index) {
+            for line in self.weights.of_block(index) {
+                prefetch(line);
+            }
+        }
+    }
+
+    /// The rows that the windows of the task see, and the lines that they fill.
+    fn find_rows(&mut self) -> Rows {
+        let (shape, step, lines) = (self.source.shape, self.weights.stride[0], self.lines.clone());
+        let [out_h, out_w] = self.size;
+        let count = lines.len().next_multiple_of(self.weights.line_unit());
+        let [in_bytes, out_bytes] = [shape.in_w * shape.in_c, out_w * shape.out_c];
+        let outside: &[u8] = bytemuck::cast_slice(self.rooms.outside);
+        let outside = outside[..in_bytes].as_ptr();
+        let input = |i: usize| match self.source.row(lines.start * step + i) {
+            Some(start) => self.source.bytes[start..][..in_bytes].as_ptr(),
+            None => outside,
+        };
+        let inputs = (0..count * step + TAPS).map(input).collect();
+        let nowhere: &mut [u8] = bytemuck::cast_slice_mut(self.rooms.sums);
+        let nowhere = nowhere[..out_bytes].as_mut_ptr();
+        let output = |i: usize| {
+            let row = (self.source.image * out_h + lines.start + i) * out_w;
+            match i < lines.len() {
+                true => self.output.pixels(row..row + out_w, 0, shape.out_c),
+                false => nowhere,
+            }
+        };
+        Rows { inputs, outputs: (0..count).map(output).collect() }
     }
 
     /// Two lines of each of `STACK` blocks below each other at a time.
@@ -118,11 +212,17 @@ impl Band<'_> {
         index: usize,
         limits: Limits,
     ) {
-        let padding = self.padding();
-        for line in lines.clone().step_by(2 * STACK) {
-            let mut window = self.window::<STACK, 2>(line..lines.end, index, &padding);
-            // SAFETY: the caller's promise; rows and results are checked where they come from.
-            unsafe { window.run_pairs::<WHOLE, SIGNED>(limits) }
+        let out_w = self.size[1];
+        let narrow = STACK == 1 && !self.source.shape.in_c.is_multiple_of(BLOCK);
+        let parts = if narrow { out_w.div_ceil(COLUMNS).max(1) } else { 1 };
+        let width = out_w.div_ceil(parts).max(1);
+        for first in (0..out_w).step_by(width) {
+            let columns = first..out_w.min(first + width);
+            for line in lines.clone().step_by(2 * STACK) {
+                let mut window = self.window::<STACK, 2>(line, columns.clone(), index);
+                // SAFETY: the caller's promise; rows and lines were checked when they were found.
+                unsafe { window.run_pairs::<WHOLE, SIGNED>(limits) }
+            }
         }
     }
 
@@ -137,88 +237,50 @@ impl Band<'_> {
         index: usize,
         limits: Limits,
     ) {
-        let padding = self.padding();
-        for line in lines.clone().step_by(STACK) {
-            let mut window = self.window::<STACK, 1>(line..lines.end, index, &padding);
+        for line in lines.step_by(STACK) {
+            let mut window = self.window::<STACK, 1>(line, 0..self.size[1], index);
             // SAFETY: as in `pairs`.
             unsafe { window.run_steps::<WHOLE, SIGNED>(limits) }
         }
     }
 
-    /// The first `ROWS` of `lines` for each of `STACK` blocks below each other.
-    #[expect(clippy::needless_range_loop, reason = "chains of iterators are not inlined here")]
+    /// Some columns of `ROWS` lines from `line` on for each of `STACK` blocks below each other.
     #[inline(always)]
-    fn window<'w, const STACK: usize, const ROWS: usize>(
-        &'w mut self,
-        lines: Range<usize>,
+    fn window<const STACK: usize, const ROWS: usize>(
+        &mut self,
+        line: usize,
+        columns: Range<usize>,
         index: usize,
-        padding: &[u8; BLOCK],
-    ) -> Window<'w, STACK, ROWS> {
-        let (shape, step) = (self.source.shape, self.weights.stride[0]);
-        let mut inputs = [self.inputs(index, lines.start * step, ROWS * step, padding); QUAD];
-        let mut outputs = [self.outputs(index, lines.clone(), ROWS); ROWS];
-        // Each output row sees as many rows as the kernel has, `step` below those of the last one.
-        let seen = (ROWS - 1) * step + TAPS;
-        for i in 1..seen {
-            inputs[i] = self.inputs(index, lines.start * step + i, ROWS * step, padding);
+    ) -> Window<'_, STACK, ROWS> {
+        let (shape, col) = (self.source.shape, self.weights.blocks[index].col);
+        // Steps of 1 go by two rows, steps of 2 by one.
+        let (step, line) = (QUAD / 2 / ROWS, line - self.lines.start);
+        let rows = &self.rows.inputs[line * step..][..(STACK * ROWS - 1) * step + TAPS];
+        let lines = &self.rows.outputs[line..][..STACK * ROWS];
+        let mut inputs = [Inputs { first: [rows[0]; STACK] }; QUAD];
+        let mut outputs = [Outputs { first: [lines[0]; STACK] }; ROWS];
+        for stack in 0..STACK {
+            // Each output row sees as many rows as the kernel has, `step` below those of the last.
+            for i in 0..(ROWS - 1) * step + TAPS {
+                inputs[i].first[stack] = rows[stack * ROWS * step + i].wrapping_add(col);
+            }
+            for i in 0..ROWS {
+                let first = col + columns.start * shape.out_c;
+                outputs[i].first[stack] = lines[stack * ROWS + i].wrapping_add(first);
+            }
         }
-        for i in 1..ROWS {
-            outputs[i] = self.outputs(index, lines.start + i..lines.end, ROWS);
-        }
-        let (before, columns) = (shape.pads[1], self.size[1]);
+        let before = shape.pads[1].wrapping_sub(columns.start * shape.stride[1]);
         Window {
             inputs,
             outputs,
-            columns: Columns { before, inside: shape.in_w, outputs: columns },
+            steps: [shape.in_c, shape.out_c],
+            columns: Columns { before, inside: shape.in_w, outputs: columns.len() },
             weights: self.weights.of_block(index),
-            factors: &self.factors[index],
+            factors: &self.rooms.factors[index - self.blocks.start],
             flip: self.source.flip,
             zero: self.source.zero,
-            halves: self.words,
+            halves: self.rooms.words,
         }
-    }
-
-    /// Row `top` of the padded image for the first of some blocks below each other, which lie
-    /// `apart` rows apart. Rows that lie outside read `padding`.
-    #[inline(always)]
-    fn inputs<const STACK: usize>(
-        &self,
-        index: usize,
-        top: usize,
-        apart: usize,
-        padding: &[u8; BLOCK],
-    ) -> Inputs<STACK> {
-        let (shape, bytes) = (self.source.shape, self.source.bytes);
-        let mut inputs = Inputs { first: [padding.as_ptr(); STACK], step: [0; STACK] };
-        for i in 0..STACK {
-            if let Some(start) = self.source.row(top + i * apart) {
-                let row = &bytes[start..][..shape.in_w * shape.in_c];
-                inputs.first[i] = row.as_ptr().wrapping_add(self.weights.blocks[index].col);
-                inputs.step[i] = shape.in_c;
-            }
-        }
-        inputs
-    }
-
-    /// Where the first of `lines` goes for the first of some blocks below each other, which lie
-    /// `apart` lines apart. Those behind the last line go nowhere.
-    #[inline(always)]
-    fn outputs<const STACK: usize>(
-        &mut self,
-        index: usize,
-        lines: Range<usize>,
-        apart: usize,
-    ) -> Outputs<STACK> {
-        let nowhere = self.sums[..1].as_mut_ptr().cast::<u8>();
-        let mut outputs = Outputs { next: [nowhere; STACK], step: [0; STACK] };
-        for i in 0..STACK {
-            let line = lines.start + i * apart;
-            if line < lines.end {
-                let results = self.results(line, index, 0);
-                (outputs.next[i], outputs.step[i]) = (results.out, results.stride);
-            }
-        }
-        outputs
     }
 
     /// Strip by strip, by way of words in memory.
@@ -243,7 +305,8 @@ impl Band<'_> {
                 for tile in (0..count).step_by(OUTPUTS) {
                     self.multiply::<PIXELS>(index, tile);
                     for (row, line) in lines.clone().enumerate() {
-                        let (sums, _) = self.sums[row * OUTPUTS * PARTS..].as_chunks::<PARTS>();
+                        let (sums, _) =
+                            self.rooms.sums[row * OUTPUTS * PARTS..].as_chunks::<PARTS>();
                         let results = self.results(line, index, first + tile);
                         let sums = &sums[..OUTPUTS.min(count - tile)];
                         tile::store::<PIXELS>(sums, results, limits);
@@ -268,12 +331,12 @@ impl Band<'_> {
         let (shape, quads) = (self.source.shape, self.weights.quads);
         let (taps, step) = (shape.kernel[1], PIXELS * shape.stride[1]);
         let columns = first * step..(first + count - 1) * step + taps;
-        assert!(self.words.len() >= columns.len() * quads * PARTS, "words are too short");
+        assert!(self.rooms.words.len() >= columns.len() * quads * PARTS, "words are too short");
         let padding = self.padding();
         for i in 0..quads {
             let block = self.weights.blocks[index];
             let quad = Quad::new(&self.source, block, top + i * QUAD, &padding);
-            let words = self.words[i * PARTS..].as_mut_ptr();
+            let words = self.rooms.words[i * PARTS..].as_mut_ptr();
             let place = Place { first: words, step: quads * PARTS };
             // SAFETY: the caller's promise, and the check.
             unsafe { place.fill::<PIXELS>(&quad, columns.clone(), [taps, step]) }
@@ -289,18 +352,18 @@ impl Band<'_> {
         let weights = self.weights;
         let step = PIXELS * self.source.shape.stride[1] * weights.quads;
         let taps = weights.kernel[1] * weights.quads;
-        let words = &self.words[first * step * PARTS..];
+        let words = &self.rooms.words[first * step * PARTS..];
         assert!(words.len() >= ((OUTPUTS - 1) * step + taps) * PARTS, "words are missing");
-        assert!(self.sums.len() >= weights.rows * OUTPUTS * PARTS, "room for the sums");
+        assert!(self.rooms.sums.len() >= weights.rows * OUTPUTS * PARTS, "room for the sums");
         let tile = Tile {
             words: words.as_ptr(),
             weights: weights.of_block(index).as_ptr(),
             taps,
             step,
             rows: weights.rows,
-            factors: &self.factors[index],
+            factors: &self.rooms.factors[index - self.blocks.start],
         };
         // SAFETY: the caller's promise, the checks, and packing.
-        unsafe { tile.sums(self.sums.as_mut_ptr()) }
+        unsafe { tile.sums(self.rooms.sums.as_mut_ptr()) }
     }
 }

@@ -24,7 +24,7 @@ use std::ops::Range;
 
 use bytemuck::Zeroable;
 
-use self::band::Band;
+use self::band::{Band, Rooms, Rows};
 use self::results::Factors;
 use super::depthwise_band::Source;
 use super::int8::ConvInput;
@@ -227,52 +227,24 @@ impl DepthwiseVnni {
         let same = shape.stride == self.stride && shape.in_c == shape.out_c;
         assert!(same && shape.kernel == self.kernel, "weights packed for another shape");
         let zero = unsigned_zero(input.values, input.zero_point);
-        let mut factors = vec![Factors::zeroed(); self.blocks.len()];
-        for (block, factors) in self.blocks.iter().zip(&mut factors) {
-            self.fill_factors(block, &output, zero, factors);
-        }
         let split = Split::new(ctx.pool.threads(), shape, self);
         ctx.pool.for_each_range(split.tasks(shape), 1, |tasks| {
             for task in tasks {
                 let (image, lines, blocks) = split.task(task);
                 let (bytes, flip) = (input.values.bytes(), input.values.flip());
                 let source = Source { shape, bytes, flip, zero, image };
-                let (weights, factors) = (self, &factors[..]);
-                let [words, sums] = self.scratch(shape);
-                with_scratch(words + sums, |lines_of| {
-                    let (words, sums) = lines_of.split_at_mut(words);
-                    let (output, lines, blocks) = (&output, lines.clone(), blocks.clone());
-                    let size = [split.out_h, split.out_w];
-                    let band =
-                        Band { weights, factors, source, size, output, lines, blocks, words, sums };
+                let sizes = self.scratch(shape, blocks.len());
+                with_scratch(sizes.iter().sum(), |scratch| {
+                    let rooms = Rooms::new(scratch, sizes, zero ^ flip);
+                    let (output, size) = (&output, [split.out_h, split.out_w]);
+                    let (lines, blocks) = (lines.clone(), blocks.clone());
+                    let (weights, rows) = (self, Rows::default());
+                    let band = Band { weights, source, size, output, lines, blocks, rooms, rows };
                     // SAFETY: packing took an `Isa` of this level, so the CPU has it.
                     unsafe { cpu::run_avx512(band) }
                 });
             }
         });
-    }
-
-    /// What the sums of a block are multiplied with, and start from.
-    fn fill_factors(
-        &self,
-        block: &Block,
-        output: &PlainBytes<'_>,
-        zero: u8,
-        factors: &mut Factors,
-    ) {
-        let (col, width) = (block.col, block.width());
-        let mut add = [0; BLOCK];
-        output.bias(col, &self.sums[col..][..width], -i32::from(zero), &mut add[..width]);
-        let (add, _) = add[..width].as_chunks::<4>();
-        let (multipliers, _) = output.multipliers(col, width).as_chunks::<4>();
-        // Four lanes side by side are four bytes side by side; see `byte_of`. The blocks of all
-        // pixels are alike.
-        let last = add.len() - 1;
-        for i in 0..BLOCK / 4 {
-            let (part, lanes) = (i % PARTS, i / PARTS * 4);
-            factors.add[part][lanes..][..4].copy_from_slice(&add[i & last]);
-            factors.multiplier[part][lanes..][..4].copy_from_slice(&multipliers[i & last]);
-        }
     }
 
     /// Output lines that are computed together.
@@ -281,13 +253,19 @@ impl DepthwiseVnni {
         self.rows * self.blocks.iter().map(below).max().unwrap_or(1)
     }
 
-    /// Lines of scratch for words, and for sums.
-    fn scratch(&self, shape: &ConvShape) -> [usize; 2] {
+    /// Lines of scratch for each of [`Rooms`], for some blocks.
+    fn scratch(&self, shape: &ConvShape, blocks: usize) -> [usize; 4] {
+        let factors = blocks * (size_of::<Factors>() / BLOCK);
         match self.window {
-            true => [self.rows * shape.out_w(), 1],
+            true => {
+                let lines = |bytes: usize| bytes.div_ceil(BLOCK);
+                let rows = [shape.out_w() * shape.out_c, shape.in_w * shape.in_c].map(lines);
+                [factors, self.rows * shape.out_w(), rows[0], rows[1]]
+            }
             false => {
                 let columns = self.strip_columns(shape);
-                [columns * self.quads * PARTS, self.rows * OUTPUTS * PARTS]
+                let sums = self.rows * OUTPUTS * PARTS;
+                [factors, columns * self.quads * PARTS, sums, 0]
             }
         }
     }

@@ -6,7 +6,6 @@
 use std::arch::x86_64::*;
 
 use super::PARTS;
-use super::stack::Outputs;
 use super::window::{TAPS, Window};
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
@@ -74,7 +73,6 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
         &mut self,
         limits: Limits,
     ) {
-        let mut outputs = self.outputs;
         // SAFETY: the caller's promise; there are halves for all outputs.
         unsafe {
             let constants = self.constants::<SIDE>(limits);
@@ -88,11 +86,11 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
             for x in 1..self.columns.outputs {
                 let later = Self::sums(&words, &constants);
                 words = self.next::<SIGNED, SIDE>(&words, x + 1, &constants);
-                self.finish::<WHOLE, SIGNED, SIDE>(sums, x - 1, &constants, &mut outputs);
+                self.finish::<WHOLE, SIGNED, SIDE>(sums, x - 1, &constants);
                 sums = later;
             }
             let last = self.columns.outputs - 1;
-            self.finish::<WHOLE, SIGNED, SIDE>(sums, last, &constants, &mut outputs);
+            self.finish::<WHOLE, SIGNED, SIDE>(sums, last, &constants);
         }
     }
 
@@ -157,8 +155,10 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
         // SAFETY: the caller's promise.
         unsafe {
             let rows = &self.inputs;
-            let [a, b] = [rows[0].load(column), rows[1].load(column)];
-            let [c, d] = [rows[2].load(column), rows[3].load(column)];
+            let at = column * self.steps[0];
+            let [a, b] = [rows[0].load(at), rows[1].load(at)];
+            // Blocks below each other lie two rows apart.
+            let [c, d] = [rows[2].load_below(a, at), rows[3].load_below(b, at)];
             let [low, high] = match SIDE {
                 0 => [_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d)],
                 _ => [_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, d)],
@@ -206,7 +206,6 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
         sums: [Half; ROWS],
         x: usize,
         constants: &Constants,
-        outputs: &mut [Outputs<STACK>; ROWS],
     ) {
         for (row, mut values) in sums.into_iter().enumerate() {
             // SAFETY: the caller's promise; there is a multiplier for each register.
@@ -222,7 +221,8 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
                     _mm512_storeu_si512(first.cast(), half);
                 } else {
                     let first = _mm512_loadu_si512(first.cast());
-                    outputs[row].push(constants.limits.bytes::<WHOLE, SIGNED>(first, half));
+                    let bytes = constants.limits.bytes::<WHOLE, SIGNED>(first, half);
+                    self.outputs[row].store(x * self.steps[1], bytes);
                 }
             }
         }

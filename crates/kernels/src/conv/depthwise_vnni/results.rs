@@ -18,6 +18,22 @@ pub(super) struct Factors {
     pub(super) multiplier: [[f32; 16]; PARTS],
 }
 
+impl Factors {
+    /// Those of the channels of a block; the blocks of all its pixels are alike.
+    #[inline(always)]
+    pub(super) fn fill(&mut self, add: &[i32], multipliers: &[f32]) {
+        // Four lanes side by side are four bytes side by side; see `byte_of`.
+        let (add, _) = add.as_chunks::<4>();
+        let (multipliers, _) = multipliers.as_chunks::<4>();
+        let last = add.len() - 1;
+        for i in 0..BLOCK / 4 {
+            let (part, lanes) = (i % PARTS, i / PARTS * 4);
+            self.add[part][lanes..][..4].copy_from_slice(&add[i & last]);
+            self.multiplier[part][lanes..][..4].copy_from_slice(&multipliers[i & last]);
+        }
+    }
+}
+
 /// The results of one output row.
 #[derive(Clone, Copy)]
 pub(super) struct Results<'a> {

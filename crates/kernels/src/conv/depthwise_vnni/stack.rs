@@ -16,20 +16,42 @@ use crate::avx512_model::*;
 pub(super) struct Inputs<const STACK: usize> {
     /// The blocks in the first column of the image.
     pub(super) first: [*const u8; STACK],
-    /// From one column to the next: 0 outside of the image.
-    pub(super) step: [usize; STACK],
 }
 
 impl<const STACK: usize> Inputs<STACK> {
-    /// The blocks in a column of the image.
+    /// The blocks `at` bytes behind the first column.
     ///
     /// # Safety
     /// The CPU has AVX-512, and the blocks are readable.
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    pub(super) unsafe fn load(&self, column: usize) -> __m512i {
+    pub(super) unsafe fn load(&self, at: usize) -> __m512i {
         // SAFETY: the caller's promise.
-        unsafe { load::<STACK>(|i| self.first[i].wrapping_add(column * self.step[i])) }
+        unsafe { load::<STACK>(|i| self.first[i].wrapping_add(at)) }
+    }
+
+    /// The same, where all blocks but the last are those of `above` without its first.
+    ///
+    /// # Safety
+    /// As [`Inputs::load`].
+    #[inline]
+    #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
+    pub(super) unsafe fn load_below(&self, above: __m512i, at: usize) -> __m512i {
+        let last = self.first[STACK - 1].wrapping_add(at);
+        // SAFETY: the caller's promise.
+        unsafe {
+            match STACK {
+                1 => _mm512_loadu_si512(last.cast()),
+                2 => {
+                    let last = _mm512_castsi256_si512(_mm256_loadu_si256(last.cast()));
+                    _mm512_alignr_epi64::<4>(last, above)
+                }
+                _ => {
+                    let last = _mm512_castsi128_si512(_mm_loadu_si128(last.cast()));
+                    _mm512_alignr_epi64::<2>(last, above)
+                }
+            }
+        }
     }
 }
 
@@ -61,21 +83,19 @@ pub(super) unsafe fn load<const BLOCKS: usize>(at: impl Fn(usize) -> *const u8) 
 /// A row of results for each block.
 #[derive(Clone, Copy)]
 pub(super) struct Outputs<const STACK: usize> {
-    /// The next results.
-    pub(super) next: [*mut u8; STACK],
-    /// From one column to the next: 0 for rows that nobody wants.
-    pub(super) step: [usize; STACK],
+    /// The results of the first column.
+    pub(super) first: [*mut u8; STACK],
 }
 
 impl<const STACK: usize> Outputs<STACK> {
-    /// Stores the results of the next column.
+    /// Stores results `at` bytes behind the first column.
     ///
     /// # Safety
     /// The CPU has AVX-512, and the blocks are writable.
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    pub(super) unsafe fn push(&mut self, bytes: __m512i) {
-        let at = |i: usize| self.next[i];
+    pub(super) unsafe fn store(&self, at: usize, bytes: __m512i) {
+        let at = |i: usize| self.first[i].wrapping_add(at);
         // SAFETY: the caller's promise.
         unsafe {
             match STACK {
@@ -91,9 +111,6 @@ impl<const STACK: usize> Outputs<STACK> {
                     _mm_storeu_si128(at(3).cast(), _mm512_extracti32x4_epi32::<3>(bytes));
                 }
             }
-        }
-        for (next, step) in self.next.iter_mut().zip(self.step) {
-            *next = next.wrapping_add(step);
         }
     }
 }

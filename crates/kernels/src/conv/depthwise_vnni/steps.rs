@@ -6,7 +6,6 @@
 use std::arch::x86_64::*;
 
 use super::PARTS;
-use super::stack::Outputs;
 use super::window::{TAPS, Window};
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
@@ -41,7 +40,6 @@ impl<const STACK: usize> Window<'_, STACK, 1> {
         if self.columns.outputs == 0 {
             return;
         }
-        let [mut results] = self.outputs;
         // SAFETY: the caller's promise.
         unsafe {
             let constants = self.constants(limits);
@@ -53,13 +51,13 @@ impl<const STACK: usize> Window<'_, STACK, 1> {
                 let words = self.step_column::<SIGNED>(2 * x + 1, &constants);
                 begun = add_products(begun, &words, second);
                 if x > 0 {
-                    self.push::<WHOLE, SIGNED>(done, &constants, &mut results);
+                    self.finish::<WHOLE, SIGNED>(done, x - 1, &constants);
                 }
                 let words = self.step_column::<SIGNED>(2 * x + 2, &constants);
                 done = add_products(begun, &words, third);
                 begun = add_products(self.start(), &words, first);
             }
-            self.push::<WHOLE, SIGNED>(done, &constants, &mut results);
+            self.finish::<WHOLE, SIGNED>(done, self.columns.outputs - 1, &constants);
         }
     }
 
@@ -80,7 +78,8 @@ impl<const STACK: usize> Window<'_, STACK, 1> {
             }
         }
         let flip = _mm512_set1_epi8(self.flip.cast_signed());
-        Constants { weights, limits, flip, zero: _mm512_set1_epi8(self.zero.cast_signed()) }
+        let zero = _mm512_set1_epi8(self.zero.cast_signed());
+        Constants { weights, limits, flip, zero }
     }
 
     /// What sums start from.
@@ -113,10 +112,9 @@ impl<const STACK: usize> Window<'_, STACK, 1> {
         if column >= self.columns.inside {
             return [constants.zero; PARTS];
         }
-        let rows = &self.inputs;
+        let (rows, at) = (&self.inputs, column * self.steps[0]);
         // SAFETY: the caller's promise.
-        let [a, b, c] =
-            unsafe { [rows[0].load(column), rows[1].load(column), rows[2].load(column)] };
+        let [a, b, c] = unsafe { [rows[0].load(at), rows[1].load(at), rows[2].load(at)] };
         let nothing = _mm512_setzero_si512();
         let low = [_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, nothing)];
         let high = [_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, nothing)];
@@ -134,17 +132,17 @@ impl<const STACK: usize> Window<'_, STACK, 1> {
         words
     }
 
-    /// Finishes and stores the sums of the next output.
+    /// Finishes and stores the sums of output `x`.
     ///
     /// # Safety
     /// As [`Window::run_steps`].
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    unsafe fn push<const WHOLE: bool, const SIGNED: bool>(
+    unsafe fn finish<const WHOLE: bool, const SIGNED: bool>(
         &self,
         sums: Block,
+        x: usize,
         constants: &Constants,
-        results: &mut Outputs<STACK>,
     ) {
         let mut values = sums;
         for (value, multiplier) in values.iter_mut().zip(&self.factors.multiplier) {
@@ -157,7 +155,8 @@ impl<const STACK: usize> Window<'_, STACK, 1> {
         // SAFETY: the caller's promise.
         unsafe {
             let words = [limits.words::<WHOLE>([a, b]), limits.words::<WHOLE>([c, d])];
-            results.push(limits.bytes::<WHOLE, SIGNED>(words[0], words[1]));
+            let bytes = limits.bytes::<WHOLE, SIGNED>(words[0], words[1]);
+            self.outputs[0].store(x * self.steps[1], bytes);
         }
     }
 }

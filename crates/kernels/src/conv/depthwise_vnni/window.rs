@@ -17,6 +17,8 @@ pub(super) const TAPS: usize = 3;
 pub(super) struct Window<'a, const STACK: usize, const ROWS: usize> {
     pub(super) inputs: [Inputs<STACK>; QUAD],
     pub(super) outputs: [Outputs<STACK>; ROWS],
+    /// From one column to the next, in inputs and in outputs.
+    pub(super) steps: [usize; 2],
     pub(super) columns: Columns,
     /// By register, tap and output row.
     pub(super) weights: &'a [Line],
@@ -29,12 +31,12 @@ pub(super) struct Window<'a, const STACK: usize, const ROWS: usize> {
     pub(super) halves: &'a mut [Line],
 }
 
-/// The columns of an image.
+/// The columns that some outputs see.
 #[derive(Clone, Copy)]
 pub(super) struct Columns {
-    /// Those of the padding before it.
+    /// Those before the image; where the first one lies in the image, as many less than none.
     pub(super) before: usize,
     pub(super) inside: usize,
-    /// Those of the output.
+    /// Outputs side by side.
     pub(super) outputs: usize,
 }
