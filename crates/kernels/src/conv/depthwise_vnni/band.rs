@@ -82,7 +82,8 @@ impl Job for Band<'_> {
             self.rows = self.find_rows();
         }
         let at_once = self.lines_at_once();
-        for line in self.lines.clone().step_by(at_once) {
+        // From the last lines on: what the layer before wrote last is in the nearest cache.
+        for line in self.lines.clone().step_by(at_once).rev() {
             let lines = line..self.lines.end.min(line + at_once);
             for block in self.blocks.clone() {
                 self.ask_for_weights(block + 1);
