@@ -125,7 +125,7 @@ class Network:
         around = np.array([[0, 0], [pads[0], pads[2]], [pads[1], pads[3]], [0, 0]], np.int32)
         size, like = [1, *sizes, shape[3]], self.file.tensors[source]
         kept = like.quantization
-        name = f"{like.name.decode() if isinstance(like.name, bytes) else like.name}_padded"
+        name = f"{like.name}_padded"
         out = self.file.tensor(name, size, schema.TensorType.INT8, kept.scale, kept.zeroPoint)
         self.file.operator(OPERATORS.PAD, 2, [source, self.file.constant(f"{name}_by", around)], [out], schema.PadOptionsT())
         return out, schema.Padding.VALID, extents

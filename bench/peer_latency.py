@@ -12,8 +12,8 @@ import time
 
 import numpy as np
 import onnxruntime
+from peer import WARM_UP, latencies, measure, summary
 
-WARM_UP = 3
 KINDS = {
     "tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8,
     "tensor(int32)": np.int32, "tensor(int64)": np.int64, "tensor(bool)": np.bool_,
@@ -31,20 +31,10 @@ def feed(session):
     return inputs
 
 
-def latencies(session, inputs, end, least):
-    """Milliseconds of each call until `end`."""
-    times = []
-    while len(times) < least or time.perf_counter() < end:
-        start = time.perf_counter()
-        session.run(None, inputs)
-        times.append((time.perf_counter() - start) * 1e3)
-    return times
-
-
-def load(session, inputs, seconds, callers):
+def load(call, seconds, callers):
     """Latencies of all callers together."""
     times, end = [], time.perf_counter() + seconds
-    workers = [threading.Thread(target=lambda: times.extend(latencies(session, inputs, end, 1))) for _ in range(callers)]
+    workers = [threading.Thread(target=lambda: times.extend(latencies(call, end, 1))) for _ in range(callers)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -60,15 +50,19 @@ def main():
         options.add_session_config_entry("session.x64quantprecision", "1")
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     inputs = feed(session)
-    for _ in range(WARM_UP):
-        session.run(None, inputs)
     callers = [int(word.removeprefix("callers=")) for word in sys.argv[4:] if word.startswith("callers=")]
+
+    def call():
+        session.run(None, inputs)
+
+    if not callers:
+        return measure(call, seconds)
+    for _ in range(WARM_UP):
+        call()
     start = time.perf_counter()
-    times = load(session, inputs, seconds, callers[0]) if callers else latencies(session, inputs, start + seconds, 8)
-    median, p90, p99 = (float(np.percentile(times, share)) for share in (50, 90, 99))
+    times = load(call, seconds, callers[0])
     rate = len(times) / (time.perf_counter() - start)
-    found = {"median_ms": median, "p90_ms": p90, "p99_ms": p99, "least_ms": min(times)}
-    print(json.dumps({**found, "throughput_per_s": rate, "runs": len(times)}))
+    print(json.dumps({**summary(times), "throughput_per_s": rate}))
 
 
 if __name__ == "__main__":

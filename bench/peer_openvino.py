@@ -6,14 +6,11 @@ In f32 where the file says so, as the others: `INFERENCE_PRECISION_HINT` keeps i
 from rounding to bf16 where the processor could.
 """
 
-import json
 import sys
-import time
 
 import numpy as np
 import openvino
-
-WARM_UP = 3
+from peer import measure
 
 
 def feed(model):
@@ -34,16 +31,8 @@ def main():
         "INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False,
     }
     compiled = openvino.Core().compile_model(model, "CPU", settings)
-    request, inputs, times = compiled.create_infer_request(), feed(compiled), []
-    for _ in range(WARM_UP):
-        request.infer(inputs)
-    end = time.perf_counter() + seconds
-    while len(times) < 8 or time.perf_counter() < end:
-        start = time.perf_counter()
-        request.infer(inputs)
-        times.append((time.perf_counter() - start) * 1e3)
-    median, p90 = (float(np.percentile(times, share)) for share in (50, 90))
-    print(json.dumps({"median_ms": median, "p90_ms": p90, "least_ms": min(times), "runs": len(times)}))
+    request, inputs = compiled.create_infer_request(), feed(compiled)
+    measure(lambda: request.infer(inputs), seconds)
 
 
 if __name__ == "__main__":

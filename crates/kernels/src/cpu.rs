@@ -82,6 +82,7 @@ impl Level {
 }
 
 /// Asks for the cache lines of a value that will be read soon, as far as it lies in one piece.
+#[inline(always)]
 pub fn ask_for<T>(values: &[T]) {
     let start = values.as_ptr().cast::<u8>();
     for at in (0..size_of_val(values)).step_by(64) {

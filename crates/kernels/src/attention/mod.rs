@@ -5,8 +5,8 @@
 
 #[cfg(target_arch = "x86_64")]
 use crate::Level;
+use crate::cpu::ask_for;
 use crate::gemm::Matrix;
-use crate::gemm::kernel::prefetch;
 use crate::scratch::with_scratch;
 use crate::{Ctx, Isa, Job};
 use std::ops::Range;
@@ -26,9 +26,6 @@ const TILE: usize = 32;
 /// Blocks of elements that AVX-512 weighs at once.
 #[cfg(target_arch = "x86_64")]
 const WIDE: usize = 4;
-
-/// Numbers of a cache line.
-const LINE: usize = 16;
 
 /// `scores[i][j] = sum over d of q[i][d] * keys[j][d]` for `rows` queries and `count` keys of
 /// `size` numbers each; `dims` is `(rows, size, count)`. `scores` has rows of `count`.
@@ -296,10 +293,7 @@ impl<'a> Weigh<'a> {
 #[inline(always)]
 fn touch(matrix: Matrix<&[f32]>, rows: Range<usize>, size: usize) {
     for row in rows {
-        let row = matrix.data[row * matrix.stride..][..size].as_ptr();
-        for line in 0..size.div_ceil(LINE) {
-            prefetch(row.wrapping_add(line * LINE));
-        }
+        ask_for(&matrix.data[row * matrix.stride..][..size]);
     }
 }
 

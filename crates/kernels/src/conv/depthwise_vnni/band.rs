@@ -9,8 +9,7 @@ use super::window::{Columns, TAPS, Window};
 use super::words::{Place, Quad};
 use super::{BLOCK, DepthwiseVnni, OUTPUTS, PARTS, QUAD};
 use crate::conv::depthwise_band::Source;
-use crate::cpu::Job;
-use crate::gemm::kernel::prefetch;
+use crate::cpu::{Job, ask_for};
 use crate::gemm::{Limits, PlainBytes};
 use crate::scratch::Line;
 
@@ -171,9 +170,7 @@ impl Band<'_> {
     #[inline(always)]
     fn ask_for_weights(&self, index: usize) {
         if self.blocks.contains(&index) {
-            for line in self.weights.of_block(index) {
-                prefetch(line);
-            }
+            ask_for(self.weights.of_block(index));
         }
     }
 
