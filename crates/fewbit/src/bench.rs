@@ -178,13 +178,13 @@ pub fn bench(
     };
     let mine = sorted(&times[0]);
     let profiled = Timed::new(model, options.mode, options, &pool, true)?;
-    let profile = Profile::measure(&profiled, mine.len().min(20))?;
+    let profile = Profile::measure(&profiled, mine.len().min(PROFILED))?;
     let peak = peak(Ctx { isa: own.session.isa(), pool: &pool });
     let slower = match against {
         None => Vec::new(),
         Some((model, mode)) => {
             let theirs = Timed::new(model, mode, options, &pool, true)?;
-            slower(&profile, &Profile::measure(&theirs, mine.len().min(20))?)
+            slower(&profile, &Profile::measure(&theirs, mine.len().min(PROFILED))?)
         }
     };
     let median = quantile(&mine, 0.5);
@@ -303,6 +303,10 @@ fn take_turns(
     Ok(times)
 }
 
+/// The most runs whose steps are timed: of a small model, few would be over in one busy moment of
+/// the machine.
+const PROFILED: usize = 400;
+
 /// The steps of some runs, and the sums of each run by kind.
 struct Profile {
     steps: Vec<StepTime>,
@@ -312,8 +316,10 @@ struct Profile {
 
 impl Profile {
     fn measure(timed: &Timed, runs: usize) -> Result<Profile> {
-        // The first run grows the buffers.
-        timed.run()?;
+        // The first runs grow the buffers, and caches and predictors get to know the session.
+        for _ in 0..runs.div_ceil(10) {
+            timed.run()?;
+        }
         let mut profile = Profile { steps: Vec::new(), runs: Vec::new() };
         for _ in 0..runs.max(1) {
             timed.run()?;

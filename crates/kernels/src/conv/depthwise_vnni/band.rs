@@ -15,7 +15,7 @@ use crate::scratch::Line;
 
 /// Bytes of the image that all blocks pass over before the next lines: they stay in the
 /// second-level cache. Its weights stay in the first one while a block passes over many lines.
-const INPUT_BYTES: usize = 512 << 10;
+const INPUT_BYTES: usize = 256 << 10;
 
 /// Columns of whole blocks that are computed line by line before the next ones, where pixels are no
 /// whole number of cache lines: then a block touches so many lines that the rows in common of two
@@ -210,6 +210,10 @@ impl Band<'_> {
         index: usize,
         limits: Limits,
     ) {
+        if STACK == 2 && self.is_beside() {
+            // SAFETY: the caller's promise.
+            return unsafe { self.beside::<WHOLE, SIGNED>(lines, index, limits) };
+        }
         let out_w = self.size[1];
         let narrow = STACK == 1 && !self.source.shape.in_c.is_multiple_of(BLOCK);
         let parts = if narrow { out_w.div_ceil(COLUMNS).max(1) } else { 1 };
@@ -221,6 +225,35 @@ impl Band<'_> {
                 // SAFETY: the caller's promise; rows and lines were checked when they were found.
                 unsafe { window.run_pairs::<WHOLE, SIGNED>(limits) }
             }
+        }
+    }
+
+    /// Whether two pixels are a block as they lie, and the kernel goes one column beyond them.
+    #[inline(always)]
+    fn is_beside(&self) -> bool {
+        let shape = self.source.shape;
+        let plain = shape.in_c == BLOCK / 2 && shape.in_w.is_multiple_of(2);
+        plain && shape.pads[1] == 1 && self.size[1] == shape.in_w
+    }
+
+    /// Two lines of two pixels side by side at a time.
+    ///
+    /// # Safety
+    /// As [`Window::run_beside`].
+    #[inline(always)]
+    unsafe fn beside<const WHOLE: bool, const SIGNED: bool>(
+        &mut self,
+        lines: Range<usize>,
+        index: usize,
+        limits: Limits,
+    ) {
+        let pairs = self.size[1] / 2;
+        for line in lines.step_by(2) {
+            let mut window = self.window::<1, 2>(line, 0..2 * pairs, index);
+            window.steps = [BLOCK; 2];
+            window.columns = Columns { before: 0, inside: pairs, outputs: pairs };
+            // SAFETY: the caller's promise; rows and lines were checked when they were found.
+            unsafe { window.run_beside::<WHOLE, SIGNED>(limits) }
         }
     }
 

@@ -12,6 +12,7 @@
 //! block.
 
 mod band;
+mod beside;
 mod pairs;
 mod results;
 mod stack;

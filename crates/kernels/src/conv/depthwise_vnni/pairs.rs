@@ -12,16 +12,16 @@ use crate::avx512_model::*;
 use crate::gemm::Limits;
 
 /// Output rows.
-const ROWS: usize = 2;
+pub(super) const ROWS: usize = 2;
 
 /// Registers of half a block.
-const HALF: usize = PARTS / 2;
+pub(super) const HALF: usize = PARTS / 2;
 
 /// The words of a column, or the sums of an output, for half a block.
-type Half = [__m512i; HALF];
+pub(super) type Half = [__m512i; HALF];
 
 /// What does not change from column to column.
-struct Constants {
+pub(super) struct Constants {
     weights: [[Half; TAPS]; ROWS],
     /// What sums start from, by register.
     add: *const [i32; 16],
@@ -29,7 +29,7 @@ struct Constants {
     multiplier: *const [f32; 16],
     limits: Limits,
     flip: __m512i,
-    zero: __m512i,
+    pub(super) zero: __m512i,
 }
 
 impl<const STACK: usize> Window<'_, STACK, ROWS> {
@@ -47,16 +47,24 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
         &mut self,
         limits: Limits,
     ) {
-        if self.columns.outputs == 0 {
-            return;
+        if self.has_outputs() {
+            // SAFETY: the caller's promise, and the checks.
+            unsafe {
+                self.half::<WHOLE, SIGNED, 0>(limits);
+                self.half::<WHOLE, SIGNED, 1>(limits);
+            }
         }
+    }
+
+    /// Whether there is anything to compute.
+    ///
+    /// # Panics
+    /// When weights are missing, or there is no room for the first halves.
+    #[inline(always)]
+    pub(super) fn has_outputs(&self) -> bool {
         assert!(self.halves.len() >= ROWS * self.columns.outputs, "room for the first halves");
         assert!(self.weights.len() >= PARTS * TAPS * ROWS, "weights of a block");
-        // SAFETY: the caller's promise, and the checks.
-        unsafe {
-            self.half::<WHOLE, SIGNED, 0>(limits);
-            self.half::<WHOLE, SIGNED, 1>(limits);
-        }
+        self.columns.outputs > 0
     }
 
     /// Computes one half of the registers: the first one as 16-bit values, to which the second one
@@ -98,7 +106,7 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
     /// As [`Window::half`].
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    unsafe fn constants<const SIDE: usize>(&self, limits: Limits) -> Constants {
+    pub(super) unsafe fn constants<const SIDE: usize>(&self, limits: Limits) -> Constants {
         let mut weights = [[[_mm512_setzero_si512(); HALF]; TAPS]; ROWS];
         for (row, weights) in weights.iter_mut().enumerate() {
             for (tap, weights) in weights.iter_mut().enumerate() {
@@ -143,7 +151,7 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
     /// As [`Window::half`].
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    unsafe fn column<const SIGNED: bool, const SIDE: usize>(
+    pub(super) unsafe fn column<const SIGNED: bool, const SIDE: usize>(
         &self,
         column: usize,
         constants: &Constants,
@@ -180,7 +188,7 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
     /// As [`Window::half`].
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512vnni"))]
-    unsafe fn sums(words: &[Half; TAPS], constants: &Constants) -> [Half; ROWS] {
+    pub(super) unsafe fn sums(words: &[Half; TAPS], constants: &Constants) -> [Half; ROWS] {
         let mut sums = [[_mm512_setzero_si512(); HALF]; ROWS];
         for part in 0..HALF {
             // SAFETY: there is one for each register.
@@ -201,7 +209,7 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
     /// As [`Window::half`].
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    unsafe fn finish<const WHOLE: bool, const SIGNED: bool, const SIDE: usize>(
+    pub(super) unsafe fn finish<const WHOLE: bool, const SIGNED: bool, const SIDE: usize>(
         &mut self,
         sums: [Half; ROWS],
         x: usize,
