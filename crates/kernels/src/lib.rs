@@ -46,6 +46,7 @@ pub mod math;
 pub mod norm;
 mod pages;
 pub mod peak;
+mod planes;
 pub mod quantize;
 pub mod reduce;
 mod scratch;

@@ -691,6 +691,61 @@ fn rectified_depthwise_convolutions_follow_the_definition() {
     }
 }
 
+/// What lies in planes between two convolutions makes no difference to what comes out.
+#[test]
+fn depthwise_convolutions_read_planes_as_they_read_pixels() {
+    let mut random = Random(9);
+    for case in 0..40 {
+        let next = channels_shape(&mut random);
+        let (in_c, c) = (1 + random.below(40), next.in_c);
+        let pointwise =
+            ConvShape { in_c, kernel: [1; 2], stride: [1; 2], pads: [0; 4], groups: 1, ..next };
+        // The same size from a kernel of three by three.
+        let shape = match case % 3 {
+            0 => ConvShape { kernel: [3; 2], pads: [1; 4], ..pointwise },
+            _ => pointwise,
+        };
+        let signed = case % 2 == 0;
+        let (input, weights) =
+            (random.bytes(shape.input_len()), random.weights(shape.weights_len(), true));
+        let next_weights = random.weights(next.weights_len(), true);
+        let multiplier: Vec<f32> = (0..c).map(|_| 0.01 * random.float().abs()).collect();
+        let bias: Vec<i32> = (0..c).map(|_| random.next() as i32 >> 20).collect();
+        let (zero_point, lo, hi) = if signed { (3, -120, 127) } else { (7, 0, 250) };
+        let to = |bias, zero_point, lo, hi| {
+            let multiplier = &multiplier[..];
+            Requantize { bias, multiplier, residual: None, zero_point, lo, hi }
+        };
+        let (middle, last) = (to(Some(&bias[..]), zero_point, lo, hi), to(None, 0, 0, 255));
+        let run = |ctx: Ctx<'_>, planes: bool| {
+            let packed = |shape: &ConvShape, weights: &[u8]| {
+                PackedConvI8::new(ctx.isa, shape, int8(weights, true), WeightZero::None)
+            };
+            let mut both = [packed(&shape, &weights), packed(&next, &next_weights)];
+            if planes {
+                let [first, second] = &mut both;
+                let handed = first.hand_planes(second, &last);
+                let gains = c > 64 && c % 64 > 0;
+                assert_eq!(handed, gains && ctx.isa.to_string() == "avx512", "{next:?}");
+            }
+            let (mut between, mut out) = (vec![0; shape.output_len()], vec![0; next.output_len()]);
+            let values = Int8::U8(&input);
+            let input = ConvInput { values, zero_point: 5 };
+            let codes = match signed {
+                true => Int8Mut::I8(bytemuck::cast_slice_mut(&mut between)),
+                false => Int8Mut::U8(&mut between),
+            };
+            conv2d_i8(ctx, &shape, input, &both[0], Output::Int8(codes, middle));
+            let input = ConvInput { values: int8(&between, signed), zero_point };
+            conv2d_i8(ctx, &next, input, &both[1], Output::Int8(Int8Mut::U8(&mut out), last));
+            out
+        };
+        let want = run(Ctx { isa: Isa::scalar(), pool: &Pool::single() }, false);
+        let got = same_everywhere(&format!("{next:?}"), |ctx| run(ctx, true));
+        assert!(got == want, "{next:?}");
+    }
+}
+
 #[test]
 fn int8_convolutions_do_not_overflow() {
     // The most channels that minimal filtering takes, and one step more, at the largest magnitudes.

@@ -5,6 +5,7 @@ use super::factor::factor_scales;
 use super::float::skip_activation_quantization;
 use super::layout::assign_layouts;
 use super::lower::Lowering;
+use super::planes::hand_planes;
 use super::program::Program;
 use super::scope::Scope;
 use super::weights::deferred;
@@ -51,7 +52,8 @@ pub(crate) fn build(
     let mut lowering = Lowering::new(&graph, &types, scope);
     lowering.lower_all()?;
     let (steps, plan) = lowering.finish()?;
-    let program = assign_layouts(&graph, &types, steps, outputs, taps)?;
+    let mut program = assign_layouts(&graph, &types, steps, outputs, taps)?;
+    hand_planes(&mut program);
     Ok(Built { program, plan })
 }
 

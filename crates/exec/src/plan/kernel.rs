@@ -4,6 +4,7 @@ use super::program::{Program, execute};
 use crate::def::OpDef;
 use crate::eval::{EvalCtx, Subgraphs};
 use crate::memory::Arena;
+use crate::ops::conv::IntegerConv;
 use fewbit_core::{Error, Node, Result, Tensor};
 use fewbit_kernels::Ctx;
 
@@ -30,6 +31,11 @@ pub(crate) trait Kernel: Send + Sync {
     /// Multiply-accumulates of a run that gave `outputs`; 0 where they are not counted.
     fn macs(&self, _outputs: &[Tensor]) -> u64 {
         0
+    }
+
+    /// The convolution of codes that this is.
+    fn integer_conv(&mut self) -> Option<&mut IntegerConv> {
+        None
     }
 
     /// Makes the kernel read and write `[N,...,C]` values of this rank instead of `[N,C,...]`.

@@ -16,6 +16,7 @@ pub(crate) mod kernel;
 pub(crate) mod layout;
 pub(crate) mod lower;
 pub(crate) mod permute;
+mod planes;
 pub(crate) mod program;
 pub(crate) mod scope;
 pub(crate) mod weights;

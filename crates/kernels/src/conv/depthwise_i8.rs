@@ -16,7 +16,7 @@ use super::shape::ConvShape;
 use crate::cpu::{Ctx, Isa};
 use crate::gemm::driver::Finish;
 use crate::gemm::kernel::{BATCH, NR};
-use crate::gemm::{Matrix, Output, Prepared, WeightZero, unsigned_zero};
+use crate::gemm::{Matrix, Output, Prepared, Requantize, WeightZero, unsigned_zero};
 use crate::int8::Int8;
 use crate::scratch::with_scratch;
 
@@ -104,6 +104,7 @@ impl DepthwiseI8 {
         ctx: Ctx<'_>,
         shape: &ConvShape,
         input: ConvInput<'_>,
+        in_planes: bool,
         output: Output<'_>,
     ) {
         let same = self.kernel == shape.kernel && self.dilation == shape.dilation[0];
@@ -114,12 +115,24 @@ impl DepthwiseI8 {
         if let (Some(vnni), Prepared::Int8(finish)) = (&self.vnni, prepared)
             && let Some(output) = finish.plain()
         {
-            return vnni.run(ctx, shape, input, output);
+            return vnni.run(ctx, shape, input, in_planes, output);
         }
+        assert!(!in_planes, "planes are read on the way to plain 8-bit values only");
         match prepared {
             Prepared::Int8(finish) => self.finish(ctx, shape, input, &finish),
             Prepared::I32(finish) => self.finish(ctx, shape, input, &finish),
             Prepared::F32(finish) => self.finish(ctx, shape, input, &finish),
+        }
+    }
+
+    /// Whether images may lie in planes, where the results become `to`.
+    pub(super) fn reads_planes(&self, to: &Requantize<'_>) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.vnni.is_some() && to.is_plain();
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            let _ = to;
+            false
         }
     }
 

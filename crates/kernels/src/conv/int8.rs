@@ -8,11 +8,20 @@ use super::winograd::{self, Winograd};
 use crate::cpu::{Ctx, Isa};
 use crate::gemm::driver::Rows;
 use crate::gemm::rows::{Convert, MatrixRows};
-use crate::gemm::{Activations, Matrix, Output, PackedI8, Prepared, Source, WeightZero, drive_i8};
+use crate::gemm::{
+    Activations, Matrix, Output, PackedI8, Prepared, Requantize, Source, WeightZero, drive_i8,
+};
 use crate::int8::Int8;
+use crate::planes::Planes;
 
 /// The weights of an int8 convolution, packed once, for one instruction set.
-pub struct PackedConvI8(Form);
+pub struct PackedConvI8 {
+    form: Form,
+    /// Whether images are read in planes of channels.
+    in_planes: bool,
+    /// Whether results are written in planes of channels.
+    out_planes: bool,
+}
 
 enum Form {
     /// One matrix per group.
@@ -38,11 +47,11 @@ impl PackedConvI8 {
         shape.check();
         assert_eq!(weights.len(), shape.weights_len(), "weights of {shape:?}");
         if shape.is_depthwise() {
-            return PackedConvI8(Form::Depthwise(DepthwiseI8::new(isa, shape, weights, zero)));
+            return Form::Depthwise(DepthwiseI8::new(isa, shape, weights, zero)).packed();
         }
         #[cfg(target_arch = "x86_64")]
         if winograd::applies(isa, shape) {
-            return PackedConvI8(Form::Winograd(Winograd::new(isa, shape, weights, zero)));
+            return Form::Winograd(Winograd::new(isa, shape, weights, zero)).packed();
         }
         let (k, n) = (shape.k(), shape.group_out_c());
         let places = places(shape);
@@ -54,17 +63,37 @@ impl PackedConvI8 {
             }
         };
         let groups = (0..shape.groups).map(|g| group(g * n)).collect();
-        PackedConvI8(Form::Groups(groups))
+        Form::Groups(groups).packed()
+    }
+
+    /// Lets this convolution write its results in planes of channels, where `next` reads them
+    /// quicker so, which makes `to` of its own sums: from then on, the output of this one is fit for
+    /// nothing but to be the input of `next`. Says whether it is so; where there is no such way, or
+    /// no gain, nothing changes.
+    pub fn hand_planes(&mut self, next: &mut PackedConvI8, to: &Requantize<'_>) -> bool {
+        let (Form::Groups(groups), Form::Depthwise(depthwise)) = (&self.form, &next.form) else {
+            return false;
+        };
+        let whole = matches!(groups.as_slice(), [group] if Planes::pay(group.n()));
+        let handed = whole && depthwise.reads_planes(to);
+        (self.out_planes, next.in_planes) = (handed, handed);
+        handed
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        match &self.0 {
+        match &self.form {
             Form::Groups(groups) => groups.iter().map(PackedI8::bytes).sum(),
             Form::Depthwise(weights) => weights.bytes(),
             #[cfg(target_arch = "x86_64")]
             Form::Winograd(weights) => weights.bytes(),
         }
+    }
+}
+
+impl Form {
+    fn packed(self) -> PackedConvI8 {
+        PackedConvI8 { form: self, in_planes: false, out_planes: false }
     }
 }
 
@@ -94,8 +123,9 @@ pub struct ConvInput<'a> {
 /// out channel.
 ///
 /// # Panics
-/// When a slice has not the length that `shape` says, a zero point is beyond its type, or the
-/// weights were packed for another shape or instruction set.
+/// When a slice has not the length that `shape` says, a zero point is beyond its type, the weights
+/// were packed for another shape or instruction set, or the output is not that of
+/// [`PackedConvI8::hand_planes`].
 pub fn conv2d_i8(
     ctx: Ctx<'_>,
     shape: &ConvShape,
@@ -106,24 +136,25 @@ pub fn conv2d_i8(
     shape.check();
     assert_eq!(input.values.len(), shape.input_len(), "input of {shape:?}");
     assert_eq!(output.len(), shape.output_len(), "output of {shape:?}");
-    match &weights.0 {
-        Form::Depthwise(weights) => weights.run(ctx, shape, input, output),
+    match &weights.form {
+        Form::Depthwise(depthwise) => depthwise.run(ctx, shape, input, weights.in_planes, output),
         #[cfg(target_arch = "x86_64")]
-        Form::Winograd(weights) => weights.run(ctx, shape, input, output),
+        Form::Winograd(winograd) => winograd.run(ctx, shape, input, output),
         Form::Groups(groups) => {
             assert_eq!(groups.len(), shape.groups, "weights packed for other groups");
-            for (index, weights) in groups.iter().enumerate() {
-                group(ctx, shape, input, index, weights, output.reborrow());
+            for (index, group) in groups.iter().enumerate() {
+                let place = (index, weights.out_planes);
+                multiply(ctx, shape, input, place, group, output.reborrow());
             }
         }
     }
 }
 
-fn group(
+fn multiply(
     ctx: Ctx<'_>,
     shape: &ConvShape,
     input: ConvInput<'_>,
-    index: usize,
+    (index, out_planes): (usize, bool),
     weights: &PackedI8,
     output: Output<'_>,
 ) {
@@ -132,6 +163,7 @@ fn group(
     let (values, zero_point) = (input.values, input.zero_point);
     let first_channel = index * shape.group_in_c();
     let output = Prepared::new(Matrix { data: output, stride: shape.out_c }, m, n, index * n);
+    let output = if out_planes { output.in_planes(m) } else { output };
     if shape.is_pointwise() {
         let source = Pixels { input: values.bytes(), shape, first_channel };
         drive_i8(ctx, 0..m, Activations { source, values, zero_point }, weights, output);

@@ -11,6 +11,7 @@ use super::x86_finish::{Bytes, Rows, ToBytes};
 #[cfg(target_arch = "x86_64")]
 use super::x86_finish_wide::{Limits, WideBytes};
 use crate::int8::{Int8, Int8Mut};
+use crate::planes::Planes;
 use crate::threads::SharedMut;
 
 /// From sums to 8-bit values.
@@ -151,6 +152,8 @@ pub(crate) struct Place<'a, T> {
     out: SharedMut<'a, T>,
     stride: usize,
     first_col: usize,
+    /// How results lie that are not row by row.
+    planes: Option<Planes>,
     compensation: Option<(&'a [i32], i32)>,
 }
 
@@ -191,6 +194,16 @@ impl<'a> Prepared<'a> {
         }
     }
 
+    /// Writes 8-bit values in planes of columns; nothing is added to them.
+    pub(crate) fn in_planes(mut self, rows: usize) -> Self {
+        if let Prepared::Int8(Int8Finish { place, requantize }) = &mut self {
+            let whole = place.first_col == 0 && requantize.residual.is_none();
+            assert!(whole, "planes are of all columns, and nothing is added");
+            place.planes = Some(Planes { pixels: rows, channels: place.stride });
+        }
+        self
+    }
+
     /// Adds `factor * sums[column]` to each sum first; columns count from `first_col` on.
     pub(crate) fn compensate(mut self, sums: &'a [i32], factor: i32) -> Self {
         let compensation = match &mut self {
@@ -205,7 +218,7 @@ impl<'a> Prepared<'a> {
 
 impl<'a, T> Place<'a, T> {
     fn new(out: &'a mut [T], stride: usize, first_col: usize) -> Self {
-        Place { out: SharedMut::new(out), stride, first_col, compensation: None }
+        Place { out: SharedMut::new(out), stride, first_col, planes: None, compensation: None }
     }
 
     #[inline(always)]
@@ -222,7 +235,16 @@ impl<'a, T> Place<'a, T> {
 
     #[inline(always)]
     fn start(&self, row: usize, col: usize) -> usize {
-        row * self.stride + self.first_col + col
+        match self.planes {
+            None => row * self.stride + self.first_col + col,
+            Some(planes) => planes.of(col).place(row, col),
+        }
+    }
+
+    /// From the results of a row in column `col` to those of the next.
+    #[inline(always)]
+    fn stride(&self, col: usize) -> usize {
+        self.planes.map_or(self.stride, |planes| planes.of(col).width)
     }
 
     /// # Safety
@@ -368,11 +390,8 @@ pub(crate) struct PlainBytes<'a>(Int8Finish<'a>);
 impl<'a> Int8Finish<'a> {
     /// The output as such results, where no value can leave 32 bits, whatever the sums are.
     pub(crate) fn plain(self) -> Option<PlainBytes<'a>> {
-        // Without a way out of the loop, many are compared at a time.
-        let is_tame = |tame: bool, multiplier: &f32| tame & (multiplier.abs() < 0.5);
-        let tame = self.requantize.multiplier.iter().fold(true, is_tame);
-        let untouched = self.requantize.residual.is_none() && self.place.compensation.is_none();
-        (tame && untouched).then_some(PlainBytes(self))
+        let untouched = self.place.compensation.is_none() && self.place.planes.is_none();
+        (untouched && self.requantize.is_plain()).then_some(PlainBytes(self))
     }
 }
 
@@ -449,7 +468,7 @@ impl Int8Finish<'_> {
     fn rows(&self, row: usize, rows: usize, col: usize, width: usize) -> Rows<u8> {
         let place = &self.place;
         let (first, last) = (place.start(row, col), place.start(row + rows - 1, col));
-        Rows { out: place.out.pointer(first..last + width), stride: place.stride, width }
+        Rows { out: place.out.pointer(first..last + width), stride: place.stride(col), width }
     }
 }
 
@@ -530,6 +549,10 @@ impl Finish for Int8Finish<'_> {
     #[inline(always)]
     unsafe fn lines(&self, factors: &WideFactors, row: usize, col: usize) -> bool {
         let (width, rows) = (WIDE * NR, factors.rows);
+        if self.place.planes.is_some_and(|planes| planes.of(col).first != col) {
+            // They would lie in two planes.
+            return false;
+        }
         let residual = self.residual(row, rows, col, width);
         let columns = std::array::from_fn(|panel| self.columns(col + panel * NR, NR));
         let to = WideBytes { columns: &columns, residual };
@@ -578,6 +601,14 @@ impl Residual<'_> {
 }
 
 impl Requantize<'_> {
+    /// Whether nothing is added, and no value can leave 32 bits, whatever the sums are.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn is_plain(&self) -> bool {
+        // Without a way out of the loop, many are compared at a time.
+        let is_tame = |tame: bool, multiplier: &f32| tame & (multiplier.abs() < 0.5);
+        self.residual.is_none() && self.multiplier.iter().fold(true, is_tame)
+    }
+
     fn range(&self) -> Range {
         let zero_point = self.zero_point;
         let (lo, hi) = ((self.lo - zero_point) as f32, (self.hi - zero_point) as f32);

@@ -163,6 +163,16 @@ impl IntegerConv {
         Ok(IntegerConv { form, weights, input, finish: finish.prepared(isa) })
     }
 
+    /// Lets this convolution write in planes of channels, where `next`, its only reader, reads them
+    /// quicker so.
+    pub fn hand_planes(&mut self, next: &mut IntegerConv) {
+        let direct = matches!((&self.form, &next.form), (Form::Direct(_), Form::Direct(_)));
+        let codes = direct && self.finish.plain_codes().is_some();
+        if let Some(to) = next.finish.plain_codes().filter(|_| codes) {
+            let _handed = self.weights.hand_planes(&mut next.weights, &to);
+        }
+    }
+
     fn convolve(
         &self,
         ctx: &RunCtx,
@@ -219,5 +229,9 @@ impl Kernel for IntegerConv {
 
     fn macs(&self, outputs: &[Tensor]) -> u64 {
         self.form.geometry().macs(outputs.first().map_or(0, Tensor::len))
+    }
+
+    fn integer_conv(&mut self) -> Option<&mut IntegerConv> {
+        Some(self)
     }
 }

@@ -62,6 +62,14 @@ impl Finish {
         }
     }
 
+    /// How sums become codes to which nothing is added.
+    pub fn plain_codes(&self) -> Option<Requantize<'_>> {
+        match self {
+            Finish::Codes(codes) if codes.residual.is_none() => codes.requantize(None, &[]).ok(),
+            _ => None,
+        }
+    }
+
     /// The kernels' view, writing to `out`.
     ///
     /// # Errors

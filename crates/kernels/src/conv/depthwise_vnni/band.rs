@@ -2,15 +2,16 @@
 
 use std::ops::Range;
 
+use super::image::Image;
 use super::results::{Factors, Results};
 use super::stack::{Inputs, Outputs};
 use super::tile::{self, Tile};
 use super::window::{Columns, TAPS, Window};
 use super::words::{Place, Quad};
 use super::{BLOCK, DepthwiseVnni, OUTPUTS, PARTS, QUAD};
-use crate::conv::depthwise_band::Source;
 use crate::cpu::{Job, ask_for};
 use crate::gemm::{Limits, PlainBytes};
+use crate::planes::Plane;
 use crate::scratch::Line;
 
 /// Bytes of the image that all blocks pass over before the next lines: they stay in the
@@ -25,7 +26,7 @@ const COLUMNS: usize = 32;
 /// A task, to be run on AVX-512 with VNNI.
 pub(super) struct Band<'a> {
     pub(super) weights: &'a DepthwiseVnni,
-    pub(super) source: Source<'a>,
+    pub(super) image: Image<'a>,
     /// Height and width of the output.
     pub(super) size: [usize; 2],
     pub(super) output: &'a PlainBytes<'a>,
@@ -78,7 +79,8 @@ impl Job for Band<'_> {
         let limits = unsafe { self.output.limits() };
         self.fill_factors();
         if self.weights.window {
-            self.rows = self.find_rows();
+            self.find_lines();
+            self.find_rows();
         }
         let at_once = self.lines_at_once();
         // From the last lines on: what the layer before wrote last is in the nearest cache.
@@ -86,6 +88,9 @@ impl Job for Band<'_> {
             let lines = line..self.lines.end.min(line + at_once);
             for block in self.blocks.clone() {
                 self.ask_for_weights(block + 1);
+                if let Some(planes) = self.image.planes {
+                    self.look_at(planes.of(self.weights.blocks[block].col));
+                }
                 match self.weights.blocks[block].pixels {
                     1 => self.block::<1>(lines.clone(), block, limits),
                     2 => self.block::<2>(lines.clone(), block, limits),
@@ -99,7 +104,7 @@ impl Job for Band<'_> {
 impl Band<'_> {
     /// Output lines that one block computes before the next.
     fn lines_at_once(&self) -> usize {
-        let (shape, unit) = (self.source.shape, self.weights.line_unit());
+        let (shape, unit) = (self.image.shape, self.weights.line_unit());
         if !self.weights.window {
             return unit;
         }
@@ -111,7 +116,7 @@ impl Band<'_> {
     #[inline(always)]
     fn block<const PIXELS: usize>(&mut self, lines: Range<usize>, index: usize, limits: Limits) {
         let (whole, signed) = (self.output.is_whole(), self.output.is_signed());
-        let signed = signed || self.source.flip != 0;
+        let signed = signed || self.image.flip != 0;
         let stride = self.weights.window.then_some(self.weights.stride);
         // SAFETY: this runs where the CPU has the level; steps are those of the weights.
         unsafe {
@@ -134,7 +139,7 @@ impl Band<'_> {
     /// What sums start from, and what they are multiplied with.
     #[inline(always)]
     fn fill_factors(&mut self) {
-        let factor = -i32::from(self.source.zero);
+        let factor = -i32::from(self.image.zero);
         for (block, factors) in self.blocks.clone().zip(self.rooms.factors.iter_mut()) {
             let block = self.weights.blocks[block];
             let (col, width) = (block.col, block.width());
@@ -151,15 +156,15 @@ impl Band<'_> {
 
     /// What stands around the image.
     fn padding(&self) -> [u8; BLOCK] {
-        [self.source.zero ^ self.source.flip; BLOCK]
+        [self.image.zero ^ self.image.flip; BLOCK]
     }
 
     /// Where the results of a block go, in line `line`, from output `first` on.
     #[inline(always)]
     fn results(&self, line: usize, index: usize, first: usize) -> Results<'_> {
-        let (shape, block) = (self.source.shape, self.weights.blocks[index]);
+        let (shape, block) = (self.image.shape, self.weights.blocks[index]);
         let [out_h, out_w] = self.size;
-        let row = (self.source.image * out_h + line) * out_w;
+        let row = (self.image.number * out_h + line) * out_w;
         let first = first * block.pixels;
         let out = self.output.pixels(row + first..row + out_w, block.col, block.width());
         let (factors, pixels) = (self.factors(index), out_w - first);
@@ -174,29 +179,43 @@ impl Band<'_> {
         }
     }
 
-    /// The rows that the windows of the task see, and the lines that they fill.
-    fn find_rows(&mut self) -> Rows {
-        let (shape, step, lines) = (self.source.shape, self.weights.stride[0], self.lines.clone());
+    /// Looks at the channels of a plane.
+    fn look_at(&mut self, plane: Plane) {
+        if plane != self.image.plane {
+            self.image.plane = plane;
+            if self.weights.window {
+                self.find_rows();
+            }
+        }
+    }
+
+    /// The rows that the windows of the task see.
+    fn find_rows(&mut self) {
+        let (step, first) = (self.weights.stride[0], self.lines.start);
+        let outside: &[u8] = bytemuck::cast_slice(self.rooms.outside);
+        let outside = &outside[..self.image.row_bytes()];
+        let row = |i: usize| self.image.row(first * step + i).unwrap_or(outside).as_ptr();
+        let count = self.rows.outputs.len() * step + TAPS;
+        self.rows.inputs.clear();
+        self.rows.inputs.extend((0..count).map(row));
+    }
+
+    /// The lines that the windows of the task fill.
+    fn find_lines(&mut self) {
+        let (shape, lines) = (self.image.shape, self.lines.clone());
         let [out_h, out_w] = self.size;
         let count = lines.len().next_multiple_of(self.weights.line_unit());
-        let [in_bytes, out_bytes] = [shape.in_w * shape.in_c, out_w * shape.out_c];
-        let outside: &[u8] = bytemuck::cast_slice(self.rooms.outside);
-        let outside = outside[..in_bytes].as_ptr();
-        let input = |i: usize| match self.source.row(lines.start * step + i) {
-            Some(start) => self.source.bytes[start..][..in_bytes].as_ptr(),
-            None => outside,
-        };
-        let inputs = (0..count * step + TAPS).map(input).collect();
+        let out_bytes = out_w * shape.out_c;
         let nowhere: &mut [u8] = bytemuck::cast_slice_mut(self.rooms.sums);
         let nowhere = nowhere[..out_bytes].as_mut_ptr();
         let output = |i: usize| {
-            let row = (self.source.image * out_h + lines.start + i) * out_w;
+            let row = (self.image.number * out_h + lines.start + i) * out_w;
             match i < lines.len() {
                 true => self.output.pixels(row..row + out_w, 0, shape.out_c),
                 false => nowhere,
             }
         };
-        Rows { inputs, outputs: (0..count).map(output).collect() }
+        self.rows.outputs = (0..count).map(output).collect();
     }
 
     /// Two lines of each of `STACK` blocks below each other at a time.
@@ -215,7 +234,7 @@ impl Band<'_> {
             return unsafe { self.beside::<WHOLE, SIGNED>(lines, index, limits) };
         }
         let out_w = self.size[1];
-        let narrow = STACK == 1 && !self.source.shape.in_c.is_multiple_of(BLOCK);
+        let narrow = STACK == 1 && !self.image.step().is_multiple_of(BLOCK);
         let parts = if narrow { out_w.div_ceil(COLUMNS).max(1) } else { 1 };
         let width = out_w.div_ceil(parts).max(1);
         for first in (0..out_w).step_by(width) {
@@ -231,7 +250,7 @@ impl Band<'_> {
     /// Whether two pixels are a block as they lie, and the kernel goes one column beyond them.
     #[inline(always)]
     fn is_beside(&self) -> bool {
-        let shape = self.source.shape;
+        let shape = self.image.shape;
         let plain = shape.in_c == BLOCK / 2 && shape.in_w.is_multiple_of(2);
         plain && shape.pads[1] == 1 && self.size[1] == shape.in_w
     }
@@ -283,7 +302,8 @@ impl Band<'_> {
         columns: Range<usize>,
         index: usize,
     ) -> Window<'_, STACK, ROWS> {
-        let (shape, col) = (self.source.shape, self.weights.blocks[index].col);
+        let (shape, col) = (self.image.shape, self.weights.blocks[index].col);
+        let from = self.image.place(col);
         // Steps of 1 go by two rows, steps of 2 by one.
         let (step, line) = (QUAD / 2 / ROWS, line - self.lines.start);
         let rows = &self.rows.inputs[line * step..][..(STACK * ROWS - 1) * step + TAPS];
@@ -293,7 +313,7 @@ impl Band<'_> {
         for stack in 0..STACK {
             // Each output row sees as many rows as the kernel has, `step` below those of the last.
             for i in 0..(ROWS - 1) * step + TAPS {
-                inputs[i].first[stack] = rows[stack * ROWS * step + i].wrapping_add(col);
+                inputs[i].first[stack] = rows[stack * ROWS * step + i].wrapping_add(from);
             }
             for i in 0..ROWS {
                 let first = col + columns.start * shape.out_c;
@@ -304,12 +324,12 @@ impl Band<'_> {
         Window {
             inputs,
             outputs,
-            steps: [shape.in_c, shape.out_c],
+            steps: [self.image.step(), shape.out_c],
             columns: Columns { before, inside: shape.in_w, outputs: columns.len() },
             weights: self.weights.of_block(index),
             factors: &self.rooms.factors[index - self.blocks.start],
-            flip: self.source.flip,
-            zero: self.source.zero,
+            flip: self.image.flip,
+            zero: self.image.zero,
             halves: self.rooms.words,
         }
     }
@@ -325,7 +345,7 @@ impl Band<'_> {
         index: usize,
         limits: Limits,
     ) {
-        let shape = self.source.shape;
+        let shape = self.image.shape;
         let outputs = self.size[1].div_ceil(PIXELS);
         let strip = self.weights.strip_tiles(shape, PIXELS) * OUTPUTS;
         for first in (0..outputs).step_by(strip) {
@@ -359,14 +379,14 @@ impl Band<'_> {
         first: usize,
         count: usize,
     ) {
-        let (shape, quads) = (self.source.shape, self.weights.quads);
+        let (shape, quads) = (self.image.shape, self.weights.quads);
         let (taps, step) = (shape.kernel[1], PIXELS * shape.stride[1]);
         let columns = first * step..(first + count - 1) * step + taps;
         assert!(self.rooms.words.len() >= columns.len() * quads * PARTS, "words are too short");
         let padding = self.padding();
         for i in 0..quads {
             let block = self.weights.blocks[index];
-            let quad = Quad::new(&self.source, block, top + i * QUAD, &padding);
+            let quad = Quad::new(&self.image, block, top + i * QUAD, &padding);
             let words = self.rooms.words[i * PARTS..].as_mut_ptr();
             let place = Place { first: words, step: quads * PARTS };
             // SAFETY: the caller's promise, and the check.
@@ -381,7 +401,7 @@ impl Band<'_> {
     #[inline(always)]
     unsafe fn multiply<const PIXELS: usize>(&mut self, index: usize, first: usize) {
         let weights = self.weights;
-        let step = PIXELS * self.source.shape.stride[1] * weights.quads;
+        let step = PIXELS * self.image.shape.stride[1] * weights.quads;
         let taps = weights.kernel[1] * weights.quads;
         let words = &self.rooms.words[first * step * PARTS..];
         assert!(words.len() >= ((OUTPUTS - 1) * step + taps) * PARTS, "words are missing");

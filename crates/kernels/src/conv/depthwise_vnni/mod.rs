@@ -13,6 +13,7 @@
 
 mod band;
 mod beside;
+mod image;
 mod pairs;
 mod results;
 mod stack;
@@ -26,8 +27,8 @@ use std::ops::Range;
 use bytemuck::Zeroable;
 
 use self::band::{Band, Rooms, Rows};
+use self::image::Image;
 use self::results::Factors;
-use super::depthwise_band::Source;
 use super::int8::ConvInput;
 use super::shape::ConvShape;
 use crate::cpu::{self, Ctx, Isa, Level};
@@ -223,24 +224,26 @@ impl DepthwiseVnni {
         ctx: Ctx<'_>,
         shape: &ConvShape,
         input: ConvInput<'_>,
+        in_planes: bool,
         output: PlainBytes<'_>,
     ) {
         let same = shape.stride == self.stride && shape.in_c == shape.out_c;
         assert!(same && shape.kernel == self.kernel, "weights packed for another shape");
         let zero = unsigned_zero(input.values, input.zero_point);
         let split = Split::new(ctx.pool.threads(), shape, self);
+        let (bytes, flip) = (input.values.bytes(), input.values.flip());
+        let images = Image::new(shape, bytes, [flip, zero], in_planes);
         ctx.pool.for_each_range(split.tasks(shape), 1, |tasks| {
             for task in tasks {
-                let (image, lines, blocks) = split.task(task);
-                let (bytes, flip) = (input.values.bytes(), input.values.flip());
-                let source = Source { shape, bytes, flip, zero, image };
+                let (number, lines, blocks) = split.task(task);
+                let image = Image { number, ..images };
                 let sizes = self.scratch(shape, blocks.len());
                 with_scratch(sizes.iter().sum(), |scratch| {
                     let rooms = Rooms::new(scratch, sizes, zero ^ flip);
                     let (output, size) = (&output, [split.out_h, split.out_w]);
                     let (lines, blocks) = (lines.clone(), blocks.clone());
                     let (weights, rows) = (self, Rows::default());
-                    let band = Band { weights, source, size, output, lines, blocks, rooms, rows };
+                    let band = Band { weights, image, size, output, lines, blocks, rooms, rows };
                     // SAFETY: packing took an `Isa` of this level, so the CPU has it.
                     unsafe { cpu::run_avx512(band) }
                 });

@@ -4,11 +4,11 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use super::image::Image;
 use super::stack::load;
 use super::{BLOCK, Block, PARTS, QUAD};
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
-use crate::conv::depthwise_band::Source;
 use crate::scratch::Line;
 
 /// One row of the image for a block of channels, or of what surrounds the image.
@@ -24,10 +24,10 @@ pub(super) struct Row {
 
 /// Four rows of the padded image for a block of channels, of pixels `stride` columns apart.
 pub(super) struct Quad<'a> {
-    source: &'a Source<'a>,
+    image: &'a Image<'a>,
     block: Block,
-    /// Where they begin, if they lie in the image.
-    starts: [Option<usize>; QUAD],
+    /// Those that lie in the image.
+    inner: [Option<&'a [u8]>; QUAD],
     rows: [Row; QUAD],
     /// Columns of the padded image all of whose pixels lie inside the image.
     inside: Range<usize>,
@@ -37,29 +37,27 @@ impl<'a> Quad<'a> {
     /// The rows from `top` of the padded image on. Those that lie outside read `padding`.
     #[inline(always)]
     pub(super) fn new(
-        source: &'a Source<'a>,
+        image: &'a Image<'a>,
         block: Block,
         top: usize,
         padding: &'a [u8; BLOCK],
     ) -> Quad<'a> {
-        let shape = source.shape;
+        let shape = image.shape;
         let left = shape.pads[1];
         let outside = Row { first: padding.as_ptr(), column: 0, pixel: 0 };
-        let (mut starts, mut rows) = ([None; QUAD], [outside; QUAD]);
+        let (mut inner, mut rows) = ([None; QUAD], [outside; QUAD]);
         // Loops, not `map`, which is not inlined.
         for i in 0..QUAD {
-            starts[i] = source.row(top + i);
-            if let Some(start) = starts[i] {
-                let end = start + shape.in_w * shape.in_c;
-                assert!(end <= source.bytes.len(), "the input is too short");
-                let first = source.bytes.as_ptr().wrapping_add(start + block.col);
-                let first = first.wrapping_sub(left * shape.in_c);
-                let pixel = shape.stride[1] * shape.in_c;
-                rows[i] = Row { first, column: shape.in_c, pixel };
+            inner[i] = image.row(top + i);
+            if let Some(bytes) = inner[i] {
+                let first = bytes.as_ptr().wrapping_add(image.place(block.col));
+                let first = first.wrapping_sub(left * image.step());
+                let pixel = shape.stride[1] * image.step();
+                rows[i] = Row { first, column: image.step(), pixel };
             }
         }
         let end = (shape.in_w + left).saturating_sub((block.pixels - 1) * shape.stride[1]);
-        Quad { source, block, starts, rows, inside: left..end.max(left) }
+        Quad { image, block, inner, rows, inside: left..end.max(left) }
     }
 
     /// Whether all pixels of a column lie inside the image.
@@ -76,7 +74,7 @@ impl<'a> Quad<'a> {
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
     pub(super) unsafe fn words<const PIXELS: usize>(&self, column: usize) -> [__m512i; PARTS] {
         // SAFETY: the caller's promise; rows were checked, what surrounds them is a block.
-        unsafe { interleaved::<PIXELS>(&self.rows, column, self.source.flip) }
+        unsafe { interleaved::<PIXELS>(&self.rows, column, self.image.flip) }
     }
 
     /// The words of a column some of whose pixels lie outside the image.
@@ -87,7 +85,7 @@ impl<'a> Quad<'a> {
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
     pub(super) unsafe fn edge<const PIXELS: usize>(&self, column: usize) -> [__m512i; PARTS] {
         if PIXELS == 1 {
-            return [_mm512_set1_epi8(self.source.zero.cast_signed()); PARTS];
+            return [_mm512_set1_epi8(self.image.zero.cast_signed()); PARTS];
         }
         let blocks = self.edge_blocks(column);
         let mut rows = self.rows;
@@ -95,26 +93,26 @@ impl<'a> Quad<'a> {
             *row = Row { first: bytes.as_ptr(), column: 0, pixel: BLOCK / PIXELS };
         }
         // SAFETY: the caller's promise; each row holds a block.
-        unsafe { interleaved::<PIXELS>(&rows, 0, self.source.flip) }
+        unsafe { interleaved::<PIXELS>(&rows, 0, self.image.flip) }
     }
 
     /// The blocks at `column` of the padded image, some of whose pixels may lie outside.
     #[cold]
     #[inline(never)]
     fn edge_blocks(&self, column: usize) -> [[u8; BLOCK]; QUAD] {
-        self.starts.map(|start| self.edge_block(start, column))
+        self.inner.map(|row| self.edge_block(row, column))
     }
 
     /// The block at `column` of the padded image, some of whose pixels may lie outside.
-    fn edge_block(&self, start: Option<usize>, column: usize) -> [u8; BLOCK] {
-        let Source { shape, bytes, flip, zero, .. } = *self.source;
+    fn edge_block(&self, row: Option<&[u8]>, column: usize) -> [u8; BLOCK] {
+        let Image { shape, flip, zero, .. } = *self.image;
         let mut block = [zero ^ flip; BLOCK];
-        let Some(start) = start else { return block };
+        let Some(row) = row else { return block };
         for (i, block) in block.chunks_exact_mut(self.block.width()).enumerate() {
             let x = (column + i * shape.stride[1]).wrapping_sub(shape.pads[1]);
             if x < shape.in_w {
-                let at = start + x * shape.in_c + self.block.col;
-                block.copy_from_slice(&bytes[at..at + block.len()]);
+                let at = x * self.image.step() + self.image.place(self.block.col);
+                block.copy_from_slice(&row[at..at + block.len()]);
             }
         }
         block
