@@ -674,7 +674,10 @@ fn rectified_depthwise_convolutions_follow_the_definition() {
         };
         let sum = |index: usize| terms(&shape, index).into_iter().map(term).sum::<i32>();
         let bias: Vec<i32> = (0..shape.out_c).map(|_| random.next() as i32 >> 20).collect();
-        let multiplier: Vec<f32> = (0..shape.out_c).map(|_| 0.004 * random.float().abs()).collect();
+        let mut multiplier: Vec<f32> =
+            (0..shape.out_c).map(|_| 0.004 * random.float().abs()).collect();
+        // A channel without weights has a scale of its own; one beyond all bounds goes another way.
+        multiplier[random.below(shape.out_c)] = [1.0, 0.004, 3000.0, 1e9][case % 4];
         let (bias, multiplier) = (Some(&bias[..]), &multiplier[..]);
         let to = Requantize { bias, multiplier, residual: None, zero_point: 0, lo: 0, hi: 255 };
         let got = same_everywhere(&format!("{shape:?}"), |ctx| {

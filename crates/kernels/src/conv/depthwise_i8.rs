@@ -113,7 +113,7 @@ impl DepthwiseI8 {
         let prepared = Prepared::new(output, shape.out_pixels(), shape.out_c, 0);
         #[cfg(target_arch = "x86_64")]
         if let (Some(vnni), Prepared::Int8(finish)) = (&self.vnni, prepared)
-            && let Some(output) = finish.plain()
+            && let Some(output) = finish.plain(vnni.most())
         {
             return vnni.run(ctx, shape, input, in_planes, output);
         }
@@ -128,7 +128,7 @@ impl DepthwiseI8 {
     /// Whether images may lie in planes, where the results become `to`.
     pub(super) fn reads_planes(&self, to: &Requantize<'_>) -> bool {
         #[cfg(target_arch = "x86_64")]
-        return self.vnni.is_some() && to.is_plain();
+        return self.vnni.as_ref().is_some_and(|vnni| to.is_plain(vnni.most()));
         #[cfg(not(target_arch = "x86_64"))]
         {
             let _ = to;

@@ -382,16 +382,25 @@ pub(crate) fn round_within(value: f32, lo: f32, hi: f32) -> i32 {
     (value + ROUND).to_bits() as i32 - ROUND.to_bits() as i32
 }
 
+/// Whether products of `multiplier` with sums of at most `most` in magnitude, and with any that
+/// wrapped around where that is beyond 32 bits, stay far within 32 bits themselves.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) fn is_tame(multiplier: f32, most: f32) -> bool {
+    // Both sides are computed: so loops have no branches. NaN is below nothing.
+    (multiplier.abs() < 0.5) | (multiplier.abs() * most < (1u32 << 30) as f32)
+}
+
 /// 8-bit results to which nothing is added, for kernels that make many channels of a pixel at once.
 #[cfg(target_arch = "x86_64")]
 pub(crate) struct PlainBytes<'a>(Int8Finish<'a>);
 
 #[cfg(target_arch = "x86_64")]
 impl<'a> Int8Finish<'a> {
-    /// The output as such results, where no value can leave 32 bits, whatever the sums are.
-    pub(crate) fn plain(self) -> Option<PlainBytes<'a>> {
+    /// The output as such results, where no value can leave 32 bits, as no sum is beyond `most`.
+    pub(crate) fn plain(self, most: f32) -> Option<PlainBytes<'a>> {
         let untouched = self.place.compensation.is_none() && self.place.planes.is_none();
-        (untouched && self.requantize.is_plain()).then_some(PlainBytes(self))
+        (untouched && self.requantize.is_plain(most)).then_some(PlainBytes(self))
     }
 }
 
@@ -601,12 +610,21 @@ impl Residual<'_> {
 }
 
 impl Requantize<'_> {
-    /// Whether nothing is added, and no value can leave 32 bits, whatever the sums are.
+    /// Whether nothing is added, and no value can leave 32 bits, where sums without the bias are at
+    /// most `most` in magnitude.
     #[cfg(target_arch = "x86_64")]
-    pub(crate) fn is_plain(&self) -> bool {
-        // Without a way out of the loop, many are compared at a time.
-        let is_tame = |tame: bool, multiplier: &f32| tame & (multiplier.abs() < 0.5);
-        self.residual.is_none() && self.multiplier.iter().fold(true, is_tame)
+    pub(crate) fn is_plain(&self, most: f32) -> bool {
+        // Without a way out of the loops, many are compared at a time.
+        let tame = |all: bool, tame: bool| all & tame;
+        let all = match self.bias {
+            None => self.multiplier.iter().map(|m| is_tame(*m, most)).fold(true, tame),
+            Some(bias) => {
+                let both = self.multiplier.iter().zip(bias);
+                let sum = |bias: i32| most + bias.unsigned_abs() as f32;
+                both.map(|(m, &bias)| is_tame(*m, sum(bias))).fold(true, tame)
+            }
+        };
+        self.residual.is_none() && all
     }
 
     fn range(&self) -> Range {

@@ -59,6 +59,16 @@ pub(super) trait Lines {
 }
 
 impl WideFactors {
+    /// The greatest magnitude of a sum of products.
+    pub(super) fn most(&self) -> f32 {
+        let products = match self.dot {
+            Dot::Bytes => 4 * 255 * 128,
+            // Differences of bytes.
+            Dot::Pairs => 2 * 255 * 255,
+        };
+        self.words as f32 * products as f32
+    }
+
     /// Multiplies all rows; each line of sums is stored once.
     ///
     /// # Safety

@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 use super::OwnCodes;
 use super::fused_add::FusedAdd;
 use super::kernel::{NR, prefetch};
-use super::output::{Int8Columns, Range};
+use super::output::{Int8Columns, Range, is_tame};
 use super::x86_avx512_wide::{Line, Lines, WIDE, WideFactors};
 use super::x86_finish::{Bytes, Rows};
 #[cfg(feature = "avx512-model")]
@@ -143,7 +143,7 @@ impl WideBytes<'_> {
             Some(Bytes { own: Some(OwnCodes { fused: Some(_), .. }), .. }) => FUSED,
             Some(_) => return false,
         };
-        if !self.is_tame() {
+        if !self.is_tame(factors.most()) {
             return false;
         }
         // SAFETY: the caller's promise.
@@ -159,17 +159,17 @@ impl WideBytes<'_> {
         true
     }
 
-    /// Whether all values, with a residual, are below 2^31 in magnitude whatever the sums are.
+    /// Whether all values, with a residual, are below 2^31 in magnitude, where sums are at most
+    /// `most`.
     #[inline(always)]
-    fn is_tame(&self) -> bool {
-        let mut most = 0;
-        for columns in self.columns {
-            for multiplier in columns.multiplier {
-                // Without their sign, floats are ordered as their bits are, NaN behind all.
-                most = most.max(multiplier.to_bits() & i32::MAX as u32);
+    fn is_tame(&self, most: f32) -> bool {
+        let mut all = true;
+        for Int8Columns { add, multiplier, .. } in self.columns {
+            for (add, multiplier) in add.iter().zip(multiplier) {
+                all &= is_tame(*multiplier, most + add.unsigned_abs() as f32);
             }
         }
-        most < 0.5f32.to_bits() && self.residual.as_ref().is_none_or(Bytes::is_tame)
+        all && self.residual.as_ref().is_none_or(Bytes::is_tame)
     }
 
     /// # Safety

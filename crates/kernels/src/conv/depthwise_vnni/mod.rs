@@ -215,6 +215,12 @@ impl DepthwiseVnni {
         &self.weights[index * len..][..len]
     }
 
+    /// The greatest magnitude of a sum of products, whatever weights and inputs are.
+    pub(super) fn most(&self) -> f32 {
+        let taps = self.kernel[0] * self.kernel[1];
+        (taps * usize::from(u8::MAX) * usize::from(i8::MIN.unsigned_abs())) as f32
+    }
+
     pub(super) fn bytes(&self) -> usize {
         size_of_val(self.weights.as_slice()) + size_of_val(self.sums.as_slice())
     }
