@@ -614,17 +614,11 @@ impl Requantize<'_> {
     /// most `most` in magnitude.
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn is_plain(&self, most: f32) -> bool {
-        // Without a way out of the loops, many are compared at a time.
-        let tame = |all: bool, tame: bool| all & tame;
-        let all = match self.bias {
-            None => self.multiplier.iter().map(|m| is_tame(*m, most)).fold(true, tame),
-            Some(bias) => {
-                let both = self.multiplier.iter().zip(bias);
-                let sum = |bias: i32| most + bias.unsigned_abs() as f32;
-                both.map(|(m, &bias)| is_tame(*m, sum(bias))).fold(true, tame)
-            }
-        };
-        self.residual.is_none() && all
+        // Without a way out of the loop, many are compared at a time.
+        let small = self.multiplier.iter().fold(true, |all, m| all & is_tame(*m, f32::INFINITY));
+        let bias = |col: usize| self.bias.map_or(0.0, |bias| bias[col].unsigned_abs() as f32);
+        let tame = |(col, m): (usize, &f32)| is_tame(*m, most + bias(col));
+        self.residual.is_none() && (small || self.multiplier.iter().enumerate().all(tame))
     }
 
     fn range(&self) -> Range {

@@ -300,8 +300,9 @@ impl DepthwiseVnni {
 struct Split {
     out_h: usize,
     out_w: usize,
+    /// Output rows that are computed together.
+    rows: usize,
     bands: usize,
-    band_lines: usize,
     blocks: usize,
     parts: usize,
 }
@@ -309,14 +310,13 @@ struct Split {
 impl Split {
     fn new(threads: usize, shape: &ConvShape, weights: &DepthwiseVnni) -> Split {
         let (out_h, blocks) = (shape.out_h(), weights.blocks.len());
-        let steps = out_h.div_ceil(weights.line_unit()).max(1);
-        // Equal bands where there are many lines, else equal parts of the channels.
-        let many = steps >= 8 * threads || blocks < 2 * threads;
+        let steps = out_h.div_ceil(weights.rows).max(1);
+        // Bands where there are so many lines that these are nearly equal: products before and after
+        // are cut alike, so that a thread reads what it has written. Else parts of the channels.
+        let lines = steps >= 7 * threads || blocks < 2 * threads;
         let wanted = if threads == 1 { 1 } else { 2 * threads };
-        let (bands, parts) = if many { (wanted.min(steps), 1) } else { (1, wanted.min(blocks)) };
-        let band_lines = steps.div_ceil(bands) * weights.line_unit();
-        let (bands, out_w) = (out_h.div_ceil(band_lines).max(1), shape.out_w());
-        Split { out_h, out_w, bands, band_lines, blocks, parts }
+        let (bands, parts) = if lines { (wanted.min(steps), 1) } else { (1, wanted.min(blocks)) };
+        Split { out_h, out_w: shape.out_w(), rows: weights.rows, bands, blocks, parts }
     }
 
     fn tasks(&self, shape: &ConvShape) -> usize {
@@ -327,8 +327,9 @@ impl Split {
     fn task(&self, task: usize) -> (usize, Range<usize>, Range<usize>) {
         let rest = task / self.parts;
         let (image, band) = (rest / self.bands, rest % self.bands);
-        let first = band * self.band_lines;
-        let lines = first..self.out_h.min(first + self.band_lines);
+        let steps = self.out_h.div_ceil(self.rows);
+        let line = |band: usize| self.out_h.min(steps * band / self.bands * self.rows);
+        let lines = line(band)..line(band + 1);
         let part = |index: usize| self.blocks * index / self.parts;
         (image, lines, part(task % self.parts)..part(task % self.parts + 1))
     }
