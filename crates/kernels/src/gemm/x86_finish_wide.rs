@@ -163,13 +163,24 @@ impl WideBytes<'_> {
     /// `most`.
     #[inline(always)]
     fn is_tame(&self, most: f32) -> bool {
-        let mut all = true;
-        for Int8Columns { add, multiplier, .. } in self.columns {
-            for (add, multiplier) in add.iter().zip(multiplier) {
-                all &= is_tame(*multiplier, most + add.unsigned_abs() as f32);
+        let mut largest = 0;
+        for columns in self.columns {
+            for multiplier in columns.multiplier {
+                // Without their sign, floats are ordered as their bits are, NaN behind all.
+                largest = largest.max(multiplier.to_bits() & i32::MAX as u32);
             }
         }
-        all && self.residual.as_ref().is_none_or(Bytes::is_tame)
+        let small = largest < 0.5f32.to_bits();
+        (small || self.is_bounded(most)) && self.residual.as_ref().is_none_or(Bytes::is_tame)
+    }
+
+    /// The same for products alone, some of whose multipliers are large.
+    #[cold]
+    fn is_bounded(&self, most: f32) -> bool {
+        self.columns.iter().all(|Int8Columns { add, multiplier, .. }| {
+            let sum = |add: &i32| most + add.unsigned_abs() as f32;
+            add.iter().zip(multiplier).all(|(add, m)| is_tame(*m, sum(add)))
+        })
     }
 
     /// # Safety
