@@ -77,6 +77,8 @@ impl Job for Band<'_> {
     fn run(mut self) {
         // SAFETY: this runs where the CPU has the level.
         let limits = unsafe { self.output.limits() };
+        self.ask_for_weights(self.blocks.start);
+        self.ask_for_weights(self.blocks.start + 1);
         self.fill_factors();
         if self.weights.window {
             self.find_lines();
@@ -87,7 +89,7 @@ impl Job for Band<'_> {
         for line in self.lines.clone().step_by(at_once).rev() {
             let lines = line..self.lines.end.min(line + at_once);
             for block in self.blocks.clone() {
-                self.ask_for_weights(block + 1);
+                self.ask_for_weights(block + 2);
                 if let Some(planes) = self.image.planes {
                     self.look_at(planes.of(self.weights.blocks[block].col));
                 }
