@@ -5,13 +5,14 @@ use super::program::{Program, Slot, Step};
 /// Lets convolutions write in planes of channels where the only reader is one that wants it so.
 pub(super) fn hand_planes(program: &mut Program) {
     for writer in 0..program.steps.len() {
-        if let Some(reader) = only_reader(program, writer) {
-            let (before, from) = program.steps.split_at_mut(reader);
-            let (writer, reader) =
-                (before[writer].kernel.integer_conv(), from[0].kernel.integer_conv());
-            if let (Some(writer), Some(reader)) = (writer, reader) {
-                writer.hand_planes(reader);
-            }
+        if program.steps[writer].kernel.integer_conv().is_none() {
+            continue;
+        }
+        let Some(reader) = only_reader(program, writer) else { continue };
+        let (before, from) = program.steps.split_at_mut(reader);
+        let both = (before[writer].kernel.integer_conv(), from[0].kernel.integer_conv());
+        if let (Some(writer), Some(reader)) = both {
+            writer.hand_planes(reader);
         }
     }
 }
