@@ -5,7 +5,8 @@
 //! each other in one channel. The same lanes serve several output rows, whose weights are moved by
 //! as many rows: of a kernel of 3 rows two, of one of 5 rows (two times four input rows) four.
 //! Where fewer than 64 channels are left, 32 of two pixels or 16 of four lie in a register: pixels
-//! below each other for kernels of three by three, side by side for others.
+//! below each other for kernels of three by three, unless 32 channels are all there are, and side by
+//! side for others.
 //!
 //! Interleaving and the packing of results both go by 128-bit parts of a register, and undo each
 //! other: between them, lane `d` of register `z` belongs to byte `16 * (d / 4) + 4 * z + d % 4` of a
