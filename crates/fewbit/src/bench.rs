@@ -164,8 +164,8 @@ pub fn bench(
     progress: &dyn Progress,
 ) -> Result<Bench> {
     let pool = Arc::new(Pool::new(options.threads));
-    let own = Timed::new(model, options.mode, options, &pool, false)?;
-    let other = against.map(|(m, mode)| Timed::new(m, mode, options, &pool, false)).transpose()?;
+    let own = Timed::new(model, options.mode, options, &pool)?;
+    let other = against.map(|(m, mode)| Timed::new(m, mode, options, &pool)).transpose()?;
     let all: Vec<&Timed> = std::iter::once(&own).chain(&other).collect();
     let started = Instant::now();
     let times = match options.callers {
@@ -177,15 +177,11 @@ pub fn bench(
         _ => started.elapsed().as_secs_f64() * 1e3,
     };
     let mine = sorted(&times[0]);
-    let profiled = Timed::new(model, options.mode, options, &pool, true)?;
-    let profile = Profile::measure(&profiled, mine.len().min(PROFILED))?;
+    let profile = Profile::measure(&own, mine.len().min(PROFILED))?;
     let peak = peak(Ctx { isa: own.session.isa(), pool: &pool });
-    let slower = match against {
+    let slower = match &other {
         None => Vec::new(),
-        Some((model, mode)) => {
-            let theirs = Timed::new(model, mode, options, &pool, true)?;
-            slower(&profile, &Profile::measure(&theirs, mine.len().min(PROFILED))?)
-        }
+        Some(other) => slower(&profile, &Profile::measure(other, mine.len().min(PROFILED))?),
     };
     let median = quantile(&mine, 0.5);
     Ok(Bench {
@@ -228,15 +224,10 @@ struct Timed {
 }
 
 impl Timed {
-    fn new(
-        model: &Model,
-        mode: Mode,
-        options: &BenchOptions,
-        pool: &Arc<Pool>,
-        profile: bool,
-    ) -> Result<Self> {
+    fn new(model: &Model, mode: Mode, options: &BenchOptions, pool: &Arc<Pool>) -> Result<Self> {
         let mut wanted = SessionOptions::new(mode).threads(options.threads);
-        wanted.profile = profile;
+        // Two looks at the clock for each step: less than anybody could measure.
+        wanted.profile = true;
         wanted.input_shapes = options.shapes.clone();
         let session = Session::with_pool(model, &wanted, &OpTable::standard(), pool.clone())?;
         let inputs = random_inputs(session.inputs(), options.seed)?;
@@ -316,7 +307,7 @@ struct Profile {
 
 impl Profile {
     fn measure(timed: &Timed, runs: usize) -> Result<Profile> {
-        // The first runs grow the buffers, and caches and predictors get to know the session.
+        // With another model in turns, or many callers, the caches were not this one's alone.
         for _ in 0..runs.div_ceil(10) {
             timed.run()?;
         }
