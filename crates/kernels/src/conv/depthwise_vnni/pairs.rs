@@ -4,6 +4,7 @@
 
 #[cfg(not(feature = "avx512-model"))]
 use std::arch::x86_64::*;
+use std::hint::black_box;
 
 use super::PARTS;
 use super::window::{TAPS, Window};
@@ -163,7 +164,8 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
         // SAFETY: the caller's promise.
         unsafe {
             let rows = &self.inputs;
-            let at = column * self.steps[0];
+            // Else the compiler moves four pointers along instead of one place: 3 to 5 % slower.
+            let at = column * black_box(self.steps[0]);
             let [a, b] = [rows[0].load(at), rows[1].load(at)];
             // Blocks below each other lie two rows apart.
             let [c, d] = [rows[2].load_below(a, at), rows[3].load_below(b, at)];
