@@ -3,7 +3,7 @@
 
 mod nets;
 
-use fewbit_core::{DType, Graph, Model, Node, Tensor, ValueType};
+use fewbit_core::{Attr, DType, Graph, Model, Node, Tensor, ValueType};
 use fewbit_exec::{Mode, Session, SessionOptions};
 use fewbit_kernels::Isa;
 use nets::{Ranges, Rng, network};
@@ -97,6 +97,66 @@ fn sums_past_the_integers_of_f32_agree() {
         let codes = found[0].1.to_i64().unwrap();
         assert!(codes.iter().any(|&code| code > 0 && code < 255), "{codes:?}");
     }
+}
+
+/// A quantized convolution to 80 channels, and a depthwise one that alone reads it.
+fn separable() -> Model {
+    const C: usize = 80;
+    let mut rng = Rng::new(6);
+    let mut graph = Graph::new("separable");
+    let mut codes = |shape: &[usize]| {
+        let len = shape.iter().product();
+        let codes: Vec<i8> = (0..len).map(|_| (rng.normal() * 40.0) as i8).collect();
+        Tensor::from_slice(shape.to_vec(), &codes).unwrap()
+    };
+    let weights = [codes(&[C, 8, 1, 1]), codes(&[C, 1, 3, 3])];
+    let mut add = |name: &str, tensor: Tensor| graph.add_constant(name, tensor).unwrap();
+    let [unit, step] = [0.01f32, 0.03].map(|scale| add(&scale.to_string(), Tensor::scalar(scale)));
+    let zero = add("zero", Tensor::scalar(110u8));
+    let [first, second] = weights.map(|codes| add(&codes.shape()[1].to_string(), codes));
+    let names = ["x", "q", "a", "v", "y", "middle", "b", "w", "z", "out"];
+    let [x, q, a, v, y, middle, b, w, z, out] =
+        names.map(|name| graph.add_value(name, ValueType::default()).unwrap());
+    graph.set_type(x, ValueType::fixed(DType::F32, &[1, 8, 9, 7]));
+    graph.add_input(x);
+    graph.add_node(Node::new("QuantizeLinear", "", &[x, unit, zero], &[q]));
+    graph.add_node(Node::new("DequantizeLinear", "", &[q, unit, zero], &[a]));
+    graph.add_node(Node::new("DequantizeLinear", "", &[first, unit], &[v]));
+    graph.add_node(Node::new("Conv", "pointwise", &[a, v], &[y]));
+    graph.add_node(Node::new("QuantizeLinear", "", &[y, step, zero], &[middle]));
+    graph.add_node(Node::new("DequantizeLinear", "", &[middle, step, zero], &[b]));
+    graph.add_node(Node::new("DequantizeLinear", "", &[second, unit], &[w]));
+    let depthwise = Node::new("Conv", "depthwise", &[b, w], &[z]);
+    graph.add_node(
+        depthwise.with("group", Attr::Int(C as i64)).with("pads", Attr::Ints(vec![1; 4])),
+    );
+    graph.add_node(Node::new("QuantizeLinear", "", &[z, step, zero], &[out]));
+    graph.add_output(out);
+    Model { graph, opsets: vec![(String::new(), 17)], ..Default::default() }
+}
+
+/// What lies between the two may lie in an order of its own, but not where somebody looks at it.
+#[test]
+fn values_between_convolutions_are_watched_in_their_own_order() {
+    let model = separable();
+    let x = Rng::new(9).tensor(&[1, 8, 9, 7], 1.0);
+    let watched = |mode: Mode| {
+        let mut options = SessionOptions::new(mode).threads(1);
+        options.taps.insert("middle".to_string());
+        let (session, mut middle) = (Session::new(&model, &options).unwrap(), None);
+        let out = session.run_tapped(&[("x", x.clone())], &mut |event| {
+            middle = Some(event.to_onnx_layout()?);
+            Ok(())
+        });
+        (out.unwrap(), middle.unwrap())
+    };
+    let (simulated, expected) = watched(Mode::Simulate);
+    let (found, middle) = watched(Mode::Integer);
+    assert_eq!((&found, &middle), (&simulated, &expected));
+    let unwatched = run(&model, &SessionOptions::new(Mode::Integer).threads(1), &x);
+    assert_eq!(unwatched, simulated);
+    let codes = middle.to_i64().unwrap();
+    assert!(codes.iter().any(|&code| code != codes[0]), "{codes:?}");
 }
 
 #[test]

@@ -226,7 +226,7 @@ struct Timed {
 impl Timed {
     fn new(model: &Model, mode: Mode, options: &BenchOptions, pool: &Arc<Pool>) -> Result<Self> {
         let mut wanted = SessionOptions::new(mode).threads(options.threads);
-        // Two looks at the clock for each step: less than anybody could measure.
+        // Two looks at the clock for each step.
         wanted.profile = true;
         wanted.input_shapes = options.shapes.clone();
         let session = Session::with_pool(model, &wanted, &OpTable::standard(), pool.clone())?;

@@ -255,7 +255,12 @@ impl Integers {
         let largest = self.sums.iter().map(|s| s.unsigned_abs()).max().unwrap_or(1).max(1);
         // From values that use the type well to values that saturate.
         let scale = [90.0, 400.0, 1e9][random.below(3)] / largest as f32;
-        let multiplier: Vec<f32> = (0..columns).map(|_| scale * (1.5 + random.float())).collect();
+        let mut multiplier: Vec<f32> =
+            (0..columns).map(|_| scale * (1.5 + random.float())).collect();
+        // A column whose products stay within 32 bits by the size of its sums alone.
+        if random.below(3) == 0 && columns > 0 {
+            multiplier[random.below(columns)] = 1.0;
+        }
         let bias: Vec<i32> = (0..columns).map(|_| random.next() as i32 >> 20).collect();
         let values = random.bytes(len);
         let residual_values = if random.below(2) == 0 {

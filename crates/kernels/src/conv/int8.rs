@@ -76,7 +76,9 @@ impl PackedConvI8 {
         };
         let whole = matches!(groups.as_slice(), [group] if Planes::pay(group.n()));
         let handed = whole && depthwise.reads_planes(to);
-        (self.out_planes, next.in_planes) = (handed, handed);
+        if handed {
+            (self.out_planes, next.in_planes) = (true, true);
+        }
         handed
     }
 

@@ -21,7 +21,7 @@ pub(super) struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    /// Images with a zero point in unsigned form; the first one is seen.
+    /// Images with a zero point in unsigned form; the first one is seen, in its first plane.
     pub(super) fn new(
         shape: &'a ConvShape,
         bytes: &'a [u8],
@@ -29,9 +29,10 @@ impl<'a> Image<'a> {
         in_planes: bool,
     ) -> Image<'a> {
         let pixels = shape.batch * shape.in_h * shape.in_w;
-        let all = Planes { pixels, channels: shape.in_c };
-        let plane = Plane { start: 0, first: 0, width: shape.in_c };
-        Image { shape, bytes, flip, zero, number: 0, planes: in_planes.then_some(all), plane }
+        let planes = in_planes.then_some(Planes { pixels, channels: shape.in_c });
+        let all = Plane { start: 0, first: 0, width: shape.in_c };
+        let plane = planes.map_or(all, |planes| planes.of(0));
+        Image { shape, bytes, flip, zero, number: 0, planes, plane }
     }
 
     /// From a pixel to the next.
