@@ -142,10 +142,13 @@ impl SharedBytes {
         }
     }
 
-    /// Takes the allocation back for reuse, if nobody else holds it.
-    pub fn into_unique(self) -> Option<AlignedBytes> {
+    /// Takes the bytes back, if they are owned and nobody else holds them.
+    pub fn into_unique(self) -> Option<UniqueBytes> {
         match self.0 {
-            Storage::Owned(bytes) => Arc::try_unwrap(bytes).ok(),
+            Storage::Owned(mut bytes) => {
+                Arc::get_mut(&mut bytes)?;
+                Some(UniqueBytes(bytes))
+            }
             Storage::View { .. } => None,
         }
     }
@@ -166,6 +169,34 @@ impl SharedBytes {
 impl From<AlignedBytes> for SharedBytes {
     fn from(bytes: AlignedBytes) -> Self {
         SharedBytes(Storage::Owned(Arc::new(bytes)))
+    }
+}
+
+/// Bytes that could be shared, and that nobody else holds: what is used again and again costs no
+/// allocation each time.
+pub struct UniqueBytes(Arc<AlignedBytes>);
+
+impl UniqueBytes {
+    /// As [`AlignedBytes::reuse`].
+    pub fn reuse(&mut self, len: usize) {
+        // Nobody else holds them, so that nothing is copied.
+        Arc::make_mut(&mut self.0).reuse(len);
+    }
+
+    /// As [`AlignedBytes::capacity`].
+    pub fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+
+    /// The bytes themselves.
+    pub fn into_aligned(self) -> AlignedBytes {
+        Arc::unwrap_or_clone(self.0)
+    }
+}
+
+impl From<UniqueBytes> for SharedBytes {
+    fn from(bytes: UniqueBytes) -> Self {
+        SharedBytes(Storage::Owned(bytes.0))
     }
 }
 
@@ -201,6 +232,19 @@ mod tests {
         let owner: Owner = Arc::new(vec![0u8; 4]);
         assert!(SharedBytes::view(owner.clone(), 2..5).is_none());
         assert!(SharedBytes::view(owner, 1..4).is_some());
+    }
+
+    #[test]
+    fn only_bytes_that_nobody_shares_are_unique() {
+        let bytes = SharedBytes::from(AlignedBytes::copy_of(&[1, 2, 3]));
+        let (address, other) = (bytes.as_ref().as_ptr(), bytes.clone());
+        assert!(bytes.into_unique().is_none());
+        let mut bytes = other.into_unique().unwrap();
+        bytes.reuse(2);
+        let bytes = SharedBytes::from(bytes);
+        assert_eq!((bytes.as_ref().as_ptr(), bytes.as_ref()), (address, &[1, 2][..]));
+        let owner: Owner = Arc::new(vec![7u8; 4]);
+        assert!(SharedBytes::view(owner, 0..4).unwrap().into_unique().is_none());
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod scheme;
 mod tensor;
 
 pub use bytes::{
-    AlignedBytes, Backing, Owner, SharedBytes, max_tensor_bytes, set_max_tensor_bytes,
+    AlignedBytes, Backing, Owner, SharedBytes, UniqueBytes, max_tensor_bytes, set_max_tensor_bytes,
 };
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Result, ResultExt};

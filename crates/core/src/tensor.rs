@@ -1,6 +1,6 @@
 //! Dense, contiguous, row-major tensors with a run-time element type.
 
-use crate::bytes::{AlignedBytes, SharedBytes};
+use crate::bytes::{AlignedBytes, SharedBytes, UniqueBytes};
 use crate::codec;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -201,7 +201,7 @@ impl Tensor {
     }
 
     /// Takes the allocation back for reuse, if nobody else holds it.
-    pub fn into_unique_bytes(self) -> Option<AlignedBytes> {
+    pub fn into_unique_bytes(self) -> Option<UniqueBytes> {
         match self.data {
             Data::Bytes(bytes) => bytes.into_unique(),
             Data::Strings(_) => None,

@@ -1,6 +1,8 @@
 //! Buffers of activations, recycled as soon as their last reader is done.
 
-use fewbit_core::{AlignedBytes, DType, Error, Result, Tensor, element_count};
+use fewbit_core::{
+    AlignedBytes, DType, Error, Result, SharedBytes, Tensor, UniqueBytes, element_count,
+};
 use std::sync::{Mutex, MutexGuard};
 
 /// A pool of free buffers. A session gives every dead activation back, so that its peak is
@@ -18,7 +20,7 @@ pub struct Arena {
 /// Free buffers, the one recycled last at the end.
 #[derive(Default)]
 struct Free {
-    buffers: Vec<(AlignedBytes, u64)>,
+    buffers: Vec<(UniqueBytes, u64)>,
     /// Tensors handed out so far; the second part of a buffer is this number when it came back.
     clock: u64,
     patience: u64,
@@ -66,11 +68,11 @@ impl Arena {
         let bytes = match reused {
             Some(mut bytes) => {
                 bytes.reuse(len);
-                bytes
+                SharedBytes::from(bytes)
             }
-            None => AlignedBytes::try_zeroed(len)?,
+            None => AlignedBytes::try_zeroed(len)?.into(),
         };
-        Tensor::from_bytes(dtype, shape, bytes.into())
+        Tensor::from_bytes(dtype, shape, bytes)
     }
 
     /// Takes back the buffer of a dead tensor, if nobody else holds it.
@@ -88,7 +90,7 @@ impl Arena {
 
 impl Free {
     /// The smallest buffer that fits; among equals the one used last, so that the others age.
-    fn take(&mut self, len: usize) -> Option<AlignedBytes> {
+    fn take(&mut self, len: usize) -> Option<UniqueBytes> {
         self.clock += 1;
         let fits = self.buffers.iter().enumerate().rev();
         let fits = fits.filter(|(_, (bytes, _))| bytes.capacity() >= len);
@@ -99,7 +101,7 @@ impl Free {
     }
 
     /// Keeps a buffer; returns those that have waited for too long.
-    fn give(&mut self, bytes: AlignedBytes) -> Vec<(AlignedBytes, u64)> {
+    fn give(&mut self, bytes: UniqueBytes) -> Vec<(UniqueBytes, u64)> {
         let patience = self.patience.max(LEAST_PATIENCE);
         let oldest = self.clock.saturating_sub(patience);
         let unwanted = self.buffers.iter().take_while(|(_, since)| *since < oldest).count();

@@ -135,6 +135,16 @@ impl Window {
     /// # Errors
     /// When the input has another rank or a window does not fit.
     pub fn output_sizes(&self, input: &[usize]) -> Result<Vec<usize>> {
+        let mut sizes = Vec::with_capacity(input.len());
+        self.extend_outputs(input, &mut sizes)?;
+        Ok(sizes)
+    }
+
+    /// As [`output_sizes`](Window::output_sizes), behind what `sizes` has already.
+    ///
+    /// # Errors
+    /// As [`output_sizes`](Window::output_sizes).
+    pub fn extend_outputs(&self, input: &[usize], sizes: &mut Vec<usize>) -> Result<()> {
         if input.len() != self.rank() {
             return Err(Error::bad_input(format!(
                 "{} spatial dimensions in the input, {} in the kernel",
@@ -145,7 +155,10 @@ impl Window {
         if input.iter().any(|&size| size as i64 > MAX_SIZE) {
             return Err(Error::bad_input(format!("spatial size {input:?} is too large")));
         }
-        input.iter().enumerate().map(|(axis, &size)| self.outputs(axis, size)).collect()
+        for (axis, &size) in input.iter().enumerate() {
+            sizes.push(self.outputs(axis, size)?);
+        }
+        Ok(())
     }
 
     /// Output dimensions as far as they are known.

@@ -54,8 +54,9 @@ impl Geometry {
             .code("FB-3213"));
         }
         let spatial = &input[1..=rank];
-        let mut output = vec![input[0]];
-        output.extend(self.window.output_sizes(spatial)?);
+        let mut output = Vec::with_capacity(input.len());
+        output.push(input[0]);
+        self.window.extend_outputs(spatial, &mut output)?;
         output.push(self.out_c);
         let pads = spatial.iter().enumerate().map(|(axis, &size)| self.window.pads(axis, size));
         Ok((pads.collect(), output))
@@ -71,9 +72,11 @@ impl Geometry {
             _ => [fill, fill],
         };
         let [in_h, in_w] = pair(spatial, 1);
-        let begin: Vec<usize> = pads.iter().map(|p| p.0).collect();
-        let end: Vec<usize> = pads.iter().map(|p| p.1).collect();
-        let ([top, left], [bottom, right]) = (pair(&begin, 0), pair(&end, 0));
+        let [(top, bottom), (left, right)] = match &pads[skip..] {
+            [across] => [(0, 0), *across],
+            [down, across] => [*down, *across],
+            _ => [(0, 0); 2],
+        };
         ConvShape {
             batch,
             in_h,

@@ -2,7 +2,7 @@
 
 use crate::data::file::{InputFile, io_error};
 use crate::data::npy::{self, Header};
-use fewbit_core::{AlignedBytes, DType, Error, Result, Tensor};
+use fewbit_core::{AlignedBytes, DType, Error, Result, Tensor, UniqueBytes};
 use std::borrow::Cow;
 use std::io::{self, Read};
 use std::ops::Range;
@@ -93,7 +93,7 @@ impl Rows {
     fn of_tensor(header: &Header, tensor: Tensor, range: Range<usize>) -> Result<Rows> {
         let row = row_bytes(header)?;
         let bytes = match range.len() * row == tensor.bytes().len() {
-            true => tensor.into_unique_bytes(),
+            true => tensor.into_unique_bytes().map(UniqueBytes::into_aligned),
             false => {
                 Some(AlignedBytes::copy_of(&tensor.bytes()[range.start * row..range.end * row]))
             }
