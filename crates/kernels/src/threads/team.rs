@@ -8,6 +8,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -79,28 +80,46 @@ struct Work {
     shares: usize,
 }
 
-/// Turns that follow each other: the next one, and their end. On cache lines of its own.
+/// Turns that follow each other: the next one, and their end.
 #[derive(Default)]
-#[repr(align(128))]
 struct Share {
     next: AtomicUsize,
     end: AtomicUsize,
+}
+
+/// On cache lines of its own: nobody waits for a line because its neighbour is looked at.
+#[derive(Default)]
+#[repr(align(128))]
+struct Apart<T>(T);
+
+impl<T> Deref for Apart<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
 }
 
 type Panic = Box<dyn Any + Send>;
 
 /// What callers and workers share.
 struct Shared {
+    door: Apart<Door>,
+    /// That of the caller, then one per worker.
+    shares: Vec<Apart<Share>>,
+    busy: Apart<AtomicBool>,
+    panic: Apart<Mutex<Option<Panic>>>,
+    asleep: Vec<AtomicBool>,
+    stop: AtomicBool,
+    patience: Duration,
+}
+
+/// What those look at who wait: who sees that a loop is open, has its work as well.
+#[derive(Default)]
+struct Door {
     phase: AtomicU64,
     /// Written by the caller that holds `busy`, while nobody may join.
     work: UnsafeCell<Option<Work>>,
-    /// That of the caller, then one per worker.
-    shares: Vec<Share>,
-    busy: AtomicBool,
-    asleep: Vec<AtomicBool>,
-    stop: AtomicBool,
-    panic: Mutex<Option<Panic>>,
-    patience: Duration,
 }
 
 // SAFETY: `work` is written while `busy` is held and no worker can join, and read by workers that
@@ -126,13 +145,12 @@ impl Team {
         let count = threads.min(usize::from(u16::MAX)) - 1;
         let crowded = threads > super::all_cores();
         let shared = Arc::new(Shared {
-            phase: AtomicU64::new(0),
-            work: UnsafeCell::new(None),
-            shares: (0..=count).map(|_| Share::default()).collect(),
-            busy: AtomicBool::new(false),
+            door: Apart::default(),
+            shares: (0..=count).map(|_| Apart::default()).collect(),
+            busy: Apart::default(),
             asleep: (0..count).map(|_| AtomicBool::new(false)).collect(),
             stop: AtomicBool::new(false),
-            panic: Mutex::default(),
+            panic: Apart::default(),
             patience: if crowded { Duration::ZERO } else { PATIENCE },
         });
         let mut team =
@@ -209,7 +227,7 @@ fn erase(body: &(dyn Fn(usize) + Sync)) -> *const (dyn Fn(usize) + Sync) {
 
 impl Shared {
     fn phase(&self) -> Phase {
-        Phase(self.phase.load(Ordering::SeqCst))
+        Phase(self.door.phase.load(Ordering::SeqCst))
     }
 
     fn panic(&self) -> std::sync::MutexGuard<'_, Option<Panic>> {
@@ -220,21 +238,21 @@ impl Shared {
     fn open(&self, body: *const (dyn Fn(usize) + Sync), turns: usize, seats: usize) {
         let shares = seats + 1;
         // SAFETY: nobody can join, and the last who did has left; `busy` keeps other callers away.
-        unsafe { *self.work.get() = Some(Work { body, shares }) };
+        unsafe { *self.door.work.get() = Some(Work { body, shares }) };
         for (i, share) in self.shares.iter().enumerate().take(shares) {
             share.next.store(i * turns / shares, Ordering::Relaxed);
             share.end.store((i + 1) * turns / shares, Ordering::Relaxed);
         }
         let number = self.phase().number().wrapping_add(1);
         // SeqCst, as a worker that falls asleep: either it sees this, or we see it asleep.
-        self.phase.store(Phase::open(number, seats as u16).0, Ordering::SeqCst);
+        self.door.phase.store(Phase::open(number, seats as u16).0, Ordering::SeqCst);
     }
 
     /// Lets nobody in any more, and waits until all are out.
     fn close(&self) {
-        self.phase.fetch_and(!Phase::SEATS, Ordering::SeqCst);
+        self.door.phase.fetch_and(!Phase::SEATS, Ordering::SeqCst);
         let mut looks = 0u32;
-        while Phase(self.phase.load(Ordering::Acquire)).inside() > 0 {
+        while Phase(self.door.phase.load(Ordering::Acquire)).inside() > 0 {
             looks = looks.saturating_add(1);
             // A worker without a processor needs ours.
             if looks > 20_000 { std::thread::yield_now() } else { std::hint::spin_loop() }
@@ -244,7 +262,7 @@ impl Shared {
     /// Takes turns until none is left, those of share `own` first.
     fn turns(&self, own: usize) {
         // SAFETY: the caller wrote it before it opened the loop, which this thread saw or did.
-        let Some(work) = (unsafe { *self.work.get() }) else { return };
+        let Some(work) = (unsafe { *self.door.work.get() }) else { return };
         // SAFETY: the loop is under way, so its body is alive.
         let body = unsafe { &*work.body };
         let (before, after) = self.shares[..work.shares].split_at(own);
@@ -270,7 +288,7 @@ impl Shared {
                     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.turns(index + 1))) {
                         self.panic().get_or_insert(panic);
                     }
-                    self.phase.fetch_sub(1, Ordering::Release);
+                    self.door.phase.fetch_sub(1, Ordering::Release);
                     done = number;
                 }
                 None => self.wait(index, done),
@@ -291,7 +309,7 @@ impl Shared {
             if phase.seats() <= index || phase.number() == done {
                 return None;
             }
-            let joined = self.phase.compare_exchange_weak(
+            let joined = self.door.phase.compare_exchange_weak(
                 phase.0,
                 phase.0 + 1,
                 Ordering::SeqCst,
@@ -307,8 +325,11 @@ impl Shared {
     fn wait(&self, index: usize, done: u32) {
         let began = Instant::now();
         while began.elapsed() < self.patience {
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
             for _ in 0..LOOKS {
-                if self.is_open(index, done) || self.stop.load(Ordering::Relaxed) {
+                if self.is_open(index, done) {
                     return;
                 }
                 std::hint::spin_loop();
