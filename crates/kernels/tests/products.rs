@@ -732,7 +732,8 @@ fn depthwise_convolutions_read_planes_as_they_read_pixels() {
             let mut both = [packed(&shape, &weights), packed(&next, &next_weights)];
             if planes {
                 let [first, second] = &mut both;
-                let handed = first.hand_planes(second, &last);
+                second.prepare(ConvInput { values: int8(&[], signed), zero_point }, &last);
+                let handed = first.hand_planes(second);
                 let gains = c > 64 && c % 64 > 0;
                 assert_eq!(handed, gains && ctx.isa.to_string() == "avx512", "{next:?}");
             }

@@ -6,11 +6,13 @@
 //! row, so each input row is prepared once. A ring holds the pairs that a few output rows need, for
 //! as many channels as fit the second-level cache.
 
+#[cfg(target_arch = "x86_64")]
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::depthwise_band::{Band, Source};
 #[cfg(target_arch = "x86_64")]
-use super::depthwise_vnni::DepthwiseVnni;
+use super::depthwise_vnni::{DepthwiseVnni, Factors};
 use super::int8::ConvInput;
 use super::shape::ConvShape;
 use crate::cpu::{Ctx, Isa};
@@ -35,6 +37,9 @@ pub(super) struct DepthwiseI8 {
     /// For outputs of 8 bits on processors with VNNI, where that way is open.
     #[cfg(target_arch = "x86_64")]
     vnni: Option<DepthwiseVnni>,
+    /// Made by [`DepthwiseI8::prepare`].
+    #[cfg(target_arch = "x86_64")]
+    factors: Option<Vec<Factors>>,
 }
 
 /// Weights by chunk of [`NR`] channels, pair of rows, kernel column, channel and row of the pair.
@@ -88,14 +93,29 @@ impl DepthwiseI8 {
             starts: [0, 1].map(|start| PairWeights::new(shape, start, weight)),
             #[cfg(target_arch = "x86_64")]
             vnni: DepthwiseVnni::new(isa, shape, weights, zero),
+            #[cfg(target_arch = "x86_64")]
+            factors: None,
         }
+    }
+
+    /// Makes once what depends on the zero point of inputs and on what becomes of sums.
+    pub(super) fn prepare(&mut self, input: ConvInput<'_>, to: &Requantize<'_>) {
+        let zero = unsigned_zero(input.values, input.zero_point);
+        #[cfg(target_arch = "x86_64")]
+        if let Some(vnni) = &self.vnni {
+            self.factors = vnni.factors(zero, to);
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (zero, to);
     }
 
     pub(super) fn bytes(&self) -> usize {
         let pairs: usize =
             self.starts.iter().map(|start| size_of_val(start.weights.as_slice())).sum();
         #[cfg(target_arch = "x86_64")]
-        let pairs = pairs + self.vnni.as_ref().map_or(0, DepthwiseVnni::bytes);
+        let pairs = pairs
+            + self.vnni.as_ref().map_or(0, DepthwiseVnni::bytes)
+            + self.factors.as_deref().map_or(0, size_of_val);
         pairs
     }
 
@@ -113,9 +133,9 @@ impl DepthwiseI8 {
         let prepared = Prepared::new(output, shape.out_pixels(), shape.out_c, 0);
         #[cfg(target_arch = "x86_64")]
         if let (Some(vnni), Prepared::Int8(finish)) = (&self.vnni, prepared)
-            && let Some(output) = finish.plain(vnni.most())
+            && let Some(factors) = self.factors(vnni, input, finish.requantize())
         {
-            return vnni.run(ctx, shape, input, in_planes, output);
+            return vnni.run(ctx, shape, &factors, input, in_planes, finish.plain());
         }
         assert!(!in_planes, "planes are read on the way to plain 8-bit values only");
         match prepared {
@@ -125,15 +145,26 @@ impl DepthwiseI8 {
         }
     }
 
-    /// Whether images may lie in planes, where the results become `to`.
-    pub(super) fn reads_planes(&self, to: &Requantize<'_>) -> bool {
+    /// Those that are prepared, or made for this run.
+    #[cfg(target_arch = "x86_64")]
+    fn factors(
+        &self,
+        vnni: &DepthwiseVnni,
+        input: ConvInput<'_>,
+        to: &Requantize<'_>,
+    ) -> Option<Cow<'_, [Factors]>> {
+        let made = || vnni.factors(unsigned_zero(input.values, input.zero_point), to);
+        let Some(factors) = &self.factors else { return made().map(Cow::Owned) };
+        debug_assert!(made().as_ref() == Some(factors), "prepared for other inputs or results");
+        Some(Cow::Borrowed(factors))
+    }
+
+    /// Whether images may lie in planes: where this was prepared for a way that reads them.
+    pub(super) fn reads_planes(&self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        return self.vnni.as_ref().is_some_and(|vnni| to.is_plain(vnni.most()));
+        return self.factors.is_some();
         #[cfg(not(target_arch = "x86_64"))]
-        {
-            let _ = to;
-            false
-        }
+        false
     }
 
     fn finish<F: Finish<Acc = i32>>(

@@ -66,16 +66,25 @@ impl PackedConvI8 {
         Form::Groups(groups).packed()
     }
 
-    /// Lets this convolution write its results in planes of channels, where `next` reads them
-    /// quicker so, which makes `to` of its own sums: from then on, the output of this one is fit for
-    /// nothing but to be the input of `next`. Says whether it is so; where there is no such way, or
-    /// no gain, nothing changes.
-    pub fn hand_planes(&mut self, next: &mut PackedConvI8, to: &Requantize<'_>) -> bool {
+    /// Makes once what else each run would make of the zero point of inputs and of `to`. From then
+    /// on, inputs have the type and the zero point of `input`, whose values do not matter, and what
+    /// becomes of sums is `to`.
+    pub fn prepare(&mut self, input: ConvInput<'_>, to: &Requantize<'_>) {
+        if let Form::Depthwise(depthwise) = &mut self.form {
+            depthwise.prepare(input, to);
+        }
+    }
+
+    /// Lets this convolution write its results in planes of channels, where `next`, which is
+    /// prepared, reads them quicker so: from then on, the output of this one is fit for nothing but
+    /// to be the input of `next`. Says whether it is so; where there is no such way, or no gain,
+    /// nothing changes.
+    pub fn hand_planes(&mut self, next: &mut PackedConvI8) -> bool {
         let (Form::Groups(groups), Form::Depthwise(depthwise)) = (&self.form, &next.form) else {
             return false;
         };
         let whole = matches!(groups.as_slice(), [group] if Planes::pay(group.n()));
-        let handed = whole && depthwise.reads_planes(to);
+        let handed = whole && depthwise.reads_planes();
         if handed {
             (self.out_planes, next.in_planes) = (true, true);
         }
@@ -127,7 +136,7 @@ pub struct ConvInput<'a> {
 /// # Panics
 /// When a slice has not the length that `shape` says, a zero point is beyond its type, the weights
 /// were packed for another shape or instruction set, or the output is not that of
-/// [`PackedConvI8::hand_planes`].
+/// [`PackedConvI8::prepare`] and [`PackedConvI8::hand_planes`].
 pub fn conv2d_i8(
     ctx: Ctx<'_>,
     shape: &ConvShape,

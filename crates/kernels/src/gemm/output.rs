@@ -397,36 +397,21 @@ pub(crate) struct PlainBytes<'a>(Int8Finish<'a>);
 
 #[cfg(target_arch = "x86_64")]
 impl<'a> Int8Finish<'a> {
-    /// The output as such results, where no value can leave 32 bits, as no sum is beyond `most`.
-    pub(crate) fn plain(self, most: f32) -> Option<PlainBytes<'a>> {
-        let untouched = self.place.compensation.is_none() && self.place.planes.is_none();
-        (untouched && self.requantize.is_plain(most)).then_some(PlainBytes(self))
+    /// What becomes of the sums.
+    pub(crate) fn requantize(&self) -> &Requantize<'a> {
+        &self.requantize
+    }
+
+    /// The output as such results, where [`Requantize::is_plain`].
+    pub(crate) fn plain(self) -> PlainBytes<'a> {
+        let Place { first_col, planes, compensation, .. } = self.place;
+        assert!(first_col == 0 && planes.is_none() && compensation.is_none(), "whole pixels");
+        PlainBytes(self)
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 impl PlainBytes<'_> {
-    /// Writes to `add` what is added to the sums of neighbouring columns from `col` on: the bias,
-    /// and `factor` times `sums`.
-    #[inline(always)]
-    pub(crate) fn bias(&self, col: usize, sums: &[i32], factor: i32, add: &mut [i32]) {
-        for (add, sum) in add.iter_mut().zip(sums) {
-            *add = sum.wrapping_mul(factor);
-        }
-        if let Some(bias) = self.0.requantize.bias {
-            let bias = &bias[self.0.place.first_col + col..][..add.len()];
-            for (add, bias) in add.iter_mut().zip(bias) {
-                *add = add.wrapping_add(*bias);
-            }
-        }
-    }
-
-    /// What the sums of `len` columns from `col` on are multiplied with.
-    #[inline(always)]
-    pub(crate) fn multipliers(&self, col: usize, len: usize) -> &[f32] {
-        &self.0.requantize.multiplier[self.0.place.first_col + col..][..len]
-    }
-
     /// What becomes of rounded values.
     ///
     /// # Safety

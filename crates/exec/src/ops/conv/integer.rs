@@ -8,8 +8,8 @@ use crate::plan::kernel::{Inputs, Kernel, RunCtx, required};
 use crate::plan::layout::Rule;
 use crate::plan::lower::{Lowered, Lowering};
 use fewbit_core::{DType, Error, Node, NodeId, Result, Tensor};
-use fewbit_kernels::Isa;
 use fewbit_kernels::conv::{ConvInput, PackedConvI8, conv2d_i8};
+use fewbit_kernels::{Int8, Isa};
 
 /// The step for a convolution of codes; the inner error says why it stays float.
 ///
@@ -131,6 +131,22 @@ pub(crate) struct Input {
     pub zero_point: i32,
 }
 
+impl Input {
+    /// # Errors
+    /// When the codes are not 8-bit.
+    fn no_values(self) -> Result<Int8<'static>> {
+        match self.dtype {
+            DType::U8 => Ok(Int8::U8(&[])),
+            DType::I8 => Ok(Int8::I8(&[])),
+            other => Err(Error::internal(format!("{other} is no 8-bit type"))),
+        }
+    }
+
+    fn of(self, values: Int8<'_>) -> ConvInput<'_> {
+        ConvInput { values, zero_point: self.zero_point }
+    }
+}
+
 /// The prepared step: `[x]` or `[x, residual]`, all channels-last.
 pub(crate) struct IntegerConv {
     form: Form,
@@ -158,9 +174,13 @@ impl IntegerConv {
         if codes.len() != shape.weights_len() {
             return Err(Error::bad_input("the weight has another size than its shape says"));
         }
-        let weights = PackedConvI8::new(isa, &shape, int8(&codes, codes.dtype())?, zeros);
+        let mut weights = PackedConvI8::new(isa, &shape, int8(&codes, codes.dtype())?, zeros);
         stored.release();
-        Ok(IntegerConv { form, weights, input, finish: finish.prepared(isa) })
+        let finish = finish.prepared(isa);
+        if let Some(to) = finish.plain_codes() {
+            weights.prepare(input.of(input.no_values()?), &to);
+        }
+        Ok(IntegerConv { form, weights, input, finish })
     }
 
     /// Lets this convolution write in planes of channels, where `next`, its only reader, reads them
@@ -168,8 +188,8 @@ impl IntegerConv {
     pub fn hand_planes(&mut self, next: &mut IntegerConv) {
         let direct = matches!((&self.form, &next.form), (Form::Direct(_), Form::Direct(_)));
         let codes = direct && self.finish.plain_codes().is_some();
-        if let Some(to) = next.finish.plain_codes().filter(|_| codes) {
-            let _handed = self.weights.hand_planes(&mut next.weights, &to);
+        if codes && next.finish.plain_codes().is_some() {
+            let _handed = self.weights.hand_planes(&mut next.weights);
         }
     }
 
@@ -188,7 +208,7 @@ impl IntegerConv {
         let spatial = &x.shape()[1..x.rank() - 1];
         let shape = self.form.geometry().plane(x.shape()[0], spatial, pads);
         let values = int8(x, self.input.dtype)?;
-        let input = ConvInput { values, zero_point: self.input.zero_point };
+        let input = self.input.of(values);
         let out = self.finish.output(&mut output, residual)?;
         conv2d_i8(*ctx.kernels, &shape, input, &self.weights, out);
         Ok(output)

@@ -1,9 +1,12 @@
 //! One task: output lines of an image, for some blocks of channels.
 
+use std::cell::Cell;
 use std::ops::Range;
+use std::slice::from_ref;
 
+use super::factors::Factors;
 use super::image::Image;
-use super::results::{Factors, Results};
+use super::results::Results;
 use super::stack::{Inputs, Outputs};
 use super::tile::{self, Tile};
 use super::window::{Columns, TAPS, Window};
@@ -30,11 +33,13 @@ pub(super) struct Band<'a> {
     /// Height and width of the output.
     pub(super) size: [usize; 2],
     pub(super) output: &'a PlainBytes<'a>,
+    /// Of all blocks.
+    pub(super) factors: &'a [Factors],
     pub(super) lines: Range<usize>,
     pub(super) blocks: Range<usize>,
     pub(super) rooms: Rooms<'a>,
     /// For windows.
-    pub(super) rows: Rows,
+    pub(super) rows: Box<Rows>,
 }
 
 /// Where the rows of the padded image and the lines of the output begin, from the first ones of a
@@ -45,28 +50,56 @@ pub(super) struct Rows {
     inputs: Vec<*const u8>,
     /// Those behind the last line of the task go nowhere.
     outputs: Vec<*mut u8>,
+    outside: Outside,
+}
+
+/// A row of what surrounds images.
+#[derive(Default)]
+struct Outside {
+    byte: u8,
+    lines: Vec<Line>,
+}
+
+impl Outside {
+    /// As many bytes of this kind: mostly those of the last task.
+    fn bytes(&mut self, len: usize, byte: u8) -> &[u8] {
+        if byte != self.byte {
+            self.lines.clear();
+            self.byte = byte;
+        }
+        let lines = len.div_ceil(BLOCK);
+        if self.lines.len() < lines {
+            self.lines.resize(lines, bytemuck::cast([byte; BLOCK]));
+        }
+        &bytemuck::cast_slice(&self.lines)[..len]
+    }
+}
+
+thread_local! {
+    /// What the rows of the last task leave to those of the next one.
+    static ROWS: Cell<Option<Box<Rows>>> = const { Cell::new(None) };
 }
 
 /// Memory of a task.
 pub(super) struct Rooms<'a> {
-    /// Of its blocks.
-    factors: &'a mut [Factors],
     /// Interleaved rows by column, four rows and register; or half results.
     words: &'a mut [Line],
     /// Sums by output row, output and register; or room for a row of results that nobody wants.
     sums: &'a mut [Line],
-    /// A row of what surrounds the image.
-    outside: &'a [Line],
 }
 
 impl<'a> Rooms<'a> {
-    /// Cuts `lines` into rooms of these numbers of lines; `zero` surrounds the image.
-    pub(super) fn new(lines: &'a mut [Line], sizes: [usize; 4], zero: u8) -> Rooms<'a> {
-        let (factors, lines) = lines.split_at_mut(sizes[0]);
-        let (words, lines) = lines.split_at_mut(sizes[1]);
-        let (sums, outside) = lines.split_at_mut(sizes[2]);
-        outside.fill(bytemuck::cast([zero; BLOCK]));
-        Rooms { factors: bytemuck::cast_slice_mut(factors), words, sums, outside }
+    /// Cuts `lines` into rooms of these numbers of lines.
+    pub(super) fn new(lines: &'a mut [Line], sizes: [usize; 2]) -> Rooms<'a> {
+        let (words, sums) = lines[..sizes[0] + sizes[1]].split_at_mut(sizes[0]);
+        Rooms { words, sums }
+    }
+}
+
+impl Rows {
+    /// Of no task yet.
+    pub(super) fn take() -> Box<Rows> {
+        ROWS.take().unwrap_or_default()
     }
 }
 
@@ -79,7 +112,6 @@ impl Job for Band<'_> {
         let limits = unsafe { self.output.limits() };
         self.ask_for_weights(self.blocks.start);
         self.ask_for_weights(self.blocks.start + 1);
-        self.fill_factors();
         if self.weights.window {
             self.find_lines();
             self.find_rows();
@@ -100,6 +132,7 @@ impl Job for Band<'_> {
                 }
             }
         }
+        ROWS.set(Some(self.rows));
     }
 }
 
@@ -138,24 +171,6 @@ impl Band<'_> {
         }
     }
 
-    /// What sums start from, and what they are multiplied with.
-    #[inline(always)]
-    fn fill_factors(&mut self) {
-        let factor = -i32::from(self.image.zero);
-        for (block, factors) in self.blocks.clone().zip(self.rooms.factors.iter_mut()) {
-            let block = self.weights.blocks[block];
-            let (col, width) = (block.col, block.width());
-            let mut add = [0; BLOCK];
-            self.output.bias(col, &self.weights.sums[col..][..width], factor, &mut add[..width]);
-            factors.fill(&add[..width], self.output.multipliers(col, width));
-        }
-    }
-
-    /// The factors of block `index`.
-    fn factors(&self, index: usize) -> &Factors {
-        &self.rooms.factors[index - self.blocks.start]
-    }
-
     /// What stands around the image.
     fn padding(&self) -> [u8; BLOCK] {
         [self.image.zero ^ self.image.flip; BLOCK]
@@ -169,15 +184,17 @@ impl Band<'_> {
         let row = (self.image.number * out_h + line) * out_w;
         let first = first * block.pixels;
         let out = self.output.pixels(row + first..row + out_w, block.col, block.width());
-        let (factors, pixels) = (self.factors(index), out_w - first);
+        let (factors, pixels) = (&self.factors[index], out_w - first);
         Results { factors, out, stride: shape.out_c, pixels }
     }
 
-    /// Asks for the weights of a block, if there is one: nothing foresees that they come next.
+    /// Asks for the weights and factors of a block, if there is one: nothing foresees that they
+    /// come next.
     #[inline(always)]
     fn ask_for_weights(&self, index: usize) {
         if self.blocks.contains(&index) {
             ask_for(self.weights.of_block(index));
+            ask_for(from_ref(&self.factors[index]));
         }
     }
 
@@ -193,31 +210,35 @@ impl Band<'_> {
 
     /// The rows that the windows of the task see.
     fn find_rows(&mut self) {
-        let (step, first) = (self.weights.stride[0], self.lines.start);
-        let outside: &[u8] = bytemuck::cast_slice(self.rooms.outside);
-        let outside = &outside[..self.image.row_bytes()];
-        let row = |i: usize| self.image.row(first * step + i).unwrap_or(outside).as_ptr();
-        let count = self.rows.outputs.len() * step + TAPS;
+        let (shape, step) = (self.image.shape, self.weights.stride[0]);
+        let (image, row_bytes) = (self.image.rows().as_ptr(), self.image.row_bytes());
+        let outside = self.rows.outside.bytes(row_bytes, self.padding()[0]).as_ptr();
+        let row = |row: usize| match row.wrapping_sub(shape.pads[0]) {
+            row if row < shape.in_h => image.wrapping_add(row * row_bytes),
+            _ => outside,
+        };
+        let (first, count) = (self.lines.start * step, self.rows.outputs.len() * step + TAPS);
         self.rows.inputs.clear();
-        self.rows.inputs.extend((0..count).map(row));
+        self.rows.inputs.extend((first..first + count).map(row));
     }
 
     /// The lines that the windows of the task fill.
     fn find_lines(&mut self) {
         let (shape, lines) = (self.image.shape, self.lines.clone());
         let [out_h, out_w] = self.size;
-        let count = lines.len().next_multiple_of(self.weights.line_unit());
         let out_bytes = out_w * shape.out_c;
         let nowhere: &mut [u8] = bytemuck::cast_slice_mut(self.rooms.sums);
         let nowhere = nowhere[..out_bytes].as_mut_ptr();
-        let output = |i: usize| {
-            let row = (self.image.number * out_h + lines.start + i) * out_w;
-            match i < lines.len() {
-                true => self.output.pixels(row..row + out_w, 0, shape.out_c),
-                false => nowhere,
-            }
+        let pixels =
+            [lines.start, lines.end].map(|line| (self.image.number * out_h + line) * out_w);
+        let output = self.output.pixels(pixels[0]..pixels[1], 0, shape.out_c);
+        let line = |line: usize| match line < lines.len() {
+            true => output.wrapping_add(line * out_bytes),
+            false => nowhere,
         };
-        self.rows.outputs = (0..count).map(output).collect();
+        self.rows.outputs.clear();
+        let count = lines.len().next_multiple_of(self.weights.line_unit());
+        self.rows.outputs.extend((0..count).map(line));
     }
 
     /// Two lines of each of `STACK` blocks below each other at a time.
@@ -329,7 +350,7 @@ impl Band<'_> {
             steps: [self.image.step(), shape.out_c],
             columns: Columns { before, inside: shape.in_w, outputs: columns.len() },
             weights: self.weights.of_block(index),
-            factors: &self.rooms.factors[index - self.blocks.start],
+            factors: &self.factors[index],
             flip: self.image.flip,
             zero: self.image.zero,
             halves: self.rooms.words,
@@ -414,7 +435,7 @@ impl Band<'_> {
             taps,
             step,
             rows: weights.rows,
-            factors: &self.rooms.factors[index - self.blocks.start],
+            factors: &self.factors[index],
         };
         // SAFETY: the caller's promise, the checks, and packing.
         unsafe { tile.sums(self.rooms.sums.as_mut_ptr()) }

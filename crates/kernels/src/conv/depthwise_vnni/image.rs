@@ -47,6 +47,16 @@ impl<'a> Image<'a> {
         self.shape.in_w * self.step()
     }
 
+    /// The first channel that is seen of all rows of the image, one after another.
+    ///
+    /// # Panics
+    /// When there are fewer images.
+    pub(super) fn rows(&self) -> &'a [u8] {
+        let start =
+            self.plane.place(self.number * self.shape.in_h * self.shape.in_w, self.plane.first);
+        &self.bytes[start..][..self.shape.in_h * self.row_bytes()]
+    }
+
     /// The row that has number `row` in the padded image, from the first channel that is seen on;
     /// `None` in the padding.
     #[inline(always)]

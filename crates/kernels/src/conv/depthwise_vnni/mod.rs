@@ -14,6 +14,7 @@
 
 mod band;
 mod beside;
+mod factors;
 mod image;
 mod pairs;
 mod results;
@@ -28,12 +29,12 @@ use std::ops::Range;
 use bytemuck::Zeroable;
 
 use self::band::{Band, Rooms, Rows};
+pub(super) use self::factors::Factors;
 use self::image::Image;
-use self::results::Factors;
 use super::int8::ConvInput;
 use super::shape::ConvShape;
 use crate::cpu::{self, Ctx, Isa, Level};
-use crate::gemm::{PlainBytes, WeightZero, unsigned_zero};
+use crate::gemm::{PlainBytes, Requantize, WeightZero, unsigned_zero};
 use crate::int8::Int8;
 use crate::scratch::{Line, with_scratch};
 
@@ -216,8 +217,15 @@ impl DepthwiseVnni {
         &self.weights[index * len..][..len]
     }
 
+    /// The factors of all blocks, for sums of inputs with the zero point `zero`, in unsigned form,
+    /// that become `to`; `None` where this is no way to such results.
+    pub(super) fn factors(&self, zero: u8, to: &Requantize<'_>) -> Option<Vec<Factors>> {
+        let factors = |block: &Block| Factors::new(*block, zero, &self.sums, to);
+        to.is_plain(self.most()).then(|| self.blocks.iter().map(factors).collect())
+    }
+
     /// The greatest magnitude of a sum of products, whatever weights and inputs are.
-    pub(super) fn most(&self) -> f32 {
+    fn most(&self) -> f32 {
         let taps = self.kernel[0] * self.kernel[1];
         (taps * usize::from(u8::MAX) * usize::from(i8::MIN.unsigned_abs())) as f32
     }
@@ -226,10 +234,12 @@ impl DepthwiseVnni {
         size_of_val(self.weights.as_slice()) + size_of_val(self.sums.as_slice())
     }
 
+    /// Convolves with [`DepthwiseVnni::factors`] of this input and output.
     pub(super) fn run(
         &self,
         ctx: Ctx<'_>,
         shape: &ConvShape,
+        factors: &[Factors],
         input: ConvInput<'_>,
         in_planes: bool,
         output: PlainBytes<'_>,
@@ -242,18 +252,28 @@ impl DepthwiseVnni {
         let images = Image::new(shape, bytes, [flip, zero], in_planes);
         ctx.pool.for_each_range(split.tasks(shape), 1, |tasks| {
             for task in tasks {
-                let (number, lines, blocks) = split.task(task);
-                let image = Image { number, ..images };
-                let sizes = self.scratch(shape, blocks.len());
-                with_scratch(sizes.iter().sum(), |scratch| {
-                    let rooms = Rooms::new(scratch, sizes, zero ^ flip);
-                    let (output, size) = (&output, [split.out_h, split.out_w]);
-                    let (lines, blocks) = (lines.clone(), blocks.clone());
-                    let (weights, rows) = (self, Rows::default());
-                    let band = Band { weights, image, size, output, lines, blocks, rooms, rows };
-                    // SAFETY: packing took an `Isa` of this level, so the CPU has it.
-                    unsafe { cpu::run_avx512(band) }
-                });
+                let image = Image { number: split.image(task), ..images };
+                for (lines, blocks) in split.parts(task) {
+                    let sizes = self.scratch(shape);
+                    with_scratch(sizes.iter().sum(), |scratch| {
+                        let rooms = Rooms::new(scratch, sizes);
+                        let (output, size) = (&output, [split.out_h, split.out_w]);
+                        let (weights, rows) = (self, Rows::take());
+                        let band = Band {
+                            weights,
+                            image,
+                            size,
+                            output,
+                            factors,
+                            lines,
+                            blocks,
+                            rooms,
+                            rows,
+                        };
+                        // SAFETY: packing took an `Isa` of this level, so the CPU has it.
+                        unsafe { cpu::run_avx512(band) }
+                    });
+                }
             }
         });
     }
@@ -264,19 +284,17 @@ impl DepthwiseVnni {
         self.rows * self.blocks.iter().map(below).max().unwrap_or(1)
     }
 
-    /// Lines of scratch for each of [`Rooms`], for some blocks.
-    fn scratch(&self, shape: &ConvShape, blocks: usize) -> [usize; 4] {
-        let factors = blocks * (size_of::<Factors>() / BLOCK);
+    /// Lines of scratch for each of [`Rooms`].
+    fn scratch(&self, shape: &ConvShape) -> [usize; 2] {
         match self.window {
             true => {
-                let lines = |bytes: usize| bytes.div_ceil(BLOCK);
-                let rows = [shape.out_w() * shape.out_c, shape.in_w * shape.in_c].map(lines);
-                [factors, self.rows * shape.out_w(), rows[0], rows[1]]
+                let row = (shape.out_w() * shape.out_c).div_ceil(BLOCK);
+                [self.rows * shape.out_w(), row]
             }
             false => {
                 let columns = self.strip_columns(shape);
                 let sums = self.rows * OUTPUTS * PARTS;
-                [factors, columns * self.quads * PARTS, sums, 0]
+                [columns * self.quads * PARTS, sums]
             }
         }
     }
@@ -297,41 +315,112 @@ impl DepthwiseVnni {
     }
 }
 
-/// How the output is cut into tasks: images by bands of lines by parts of the blocks.
+/// How the output is cut into tasks: each image into as many of the same size. The units that are
+/// shared out are steps of lines in all blocks, or in one block after another.
 struct Split {
     out_h: usize,
     out_w: usize,
-    /// Output rows that are computed together.
-    rows: usize,
-    bands: usize,
+    /// Lines of a step: those that are computed together.
+    step: usize,
+    steps: usize,
     blocks: usize,
-    parts: usize,
+    /// Whether tasks have lines of all blocks.
+    by_lines: bool,
+    /// Tasks of an image.
+    tasks: usize,
 }
 
 impl Split {
     fn new(threads: usize, shape: &ConvShape, weights: &DepthwiseVnni) -> Split {
         let (out_h, blocks) = (shape.out_h(), weights.blocks.len());
-        let steps = out_h.div_ceil(weights.rows).max(1);
-        // Bands where there are so many lines that these are nearly equal: products before and after
-        // are cut alike, so that a thread reads what it has written. Else parts of the channels.
-        let lines = steps >= 7 * threads || blocks < 2 * threads;
-        let wanted = if threads == 1 { 1 } else { 2 * threads };
-        let (bands, parts) = if lines { (wanted.min(steps), 1) } else { (1, wanted.min(blocks)) };
-        Split { out_h, out_w: shape.out_w(), rows: weights.rows, bands, blocks, parts }
+        // Lines of all blocks where there are so many that tasks are nearly equal: products before
+        // and after are cut alike, so that a thread reads what it has written. Else some blocks.
+        let pairs = out_h.div_ceil(weights.rows);
+        let by_lines = pairs >= 7 * threads || blocks < 2 * threads;
+        let step = if by_lines { weights.rows } else { weights.line_unit() };
+        let steps = out_h.div_ceil(step);
+        let units = if by_lines { steps } else { steps * blocks };
+        let tasks = if threads == 1 { 1 } else { units.min(2 * threads) };
+        Split { out_h, out_w: shape.out_w(), step, steps, blocks, by_lines, tasks }
     }
 
     fn tasks(&self, shape: &ConvShape) -> usize {
-        shape.batch * self.bands * self.parts
+        shape.batch * self.tasks
     }
 
-    /// Image, output lines and blocks of a task.
-    fn task(&self, task: usize) -> (usize, Range<usize>, Range<usize>) {
-        let rest = task / self.parts;
-        let (image, band) = (rest / self.bands, rest % self.bands);
-        let steps = self.out_h.div_ceil(self.rows);
-        let line = |band: usize| self.out_h.min(steps * band / self.bands * self.rows);
-        let lines = line(band)..line(band + 1);
-        let part = |index: usize| self.blocks * index / self.parts;
-        (image, lines, part(task % self.parts)..part(task % self.parts + 1))
+    /// The image of a task.
+    fn image(&self, task: usize) -> usize {
+        task / self.tasks
+    }
+
+    /// Output lines and blocks of a task, in up to three parts.
+    fn parts(&self, task: usize) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+        let units = if self.by_lines { self.steps } else { self.steps * self.blocks };
+        let task = task % self.tasks;
+        let (mut next, end) = (units * task / self.tasks, units * (task + 1) / self.tasks);
+        let (lines_of, steps) = (|step: usize| self.out_h.min(step * self.step), self.steps);
+        std::iter::from_fn(move || {
+            if next >= end {
+                return None;
+            }
+            let (block, first) = (next / steps, next % steps);
+            let (len, blocks) = match (first, (end - next) / steps) {
+                _ if self.by_lines => (end - next, 0..self.blocks),
+                (0, whole @ 1..) => (steps, block..block + whole),
+                _ => (steps.min(first + end - next) - first, block..block + 1),
+            };
+            next += len * if self.by_lines { 1 } else { blocks.len() };
+            Some((lines_of(first)..lines_of(first + len), blocks))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_tasks_cover_lines_and_blocks_once() {
+        for (out_h, step, blocks, by_lines, tasks) in [
+            (1usize, 2usize, 1, false, 1),
+            (7, 2, 15, false, 4),
+            (14, 2, 9, false, 4),
+            (14, 4, 3, false, 8),
+            (5, 8, 4, false, 3),
+            (28, 2, 3, true, 4),
+            (9, 2, 2, true, 5),
+            (14, 2, 6, false, 1),
+        ] {
+            let steps = out_h.div_ceil(step);
+            let split = Split { out_h, out_w: 1, step, steps, blocks, by_lines, tasks };
+            let mut seen = vec![0; out_h * blocks];
+            for (lines, blocks) in (0..tasks).flat_map(|task| split.parts(task)) {
+                for line in lines {
+                    blocks.clone().for_each(|block| seen[block * out_h + line] += 1);
+                }
+            }
+            assert!(seen.iter().all(|&n| n == 1), "{out_h} {step} {blocks} {tasks}: {seen:?}");
+        }
+    }
+
+    #[test]
+    fn tasks_are_nearly_equal() {
+        let split = |out_h: usize, blocks| Split {
+            out_h,
+            out_w: 1,
+            step: 2,
+            steps: out_h.div_ceil(2),
+            blocks,
+            by_lines: false,
+            tasks: 2,
+        };
+        for (split, most) in [(split(7, 15), 30), (split(14, 9), 32)] {
+            let steps = |(lines, blocks): (Range<usize>, Range<usize>)| {
+                lines.len().div_ceil(2) * blocks.len()
+            };
+            for task in 0..2 {
+                assert!(split.parts(task).map(steps).sum::<usize>() <= most);
+            }
+        }
     }
 }

@@ -3,36 +3,11 @@
 #[cfg(not(feature = "avx512-model"))]
 use std::arch::x86_64::*;
 
-use bytemuck::{Pod, Zeroable};
-
+use super::factors::Factors;
 use super::{BLOCK, PARTS};
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
 use crate::gemm::Limits;
-
-/// What the sums of a block start from, and what they are multiplied with.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C, align(64))]
-pub(super) struct Factors {
-    pub(super) add: [[i32; 16]; PARTS],
-    pub(super) multiplier: [[f32; 16]; PARTS],
-}
-
-impl Factors {
-    /// Those of the channels of a block; the blocks of all its pixels are alike.
-    #[inline(always)]
-    pub(super) fn fill(&mut self, add: &[i32], multipliers: &[f32]) {
-        // Four lanes side by side are four bytes side by side; see `byte_of`.
-        let (add, _) = add.as_chunks::<4>();
-        let (multipliers, _) = multipliers.as_chunks::<4>();
-        let last = add.len() - 1;
-        for i in 0..BLOCK / 4 {
-            let (part, lanes) = (i % PARTS, i / PARTS * 4);
-            self.add[part][lanes..][..4].copy_from_slice(&add[i & last]);
-            self.multiplier[part][lanes..][..4].copy_from_slice(&multipliers[i & last]);
-        }
-    }
-}
 
 /// The results of one output row.
 #[derive(Clone, Copy)]

@@ -3,7 +3,8 @@
 #[cfg(not(feature = "avx512-model"))]
 use std::arch::x86_64::*;
 
-use super::results::{Factors, Results};
+use super::factors::Factors;
+use super::results::Results;
 use super::{OUTPUTS, PARTS};
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;

@@ -6,7 +6,7 @@
 //! of the sums of one output does not wait for what it does for the next ones.
 
 use super::QUAD;
-use super::results::Factors;
+use super::factors::Factors;
 use super::stack::{Inputs, Outputs};
 use crate::scratch::Line;
 
