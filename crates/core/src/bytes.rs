@@ -188,6 +188,11 @@ impl UniqueBytes {
         self.0.capacity()
     }
 
+    /// Where they lie in memory.
+    pub fn address(&self) -> usize {
+        self.0.lines.as_ptr().addr()
+    }
+
     /// The bytes themselves.
     pub fn into_aligned(self) -> AlignedBytes {
         Arc::unwrap_or_clone(self.0)

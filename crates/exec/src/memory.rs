@@ -89,12 +89,15 @@ impl Arena {
 }
 
 impl Free {
-    /// The smallest buffer that fits; among equals the one used last, so that the others age.
+    /// The smallest buffer that fits; among equals the first one in memory, so that the others age,
+    /// and that layers of a kind use the same ones for the same things: what threads have in their
+    /// caches depends on who read and wrote a buffer before.
     fn take(&mut self, len: usize) -> Option<UniqueBytes> {
         self.clock += 1;
-        let fits = self.buffers.iter().enumerate().rev();
+        let fits = self.buffers.iter().enumerate();
         let fits = fits.filter(|(_, (bytes, _))| bytes.capacity() >= len);
-        let (index, (best, _)) = fits.min_by_key(|(_, (bytes, _))| bytes.capacity())?;
+        let place = |bytes: &UniqueBytes| (bytes.capacity(), bytes.address());
+        let (index, (best, _)) = fits.min_by_key(|(_, (bytes, _))| place(bytes))?;
         // A buffer many times too large would keep big layers from reusing it.
         let suits = best.capacity() <= len.saturating_mul(4).max(1 << 16);
         suits.then(|| self.buffers.remove(index).0)

@@ -241,7 +241,7 @@ impl Band<'_> {
         self.rows.outputs.extend((0..count).map(line));
     }
 
-    /// Two lines of each of `STACK` blocks below each other at a time.
+    /// Two lines of each of `STACK` blocks below each other at a time; the last one may be alone.
     ///
     /// # Safety
     /// As [`Window::run_pairs`].
@@ -263,9 +263,16 @@ impl Band<'_> {
         for first in (0..out_w).step_by(width) {
             let columns = first..out_w.min(first + width);
             for line in lines.clone().step_by(2 * STACK) {
-                let mut window = self.window::<STACK, 2>(line, columns.clone(), index);
                 // SAFETY: the caller's promise; rows and lines were checked when they were found.
-                unsafe { window.run_pairs::<WHOLE, SIGNED>(limits) }
+                unsafe {
+                    if STACK == 1 && line + 1 == lines.end {
+                        let mut window = self.window::<STACK, 1>(line, columns.clone(), index);
+                        window.run_pairs::<WHOLE, SIGNED>(limits);
+                    } else {
+                        let mut window = self.window::<STACK, 2>(line, columns.clone(), index);
+                        window.run_pairs::<WHOLE, SIGNED>(limits);
+                    }
+                }
             }
         }
     }
@@ -327,8 +334,7 @@ impl Band<'_> {
     ) -> Window<'_, STACK, ROWS> {
         let (shape, col) = (self.image.shape, self.weights.blocks[index].col);
         let from = self.image.place(col);
-        // Steps of 1 go by two rows, steps of 2 by one.
-        let (step, line) = (QUAD / 2 / ROWS, line - self.lines.start);
+        let (step, line) = (self.weights.stride[0], line - self.lines.start);
         let rows = &self.rows.inputs[line * step..][..(STACK * ROWS - 1) * step + TAPS];
         let lines = &self.rows.outputs[line..][..STACK * ROWS];
         let mut inputs = [Inputs { first: [rows[0]; STACK] }; QUAD];

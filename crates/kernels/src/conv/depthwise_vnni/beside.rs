@@ -5,13 +5,13 @@
 #[cfg(not(feature = "avx512-model"))]
 use std::arch::x86_64::*;
 
-use super::pairs::{HALF, Half, ROWS};
+use super::pairs::{HALF, Half, PAIR};
 use super::window::Window;
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
 use crate::gemm::Limits;
 
-impl Window<'_, 1, ROWS> {
+impl Window<'_, 1, PAIR> {
     /// As [`Window::run_pairs`], where columns and outputs are two pixels each, and the first output
     /// stands over the first column.
     ///

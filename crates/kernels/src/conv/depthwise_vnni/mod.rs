@@ -284,6 +284,11 @@ impl DepthwiseVnni {
         self.rows * self.blocks.iter().map(below).max().unwrap_or(1)
     }
 
+    /// Whether a line alone costs little more than half of two.
+    fn has_single_lines(&self) -> bool {
+        self.window && self.blocks.iter().all(|block| block.pixels == 1)
+    }
+
     /// Lines of scratch for each of [`Rooms`].
     fn scratch(&self, shape: &ConvShape) -> [usize; 2] {
         match self.window {
@@ -334,13 +339,14 @@ impl Split {
     fn new(threads: usize, shape: &ConvShape, weights: &DepthwiseVnni) -> Split {
         let (out_h, blocks) = (shape.out_h(), weights.blocks.len());
         // Lines of all blocks where there are so many that tasks are nearly equal: products before
-        // and after are cut alike, so that a thread reads what it has written. Else some blocks.
-        let pairs = out_h.div_ceil(weights.rows);
-        let by_lines = pairs >= 7 * threads || blocks < 2 * threads;
-        let step = if by_lines { weights.rows } else { weights.line_unit() };
+        // and after are cut alike, so that a thread reads what it has written, and writes where
+        // nobody else has read. Else some blocks.
+        let step = if weights.has_single_lines() { 1 } else { weights.rows };
+        let by_lines = out_h.div_ceil(step) >= 7 * threads || blocks < 2 * threads;
+        let step = if by_lines { step } else { weights.line_unit() };
         let steps = out_h.div_ceil(step);
         let units = if by_lines { steps } else { steps * blocks };
-        let tasks = if threads == 1 { 1 } else { units.min(2 * threads) };
+        let tasks = units.min(threads);
         Split { out_h, out_w: shape.out_w(), step, steps, blocks, by_lines, tasks }
     }
 

@@ -1,6 +1,6 @@
-//! Two output rows at steps of 1, half a block at a time: all weights of the half stay in registers,
-//! as do the words of three columns. A turn of the loop makes the sums of one output, the words that
-//! the next one wants, and the results of the one before.
+//! Two output rows at steps of 1, or the last one where it is alone, half a block at a time: all
+//! weights of the half stay in registers, as do the words of three columns. A turn of the loop makes
+//! the sums of one output, the words that the next one wants, and the results of the one before.
 
 #[cfg(not(feature = "avx512-model"))]
 use std::arch::x86_64::*;
@@ -12,8 +12,8 @@ use super::window::{TAPS, Window};
 use crate::avx512_model::*;
 use crate::gemm::Limits;
 
-/// Output rows.
-pub(super) const ROWS: usize = 2;
+/// Output rows that weights are packed for.
+pub(super) const PAIR: usize = 2;
 
 /// Registers of half a block.
 pub(super) const HALF: usize = PARTS / 2;
@@ -22,7 +22,7 @@ pub(super) const HALF: usize = PARTS / 2;
 pub(super) type Half = [__m512i; HALF];
 
 /// What does not change from column to column.
-pub(super) struct Constants {
+pub(super) struct Constants<const ROWS: usize> {
     weights: [[Half; TAPS]; ROWS],
     /// What sums start from, by register.
     add: *const [i32; 16],
@@ -33,8 +33,8 @@ pub(super) struct Constants {
     pub(super) zero: __m512i,
 }
 
-impl<const STACK: usize> Window<'_, STACK, ROWS> {
-    /// Computes the outputs. `WHOLE` says that the zero point is the least result and that all
+impl<const STACK: usize, const ROWS: usize> Window<'_, STACK, ROWS> {
+    /// Computes the outputs of one or two rows. `WHOLE` says that the zero point is the least result and that all
     /// others of 8 bits may follow, `SIGNED` that inputs or results may have a sign.
     ///
     /// # Safety
@@ -64,7 +64,7 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
     #[inline(always)]
     pub(super) fn has_outputs(&self) -> bool {
         assert!(self.halves.len() >= ROWS * self.columns.outputs, "room for the first halves");
-        assert!(self.weights.len() >= PARTS * TAPS * ROWS, "weights of a block");
+        assert!(self.weights.len() >= PARTS * TAPS * PAIR, "weights of a block");
         self.columns.outputs > 0
     }
 
@@ -107,12 +107,12 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
     /// As [`Window::half`].
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    pub(super) unsafe fn constants<const SIDE: usize>(&self, limits: Limits) -> Constants {
+    pub(super) unsafe fn constants<const SIDE: usize>(&self, limits: Limits) -> Constants<ROWS> {
         let mut weights = [[[_mm512_setzero_si512(); HALF]; TAPS]; ROWS];
         for (row, weights) in weights.iter_mut().enumerate() {
             for (tap, weights) in weights.iter_mut().enumerate() {
                 for (part, weights) in weights.iter_mut().enumerate() {
-                    let line = ((SIDE * HALF + part) * TAPS + tap) * ROWS + row;
+                    let line = ((SIDE * HALF + part) * TAPS + tap) * PAIR + row;
                     // SAFETY: the caller checked the number of lines.
                     unsafe {
                         *weights = _mm512_loadu_si512(self.weights.as_ptr().add(line).cast());
@@ -140,7 +140,7 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
         &self,
         &[_, second, third]: &[Half; TAPS],
         x: usize,
-        constants: &Constants,
+        constants: &Constants<ROWS>,
     ) -> [Half; TAPS] {
         // SAFETY: the caller's promise.
         unsafe { [second, third, self.column::<SIGNED, SIDE>(x + 2, constants)] }
@@ -155,7 +155,7 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
     pub(super) unsafe fn column<const SIGNED: bool, const SIDE: usize>(
         &self,
         column: usize,
-        constants: &Constants,
+        constants: &Constants<ROWS>,
     ) -> Half {
         let column = column.wrapping_sub(self.columns.before);
         if column >= self.columns.inside {
@@ -167,8 +167,9 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
             // Else the compiler moves four pointers along instead of one place: 3 to 5 % slower.
             let at = column * black_box(self.steps[0]);
             let [a, b] = [rows[0].load(at), rows[1].load(at)];
-            // Blocks below each other lie two rows apart.
-            let [c, d] = [rows[2].load_below(a, at), rows[3].load_below(b, at)];
+            // Blocks below each other lie two rows apart. A row alone has weights of 0 for a fourth.
+            let c = rows[2].load_below(a, at);
+            let d = if ROWS == 1 { c } else { rows[3].load_below(b, at) };
             let [low, high] = match SIDE {
                 0 => [_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d)],
                 _ => [_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, d)],
@@ -190,7 +191,7 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
     /// As [`Window::half`].
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512vnni"))]
-    pub(super) unsafe fn sums(words: &[Half; TAPS], constants: &Constants) -> [Half; ROWS] {
+    pub(super) unsafe fn sums(words: &[Half; TAPS], constants: &Constants<ROWS>) -> [Half; ROWS] {
         let mut sums = [[_mm512_setzero_si512(); HALF]; ROWS];
         for part in 0..HALF {
             // SAFETY: there is one for each register.
@@ -215,7 +216,7 @@ impl<const STACK: usize> Window<'_, STACK, ROWS> {
         &mut self,
         sums: [Half; ROWS],
         x: usize,
-        constants: &Constants,
+        constants: &Constants<ROWS>,
     ) {
         for (row, mut values) in sums.into_iter().enumerate() {
             // SAFETY: the caller's promise; there is a multiplier for each register.

@@ -42,7 +42,7 @@ impl<const STACK: usize> Window<'_, STACK, 1> {
         }
         // SAFETY: the caller's promise.
         unsafe {
-            let constants = self.constants(limits);
+            let constants = self.step_constants(limits);
             let [first, second, third] = &constants.weights;
             let words = self.step_column::<SIGNED>(0, &constants);
             let mut begun = add_products(self.start(), &words, first);
@@ -51,13 +51,13 @@ impl<const STACK: usize> Window<'_, STACK, 1> {
                 let words = self.step_column::<SIGNED>(2 * x + 1, &constants);
                 begun = add_products(begun, &words, second);
                 if x > 0 {
-                    self.finish::<WHOLE, SIGNED>(done, x - 1, &constants);
+                    self.finish_step::<WHOLE, SIGNED>(done, x - 1, &constants);
                 }
                 let words = self.step_column::<SIGNED>(2 * x + 2, &constants);
                 done = add_products(begun, &words, third);
                 begun = add_products(self.start(), &words, first);
             }
-            self.finish::<WHOLE, SIGNED>(done, self.columns.outputs - 1, &constants);
+            self.finish_step::<WHOLE, SIGNED>(done, self.columns.outputs - 1, &constants);
         }
     }
 
@@ -65,7 +65,7 @@ impl<const STACK: usize> Window<'_, STACK, 1> {
     /// As [`Window::run_steps`].
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    unsafe fn constants(&self, limits: Limits) -> Constants {
+    unsafe fn step_constants(&self, limits: Limits) -> Constants {
         assert!(self.weights.len() >= PARTS * TAPS, "weights of a block");
         let mut weights = [[_mm512_setzero_si512(); PARTS]; TAPS];
         for (tap, weights) in weights.iter_mut().enumerate() {
@@ -138,7 +138,7 @@ impl<const STACK: usize> Window<'_, STACK, 1> {
     /// As [`Window::run_steps`].
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    unsafe fn finish<const WHOLE: bool, const SIGNED: bool>(
+    unsafe fn finish_step<const WHOLE: bool, const SIGNED: bool>(
         &self,
         sums: Block,
         x: usize,
