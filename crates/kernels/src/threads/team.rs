@@ -78,6 +78,8 @@ impl Phase {
 struct Work {
     body: *const (dyn Fn(usize) + Sync),
     shares: usize,
+    /// Whether no share has more than one turn.
+    single: bool,
 }
 
 /// Turns that follow each other: the next one, and their end.
@@ -85,6 +87,19 @@ struct Work {
 struct Share {
     next: AtomicUsize,
     end: AtomicUsize,
+}
+
+impl Share {
+    /// The next turn, if there is one. To look first costs less than to write where another thread
+    /// works.
+    fn take(&self) -> Option<usize> {
+        let end = self.end.load(Ordering::Relaxed);
+        if self.next.load(Ordering::Relaxed) >= end {
+            return None;
+        }
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        (turn < end).then_some(turn)
+    }
 }
 
 /// On cache lines of its own: nobody waits for a line because its neighbour is looked at.
@@ -238,7 +253,7 @@ impl Shared {
     fn open(&self, body: *const (dyn Fn(usize) + Sync), turns: usize, seats: usize) {
         let shares = seats + 1;
         // SAFETY: nobody can join, and the last who did has left; `busy` keeps other callers away.
-        unsafe { *self.door.work.get() = Some(Work { body, shares }) };
+        unsafe { *self.door.work.get() = Some(Work { body, shares, single: turns <= shares }) };
         for (i, share) in self.shares.iter().enumerate().take(shares) {
             share.next.store(i * turns / shares, Ordering::Relaxed);
             share.end.store((i + 1) * turns / shares, Ordering::Relaxed);
@@ -259,7 +274,8 @@ impl Shared {
         }
     }
 
-    /// Takes turns until none is left, those of share `own` first.
+    /// Takes turns until none is left, those of share `own` first. A worker with a single turn leaves
+    /// after it: the caller waits for nothing but workers that leave, and looks at all shares itself.
     fn turns(&self, own: usize) {
         // SAFETY: the caller wrote it before it opened the loop, which this thread saw or did.
         let Some(work) = (unsafe { *self.door.work.get() }) else { return };
@@ -267,13 +283,14 @@ impl Shared {
         let body = unsafe { &*work.body };
         let (before, after) = self.shares[..work.shares].split_at(own);
         for share in after.iter().chain(before) {
-            let end = share.end.load(Ordering::Relaxed);
-            loop {
-                let turn = share.next.fetch_add(1, Ordering::Relaxed);
-                if turn >= end {
+            while let Some(turn) = share.take() {
+                body(turn);
+                if work.single {
                     break;
                 }
-                body(turn);
+            }
+            if work.single && own > 0 {
+                break;
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Convolutions on 8-bit codes, over `[N,...,C]` values.
 
-use super::geometry::Geometry;
+use super::geometry::{Geometry, Pads};
 use super::transposed::Transposed;
 use crate::plan::integer::finish::{Finish, int8};
 use crate::plan::integer::product::{Operands, Product, product, weight_zero};
@@ -8,8 +8,9 @@ use crate::plan::kernel::{Inputs, Kernel, RunCtx, required};
 use crate::plan::layout::Rule;
 use crate::plan::lower::{Lowered, Lowering};
 use fewbit_core::{DType, Error, Node, NodeId, Result, Tensor};
-use fewbit_kernels::conv::{ConvInput, PackedConvI8, conv2d_i8};
+use fewbit_kernels::conv::{ConvInput, ConvShape, PackedConvI8, conv2d_i8};
 use fewbit_kernels::{Int8, Isa};
+use std::sync::OnceLock;
 
 /// The step for a convolution of codes; the inner error says why it stays float.
 ///
@@ -153,6 +154,15 @@ pub(crate) struct IntegerConv {
     weights: PackedConvI8,
     input: Input,
     finish: Finish,
+    /// For inputs of one shape, which mostly is that of all.
+    sizes: OnceLock<(Vec<usize>, Sizes)>,
+}
+
+/// What follows from the shape of an input.
+#[derive(Clone)]
+struct Sizes {
+    plane: ConvShape,
+    output: Vec<usize>,
 }
 
 impl IntegerConv {
@@ -180,7 +190,7 @@ impl IntegerConv {
         if let Some(to) = finish.plain_codes() {
             weights.prepare(input.of(input.no_values()?), &to);
         }
-        Ok(IntegerConv { form, weights, input, finish })
+        Ok(IntegerConv { form, weights, input, finish, sizes: OnceLock::new() })
     }
 
     /// Lets this convolution write in planes of channels, where `next`, its only reader, reads them
@@ -193,24 +203,43 @@ impl IntegerConv {
         }
     }
 
+    /// Sizes for an input of the node.
+    ///
+    /// # Errors
+    /// When it does not fit the weight.
+    fn sizes(&self, geometry: &Geometry, x: &Tensor) -> Result<Sizes> {
+        if let Some((shape, sizes)) = self.sizes.get()
+            && shape == x.shape()
+        {
+            return Ok(sizes.clone());
+        }
+        let (pads, output) = geometry.of_input(x.shape())?;
+        let sizes = Sizes { plane: self.plane(x, &pads), output };
+        // Another thread may have been first.
+        _ = self.sizes.set((x.shape().to_vec(), sizes.clone()));
+        Ok(sizes)
+    }
+
+    fn plane(&self, x: &Tensor, pads: &Pads) -> ConvShape {
+        let spatial = &x.shape()[1..x.rank() - 1];
+        self.form.geometry().plane(x.shape()[0], spatial, pads)
+    }
+
     fn convolve(
         &self,
         ctx: &RunCtx,
         x: &Tensor,
-        pads: &[(usize, usize)],
-        shape: Vec<usize>,
+        sizes: Sizes,
         residual: Option<&Tensor>,
     ) -> Result<Tensor> {
-        let mut output = ctx.arena.tensor(self.finish.dtype(), shape)?;
+        let mut output = ctx.arena.tensor(self.finish.dtype(), sizes.output)?;
         if output.is_empty() {
             return Ok(output);
         }
-        let spatial = &x.shape()[1..x.rank() - 1];
-        let shape = self.form.geometry().plane(x.shape()[0], spatial, pads);
         let values = int8(x, self.input.dtype)?;
         let input = self.input.of(values);
         let out = self.finish.output(&mut output, residual)?;
-        conv2d_i8(*ctx.kernels, &shape, input, &self.weights, out);
+        conv2d_i8(*ctx.kernels, &sizes.plane, input, &self.weights, out);
         Ok(output)
     }
 }
@@ -231,14 +260,15 @@ impl Kernel for IntegerConv {
         let residual = inputs.get(1).and_then(Option::as_ref);
         let output = match &self.form {
             Form::Direct(geometry) => {
-                let (pads, shape) = geometry.of_input(x.shape())?;
-                self.convolve(ctx, x, &pads, shape, residual)?
+                let sizes = self.sizes(geometry, x)?;
+                self.convolve(ctx, x, sizes, residual)?
             }
             Form::Transposed(transposed) => {
                 // The low byte of a zero point is its code.
                 let fill = self.input.zero_point as u8;
-                let (spread, pads, shape) = transposed.spread(ctx, x, fill)?;
-                let output = self.convolve(ctx, &spread, &pads, shape, residual)?;
+                let (spread, pads, output) = transposed.spread(ctx, x, fill)?;
+                let sizes = Sizes { plane: self.plane(&spread, &pads), output };
+                let output = self.convolve(ctx, &spread, sizes, residual)?;
                 ctx.arena.recycle(spread);
                 output
             }
