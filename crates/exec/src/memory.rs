@@ -129,6 +129,21 @@ mod tests {
     }
 
     #[test]
+    fn the_first_of_equal_buffers_is_taken_whenever_it_came_back() {
+        let arena = Arena::new();
+        let mut both = [0, 1].map(|_| arena.tensor(DType::U8, vec![5000]).unwrap());
+        both.sort_by_key(|tensor| tensor.bytes().as_ptr());
+        let first = both[0].bytes().as_ptr();
+        for first_to_leave in [0, 1] {
+            let [a, b] = both;
+            let order = if first_to_leave == 0 { [a, b] } else { [b, a] };
+            order.into_iter().for_each(|tensor| arena.recycle(tensor));
+            both = [0, 1].map(|_| arena.tensor(DType::U8, vec![5000]).unwrap());
+            assert_eq!(both[0].bytes().as_ptr(), first);
+        }
+    }
+
+    #[test]
     fn shared_buffers_are_left_alone() {
         let arena = Arena::new();
         let first = arena.tensor(DType::F32, vec![16]).unwrap();

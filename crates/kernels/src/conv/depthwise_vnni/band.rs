@@ -97,7 +97,7 @@ impl<'a> Rooms<'a> {
 }
 
 impl Rows {
-    /// Of no task yet.
+    /// What the last task of this thread left, to be found anew for the next one.
     pub(super) fn take() -> Box<Rows> {
         ROWS.take().unwrap_or_default()
     }
