@@ -197,8 +197,7 @@ impl IntegerConv {
     /// quicker so.
     pub fn hand_planes(&mut self, next: &mut IntegerConv) {
         let direct = matches!((&self.form, &next.form), (Form::Direct(_), Form::Direct(_)));
-        let codes = direct && self.finish.plain_codes().is_some();
-        if codes && next.finish.plain_codes().is_some() {
+        if direct && self.finish.plain_codes().is_some() {
             let _handed = self.weights.hand_planes(&mut next.weights);
         }
     }

@@ -1,12 +1,12 @@
 //! What the sums of a block start from, and what they are multiplied with.
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Zeroable;
 
 use super::{BLOCK, Block, PARTS, byte_of};
 use crate::gemm::Requantize;
 
 /// Those of a block, by register and lane.
-#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+#[derive(Clone, PartialEq, Zeroable)]
 #[repr(C, align(64))]
 pub(in crate::conv) struct Factors {
     pub(super) add: [[i32; LANES]; PARTS],

@@ -321,7 +321,7 @@ impl DepthwiseVnni {
 }
 
 /// How the output is cut into tasks: each image into as many of the same size. The units that are
-/// shared out are steps of lines in all blocks, or in one block after another.
+/// shared out are steps of lines, in one group of blocks after another.
 struct Split {
     out_h: usize,
     out_w: usize,
@@ -329,8 +329,8 @@ struct Split {
     step: usize,
     steps: usize,
     blocks: usize,
-    /// Whether tasks have lines of all blocks.
-    by_lines: bool,
+    /// Blocks that are cut together: all of them are one group, or each is.
+    groups: usize,
     /// Tasks of an image.
     tasks: usize,
 }
@@ -344,10 +344,10 @@ impl Split {
         let step = if weights.has_single_lines() { 1 } else { weights.rows };
         let by_lines = out_h.div_ceil(step) >= 7 * threads || blocks < 2 * threads;
         let step = if by_lines { step } else { weights.line_unit() };
+        let groups = if by_lines { 1 } else { blocks };
         let steps = out_h.div_ceil(step);
-        let units = if by_lines { steps } else { steps * blocks };
-        let tasks = units.min(threads);
-        Split { out_h, out_w: shape.out_w(), step, steps, blocks, by_lines, tasks }
+        let tasks = threads.min(steps * groups);
+        Split { out_h, out_w: shape.out_w(), step, steps, blocks, groups, tasks }
     }
 
     fn tasks(&self, shape: &ConvShape) -> usize {
@@ -361,22 +361,23 @@ impl Split {
 
     /// Output lines and blocks of a task, in up to three parts.
     fn parts(&self, task: usize) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
-        let units = if self.by_lines { self.steps } else { self.steps * self.blocks };
+        let (steps, units) = (self.steps, self.steps * self.groups);
         let task = task % self.tasks;
         let (mut next, end) = (units * task / self.tasks, units * (task + 1) / self.tasks);
-        let (lines_of, steps) = (|step: usize| self.out_h.min(step * self.step), self.steps);
+        let line = |step: usize| self.out_h.min(step * self.step);
+        let block = |group: usize| self.blocks * group / self.groups;
         std::iter::from_fn(move || {
             if next >= end {
                 return None;
             }
-            let (block, first) = (next / steps, next % steps);
-            let (len, blocks) = match (first, (end - next) / steps) {
-                _ if self.by_lines => (end - next, 0..self.blocks),
-                (0, whole @ 1..) => (steps, block..block + whole),
-                _ => (steps.min(first + end - next) - first, block..block + 1),
+            let (group, first) = (next / steps, next % steps);
+            // Whole groups in one, or what there is of one group.
+            let (len, groups) = match (first, (end - next) / steps) {
+                (0, whole @ 1..) => (steps, whole),
+                _ => (steps.min(first + end - next) - first, 1),
             };
-            next += len * if self.by_lines { 1 } else { blocks.len() };
-            Some((lines_of(first)..lines_of(first + len), blocks))
+            next += len * groups;
+            Some((line(first)..line(first + len), block(group)..block(group + groups)))
         })
     }
 }
@@ -387,18 +388,18 @@ mod tests {
 
     #[test]
     fn parts_of_tasks_cover_lines_and_blocks_once() {
-        for (out_h, step, blocks, by_lines, tasks) in [
-            (1usize, 2usize, 1, false, 1),
-            (7, 2, 15, false, 4),
-            (14, 2, 9, false, 4),
-            (14, 4, 3, false, 8),
-            (5, 8, 4, false, 3),
-            (28, 2, 3, true, 4),
-            (9, 2, 2, true, 5),
-            (14, 2, 6, false, 1),
+        for (out_h, step, blocks, groups, tasks) in [
+            (1usize, 2usize, 1, 1, 1),
+            (7, 2, 15, 15, 4),
+            (14, 2, 9, 9, 4),
+            (14, 4, 3, 3, 8),
+            (5, 8, 4, 4, 3),
+            (28, 2, 3, 1, 4),
+            (9, 2, 2, 1, 5),
+            (14, 2, 6, 6, 1),
         ] {
             let steps = out_h.div_ceil(step);
-            let split = Split { out_h, out_w: 1, step, steps, blocks, by_lines, tasks };
+            let split = Split { out_h, out_w: 1, step, steps, blocks, groups, tasks };
             let mut seen = vec![0; out_h * blocks];
             for (lines, blocks) in (0..tasks).flat_map(|task| split.parts(task)) {
                 for line in lines {
@@ -417,7 +418,7 @@ mod tests {
             step: 2,
             steps: out_h.div_ceil(2),
             blocks,
-            by_lines: false,
+            groups: blocks,
             tasks: 2,
         };
         for (split, most) in [(split(7, 15), 30), (split(14, 9), 32)] {

@@ -34,8 +34,8 @@ pub(super) struct Constants<const ROWS: usize> {
 }
 
 impl<const STACK: usize, const ROWS: usize> Window<'_, STACK, ROWS> {
-    /// Computes the outputs of one or two rows. `WHOLE` says that the zero point is the least result and that all
-    /// others of 8 bits may follow, `SIGNED` that inputs or results may have a sign.
+    /// Computes the outputs of one or two rows. `WHOLE` says that the zero point is the least result
+    /// and that all others of 8 bits may follow, `SIGNED` that inputs or results may have a sign.
     ///
     /// # Safety
     /// The CPU has AVX-512 with BW and VNNI, and no scaled sum leaves 32 bits. Inputs are readable
