@@ -455,6 +455,35 @@ pub(crate) unsafe fn _mm512_mask_storeu_ps(p: *mut f32, mask: u16, value: __m512
     }
 }
 
+/// The bytes whose bit in the mask is set; zeros for the others.
+///
+/// # Safety
+/// Those are readable at `p`, aligned or not.
+#[inline(always)]
+pub(crate) unsafe fn _mm512_maskz_loadu_epi8(mask: u64, p: *const i8) -> __m512i {
+    let bytes: [i8; 64] = std::array::from_fn(|lane| match mask >> lane & 1 {
+        0 => 0,
+        // SAFETY: the caller's promise.
+        _ => unsafe { p.wrapping_add(lane).read() },
+    });
+    // SAFETY: both are 64 bytes without invalid values.
+    unsafe { std::mem::transmute::<[i8; 64], __m512i>(bytes) }
+}
+
+/// Stores the bytes whose bit in the mask is set.
+///
+/// # Safety
+/// Those are writable at `p`, aligned or not.
+#[inline(always)]
+pub(crate) unsafe fn _mm512_mask_storeu_epi8(p: *mut i8, mask: u64, value: __m512i) {
+    // SAFETY: both are 64 bytes without invalid values.
+    let bytes = unsafe { std::mem::transmute::<__m512i, [i8; 64]>(value) };
+    for (lane, value) in bytes.into_iter().enumerate().filter(|(lane, _)| mask >> lane & 1 == 1) {
+        // SAFETY: the caller's promise.
+        unsafe { p.wrapping_add(lane).write(value) }
+    }
+}
+
 /// Sixteen words without signs as integers.
 #[inline(always)]
 pub(crate) fn _mm512_cvtepu16_epi32(words: __m256i) -> __m512i {

@@ -51,13 +51,19 @@ pub(crate) trait Finish: Copy + Sync {
     );
 
     /// Multiplies, and finishes each result as [`Finish::row`] does, if there is a way for such
-    /// results: from row `row` and column `col` on.
+    /// results: `width` columns from row `row` and column `col` on.
     ///
     /// # Safety
     /// As [`Finish::row`] for all rows and columns; the CPU has AVX-512 with BW and VNNI.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn lines(&self, _factors: &WideFactors, _row: usize, _col: usize) -> bool {
+    unsafe fn lines<const PANELS: usize>(
+        &self,
+        _factors: &WideFactors<PANELS>,
+        _row: usize,
+        _col: usize,
+        _width: usize,
+    ) -> bool {
         false
     }
 
@@ -149,17 +155,19 @@ where
         let (data, stride) = self.rows.fetch(self.range, self.scratch);
         assert!(data.len() >= (count - 1) * stride + k, "rows of A are too short");
         let left = Left { data, stride, first, count };
-        let Range { start, end } = self.cols;
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as below.
-        let start = unsafe { lines::<K, F>(&left, self.panels, start..end, self.finish) };
-        let mut sums = Sums::new();
-        for index in start..end {
-            let width = NR.min(self.panels.n() - index * NR);
-            // SAFETY: `drive` demands the level; rows of A are long enough by the check above,
-            // panels by packing; this task alone stores these outputs.
-            unsafe {
-                if width == NR {
+        let mut cols = self.cols;
+        // SAFETY: `drive` demands the level; rows of A are long enough by the check above, panels by
+        // packing; this task alone stores these outputs.
+        unsafe {
+            #[cfg(target_arch = "x86_64")]
+            if K::DOT.is_some() {
+                cols = lines::<K, F, 4>(&left, self.panels, cols, self.finish);
+                cols = lines::<K, F, 2>(&left, self.panels, cols, self.finish);
+                cols = lines::<K, F, 1>(&left, self.panels, cols, self.finish);
+            }
+            let mut sums = Sums::new();
+            for index in cols {
+                if self.panels.n() - index * NR >= NR {
                     panel::<K, F, true>(&left, self.panels, index, self.finish, &mut sums);
                 } else {
                     panel::<K, F, false>(&left, self.panels, index, self.finish, &mut sums);
@@ -180,49 +188,52 @@ struct Left<'a, A> {
 
 #[cfg(target_arch = "x86_64")]
 impl<A> Left<'_, A> {
-    /// The rows, and [`WIDE`] panels from `index` on; those behind them, below `end`, come next.
+    /// The rows, and `PANELS` panels from `index` on; those behind them, below `end`, come next.
     #[inline(always)]
-    fn wide<K: Microkernel<A = A>>(
+    fn wide<K: Microkernel<A = A>, const PANELS: usize>(
         &self,
         dot: Dot,
         panels: &Panels<K::B>,
         index: usize,
         end: usize,
-    ) -> WideFactors {
-        let from = |first: usize| -> [*const u8; WIDE] {
+    ) -> WideFactors<PANELS> {
+        let from = |first: usize| -> [*const u8; PANELS] {
             std::array::from_fn(|i| panels.panel(first + i).as_ptr().cast())
         };
         let (a, stride) = (self.data.as_ptr().cast(), self.stride * size_of::<A>());
-        let next = if index + 2 * WIDE <= end { index + WIDE } else { index };
+        let next = if index + 2 * PANELS <= end { index + PANELS } else { index };
         let (b, next) = (from(index), from(next));
         WideFactors { dot, words: panels.groups(), a, stride, rows: self.count, b, next }
     }
 }
 
-/// Multiplies the rows with [`WIDE`] whole panels at a time, as long as there are so many and the
-/// output has a way for it; the first panel that is left.
+/// Multiplies the rows with `PANELS` panels at a time, as long as there are so many and the output
+/// has a way for it; the panels that are left.
 ///
 /// # Safety
 /// As [`panel`].
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn lines<K: Microkernel, F: Finish<Acc = K::Acc>>(
+unsafe fn lines<K: Microkernel, F: Finish<Acc = K::Acc>, const PANELS: usize>(
     left: &Left<'_, K::A>,
     panels: &Panels<K::B>,
-    Range { mut start, end }: Range<usize>,
+    mut cols: Range<usize>,
     finish: &F,
-) -> usize {
-    let Some(dot) = K::DOT else { return start };
-    let whole = end.min(panels.n() / NR);
-    while start + WIDE <= whole {
-        let factors = left.wide::<K>(dot, panels, start, whole);
+) -> Range<usize> {
+    let Some(dot) = K::DOT else { return cols };
+    while cols.len() >= PANELS {
+        let factors = left.wide::<K, PANELS>(dot, panels, cols.start, cols.end);
+        let col = cols.start * NR;
+        let width = (PANELS * NR).min(panels.n() - col);
+        // Lines of one row are whole.
+        let fits = factors.fits() && (PANELS < WIDE || width == PANELS * NR);
         // SAFETY: the caller's promise.
-        if !unsafe { finish.lines(&factors, left.first, start * NR) } {
+        if !fits || !unsafe { finish.lines(&factors, left.first, col, width) } {
             break;
         }
-        start += WIDE;
+        cols.start += PANELS;
     }
-    start
+    cols
 }
 
 /// Multiplies the rows with panel `index`.

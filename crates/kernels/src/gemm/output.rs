@@ -5,7 +5,7 @@ use super::float::{Clamp, Matrix, load, matrix_fits, store};
 use super::fused_add::FusedAdd;
 use super::kernel::{NR, prefetch};
 #[cfg(target_arch = "x86_64")]
-use super::x86_avx512_wide::{WIDE, WideFactors};
+use super::x86_avx512_wide::WideFactors;
 #[cfg(target_arch = "x86_64")]
 use super::x86_finish::{Bytes, Rows, ToBytes};
 #[cfg(target_arch = "x86_64")]
@@ -541,14 +541,23 @@ impl Finish for Int8Finish<'_> {
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn lines(&self, factors: &WideFactors, row: usize, col: usize) -> bool {
-        let (width, rows) = (WIDE * NR, factors.rows);
-        if self.place.planes.is_some_and(|planes| planes.of(col).first != col) {
-            // They would lie in two planes.
+    unsafe fn lines<const PANELS: usize>(
+        &self,
+        factors: &WideFactors<PANELS>,
+        row: usize,
+        col: usize,
+        width: usize,
+    ) -> bool {
+        let last = col + width - 1;
+        if self.place.planes.is_some_and(|planes| planes.of(col) != planes.of(last)) {
             return false;
         }
+        let rows = factors.rows;
         let residual = self.residual(row, rows, col, width);
-        let columns = std::array::from_fn(|panel| self.columns(col + panel * NR, NR));
+        let columns = std::array::from_fn(|panel| {
+            let before = panel * NR;
+            self.columns(col + before, NR.min(width - before))
+        });
         let to = WideBytes { columns: &columns, residual };
         // SAFETY: the pointers were checked; the caller's promise for the rest.
         unsafe { to.lines(factors, self.rows(row, rows, col, width)) }
@@ -614,6 +623,12 @@ impl Requantize<'_> {
 }
 
 impl Range {
+    /// Whether the zero point is the least result, and all others of 8 bits may follow.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn is_whole(self) -> bool {
+        self.lo == 0.0 && self.hi == f32::from(u8::MAX)
+    }
+
     /// Clamps, rounds and adds the zero point. Results lie within a byte, so its arithmetic, which
     /// wraps around, is exact; the bits are the same for u8 and i8.
     #[inline(always)]

@@ -1,7 +1,9 @@
-//! Epilogues by AVX-512 for 64 columns side by side: a cache line of results at a time.
+//! Epilogues by AVX-512 for lines of 64 results: a row, two rows of 32 columns or four of 16.
 
 #[cfg(feature = "avx512-model")]
-use std::arch::x86_64::_mm_loadu_si128;
+use std::arch::x86_64::{
+    __m128i, _mm_loadu_si128, _mm_storeu_si128, _mm256_storeu_si256,
+};
 #[cfg(not(feature = "avx512-model"))]
 use std::arch::x86_64::*;
 
@@ -14,13 +16,16 @@ use super::x86_finish::{Bytes, Rows};
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
 
-/// How sums of [`WIDE`] panels become 8-bit values: as by [`ToBytes`](super::x86_finish::ToBytes)
-/// for each of them.
-pub(super) struct WideBytes<'a> {
-    pub(super) columns: &'a [Int8Columns; WIDE],
+/// How sums of some panels become 8-bit values: as by [`ToBytes`](super::x86_finish::ToBytes) for
+/// each of them.
+pub(super) struct WideBytes<'a, const PANELS: usize> {
+    pub(super) columns: &'a [Int8Columns; PANELS],
     /// The first panel's.
     pub(super) residual: Option<Bytes>,
 }
+
+/// Nothing is added; the zero point is the least result, and all others of 8 bits may follow.
+const WHOLE: u8 = 3;
 
 /// Nothing is added.
 const NOTHING: u8 = 0;
@@ -32,12 +37,12 @@ const NUMBERS: u8 = 1;
 const FUSED: u8 = 2;
 
 /// [`WideBytes`] in registers, and where results go.
-struct Loaded<const KIND: u8, const SIGNED: bool> {
-    add: [__m512i; WIDE],
-    multiplier: [__m512; WIDE],
+struct Loaded<const PANELS: usize, const KIND: u8, const SIGNED: bool> {
+    add: [__m512i; PANELS],
+    multiplier: [__m512; PANELS],
     limits: Limits,
     added: Added,
-    /// Packing goes by 128-bit parts, of which the panels have one each.
+    /// Packing goes by 128-bit parts, of which the registers of a line have one each.
     by_panels: __m512i,
     out: Rows<u8>,
     /// The first row of what is added, and the distance of two.
@@ -72,16 +77,17 @@ impl Limits {
         }
     }
 
-    /// Rounded values as results; in each 128 bits, those of the four registers in turn.
+    /// Rounded values as results; in each 128 bits, those of the four registers in turn. `WHOLE` as
+    /// for [`Limits::words`].
     ///
     /// # Safety
     /// As [`Limits::new`].
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    pub(crate) unsafe fn pack(self, [a, b, c, d]: [__m512i; WIDE]) -> __m512i {
+    pub(crate) unsafe fn pack<const WHOLE: bool>(self, [a, b, c, d]: [__m512i; WIDE]) -> __m512i {
         // SAFETY: the caller's promise.
         unsafe {
-            self.bytes::<false, true>(self.words::<false>([a, b]), self.words::<false>([c, d]))
+            self.bytes::<WHOLE, true>(self.words::<WHOLE>([a, b]), self.words::<WHOLE>([c, d]))
         }
     }
 
@@ -128,16 +134,17 @@ struct Added {
     offset: __m512,
 }
 
-impl WideBytes<'_> {
+impl<const PANELS: usize> WideBytes<'_, PANELS> {
     /// Multiplies, finishes and stores all rows, if there is a kernel for what is added.
     ///
     /// # Safety
     /// The CPU has AVX-512 with BW and VNNI. Results are writable, and residuals readable, in all
     /// rows; rows of A and panels have as many words as the factors say.
     #[inline(always)]
-    pub(super) unsafe fn lines(&self, factors: &WideFactors, rows: Rows<u8>) -> bool {
+    pub(super) unsafe fn lines(&self, factors: &WideFactors<PANELS>, rows: Rows<u8>) -> bool {
         let signed = self.residual.as_ref().is_some_and(|bytes| bytes.flip != 0);
         let kind = match &self.residual {
+            None if self.columns[0].range.is_whole() => WHOLE,
             None => NOTHING,
             Some(Bytes { own: None, .. }) => NUMBERS,
             Some(Bytes { own: Some(OwnCodes { fused: Some(_), .. }), .. }) => FUSED,
@@ -149,6 +156,7 @@ impl WideBytes<'_> {
         // SAFETY: the caller's promise.
         unsafe {
             match (kind, signed) {
+                (WHOLE, _) => self.of_kind::<WHOLE, false>(factors, rows),
                 (NOTHING, _) => self.of_kind::<NOTHING, false>(factors, rows),
                 (NUMBERS, false) => self.of_kind::<NUMBERS, false>(factors, rows),
                 (NUMBERS, true) => self.of_kind::<NUMBERS, true>(factors, rows),
@@ -191,7 +199,7 @@ impl WideBytes<'_> {
     )]
     unsafe fn of_kind<const KIND: u8, const SIGNED: bool>(
         &self,
-        factors: &WideFactors,
+        factors: &WideFactors<PANELS>,
         rows: Rows<u8>,
     ) {
         // SAFETY: the caller's promise.
@@ -205,10 +213,10 @@ impl WideBytes<'_> {
     unsafe fn load<const KIND: u8, const SIGNED: bool>(
         &self,
         out: Rows<u8>,
-    ) -> Loaded<KIND, SIGNED> {
+    ) -> Loaded<PANELS, KIND, SIGNED> {
         const BY_PANELS: [i32; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
-        let mut add = [_mm512_setzero_si512(); WIDE];
-        let mut multiplier = [_mm512_setzero_ps(); WIDE];
+        let mut add = [_mm512_setzero_si512(); PANELS];
+        let mut multiplier = [_mm512_setzero_ps(); PANELS];
         for (i, columns) in self.columns.iter().enumerate() {
             // SAFETY: arrays have 16 elements.
             unsafe {
@@ -259,42 +267,107 @@ impl Added {
     }
 }
 
-impl<const KIND: u8, const SIGNED: bool> Lines for Loaded<KIND, SIGNED> {
+impl<const PANELS: usize, const KIND: u8, const SIGNED: bool> Lines
+    for Loaded<PANELS, KIND, SIGNED>
+{
     #[inline(always)]
     fn ahead(&self, row: usize) {
-        if KIND != NOTHING {
+        if KIND != NOTHING && KIND != WHOLE {
             prefetch(self.from.0.wrapping_add(row * self.from.1));
         }
         prefetch(self.out.out.wrapping_add(row * self.out.stride));
     }
 
     #[inline(always)]
+    fn start(&self) -> Line {
+        let mut start = [self.add[0]; WIDE];
+        for (i, start) in start.iter_mut().enumerate() {
+            *start = self.add[i % PANELS];
+        }
+        start
+    }
+
+    #[inline(always)]
     unsafe fn store(&self, row: usize, sums: Line) {
-        let from = self.from.0.wrapping_add(row * self.from.1);
-        let out = self.out.out.wrapping_add(row * self.out.stride);
+        let out = |i: usize| self.out.out.wrapping_add((row + i) * self.out.stride);
         // SAFETY: the caller's promise.
         unsafe {
-            let bytes = self.limits.pack(self.values(sums, from));
-            _mm512_storeu_si512(out.cast(), _mm512_permutexvar_epi32(self.by_panels, bytes));
+            let values = self.values(sums, row);
+            let bytes = match KIND {
+                WHOLE => self.limits.pack::<true>(values),
+                _ => self.limits.pack::<false>(values),
+            };
+            let bytes = _mm512_permutexvar_epi32(self.by_panels, bytes);
+            if PANELS == WIDE {
+                return _mm512_storeu_si512(out(0).cast(), bytes);
+            }
+            if self.out.width < PANELS * NR {
+                return self.store_parts(row, bytes);
+            }
+            if PANELS == 2 {
+                _mm256_storeu_si256(out(0).cast(), _mm512_castsi512_si256(bytes));
+                _mm256_storeu_si256(out(1).cast(), _mm512_extracti64x4_epi64::<1>(bytes));
+                return;
+            }
+            _mm_storeu_si128(out(0).cast(), _mm512_castsi512_si128(bytes));
+            _mm_storeu_si128(out(1).cast(), _mm512_extracti32x4_epi32::<1>(bytes));
+            _mm_storeu_si128(out(2).cast(), _mm512_extracti32x4_epi32::<2>(bytes));
+            _mm_storeu_si128(out(3).cast(), _mm512_extracti32x4_epi32::<3>(bytes));
         }
     }
 }
 
-impl<const KIND: u8, const SIGNED: bool> Loaded<KIND, SIGNED> {
-    /// The rounded values of a row, panel by panel; what is added begins at `from`.
+impl<const PANELS: usize, const KIND: u8, const SIGNED: bool> Loaded<PANELS, KIND, SIGNED> {
+    /// Stores rows of a line whose last panel has fewer columns.
+    ///
+    /// # Safety
+    /// As [`Lines::store`].
+    #[inline]
+    #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
+    unsafe fn store_parts(&self, row: usize, bytes: __m512i) {
+        let bits = PANELS * NR;
+        let width = (1u64 << self.out.width) - 1;
+        for i in 0..WIDE / PANELS {
+            // The bytes before those of the row are neither read nor written.
+            let out = self.out.out.wrapping_add((row + i) * self.out.stride);
+            let out = out.wrapping_sub(i * bits).cast();
+            // SAFETY: the caller's promise.
+            unsafe { _mm512_mask_storeu_epi8(out, width << (i * bits), bytes) }
+        }
+    }
+
+    /// The codes that are added to panel `panel` of a row: of those behind its columns, zeros.
     ///
     /// # Safety
     /// The CPU has AVX-512 with BW; what is added is readable.
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    unsafe fn values(&self, sums: Line, from: *const u8) -> Line {
+    unsafe fn codes(&self, row: usize, panel: usize) -> __m128i {
+        let from = self.from.0.wrapping_add(row * self.from.1 + panel * NR);
+        let left = self.out.width - panel * NR;
+        // SAFETY: the caller's promise.
+        unsafe {
+            if PANELS == WIDE || left >= NR {
+                return _mm_loadu_si128(from.cast());
+            }
+            _mm512_castsi512_si128(_mm512_maskz_loadu_epi8((1 << left) - 1, from.cast()))
+        }
+    }
+
+    /// The rounded values of the line that begins with row `row`.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 with BW; what is added is readable.
+    #[inline]
+    #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
+    unsafe fn values(&self, sums: Line, row: usize) -> Line {
         let mut values = sums;
-        for (panel, value) in values.iter_mut().enumerate() {
-            let number = _mm512_cvtepi32_ps(_mm512_add_epi32(*value, self.add[panel]));
-            let mut number = _mm512_mul_ps(number, self.multiplier[panel]);
-            if KIND != NOTHING {
+        for (i, value) in values.iter_mut().enumerate() {
+            let (row, panel) = (row + i / PANELS, i % PANELS);
+            let mut number = _mm512_mul_ps(_mm512_cvtepi32_ps(*value), self.multiplier[panel]);
+            if KIND != NOTHING && KIND != WHOLE {
                 // SAFETY: the caller's promise.
-                let bytes = unsafe { _mm_loadu_si128(from.add(panel * NR).cast()) };
+                let bytes = unsafe { self.codes(row, panel) };
                 let codes = match SIGNED {
                     true => _mm512_cvtepi8_epi32(bytes),
                     false => _mm512_cvtepu8_epi32(bytes),

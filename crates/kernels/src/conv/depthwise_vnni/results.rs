@@ -66,6 +66,6 @@ impl Results<'_> {
             *value = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(*value), multiplier));
         }
         // SAFETY: the caller's promise.
-        unsafe { limits.pack(values) }
+        unsafe { limits.pack::<false>(values) }
     }
 }
