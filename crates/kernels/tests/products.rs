@@ -93,7 +93,7 @@ fn requantize(to: &Requantize<'_>, sum: i32, index: usize, col: usize) -> i32 {
     rounded.clamp(i64::from(to.lo), i64::from(to.hi)) as i32
 }
 
-const SIZES: [(usize, usize, usize); 26] = [
+const SIZES: [(usize, usize, usize); 30] = [
     (1, 1, 1),
     (1, 16, 16),
     (1, 37, 70),
@@ -120,6 +120,11 @@ const SIZES: [(usize, usize, usize); 26] = [
     (5, 330, 600),
     (35, 2100, 40),
     (50, 1030, 600),
+    // Rows that are no number of lines of 32 or 16 columns, with and without a part of a panel.
+    (13, 20, 96),
+    (25, 40, 24),
+    (27, 9, 80),
+    (49, 30, 109),
 ];
 
 #[test]
@@ -347,7 +352,7 @@ impl Zeros {
 #[test]
 fn int8_products_follow_the_definition() {
     let mut random = Random(3);
-    for (case, (m, k, n)) in SIZES.into_iter().cycle().take(78).enumerate() {
+    for (case, (m, k, n)) in SIZES.into_iter().cycle().take(3 * SIZES.len()).enumerate() {
         let (a_signed, b_signed) = (random.below(2) == 0, random.below(3) > 0);
         let lda = k + case % 3;
         let (a, b) = (random.bytes(m * lda), random.weights(k * n, case % 2 == 0));

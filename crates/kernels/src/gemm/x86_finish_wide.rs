@@ -1,11 +1,9 @@
 //! Epilogues by AVX-512 for lines of 64 results: a row, two rows of 32 columns or four of 16.
 
-#[cfg(feature = "avx512-model")]
-use std::arch::x86_64::{
-    __m128i, _mm_loadu_si128, _mm_storeu_si128, _mm256_storeu_si256,
-};
 #[cfg(not(feature = "avx512-model"))]
 use std::arch::x86_64::*;
+#[cfg(feature = "avx512-model")]
+use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_storeu_si128, _mm256_storeu_si256};
 
 use super::OwnCodes;
 use super::fused_add::FusedAdd;
