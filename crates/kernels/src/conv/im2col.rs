@@ -40,18 +40,9 @@ impl<C: Convert> Rows<C::Dst> for PatchRows<'_, C> {
         let (out_h, out_w) = (self.shape.out_h(), self.shape.out_w());
         let (mut i, mut x, mut line) = (0, range.start % out_w, range.start / out_w);
         while i < range.len() {
-            let (image, y) = (line / out_h, line % out_h);
             let end = out_w.min(x + range.len() - i);
-            let short = own.short_line(image, y);
-            for x in x..end {
-                // A patch may run over its end: into the next one, which follows.
-                let out = &mut scratch[i * pitch..];
-                match &short {
-                    Some(short) if short.xs.contains(&x) => own.short_patch(short, x, out),
-                    _ => own.patch(image, y, x, out),
-                }
-                i += 1;
-            }
+            own.patches((line / out_h, line % out_h), x..end, &mut scratch[i * pitch..], pitch);
+            i += end - x;
             (x, line) = (0, line + 1);
         }
         (scratch, pitch)
@@ -100,26 +91,74 @@ impl<C: Convert> PatchRows<'_, C> {
         (self.shape.kernel[0] - 1) * line_len + line_len.next_multiple_of(NR)
     }
 
-    /// As [`PatchRows::patch`], for a pixel of a short line.
+    /// Gathers what the output pixels `xs` of line `y` of an image depend on, `pitch` apart. Each
+    /// patch may run over its end: into the next one, which follows.
     #[inline(always)]
-    fn short_patch(&self, line: &ShortLine, x: usize, out: &mut [C::Dst]) {
+    fn patches(
+        &self,
+        (image, y): (usize, usize),
+        xs: Range<usize>,
+        out: &mut [C::Dst],
+        pitch: usize,
+    ) {
+        let short = self.short_line(image, y);
+        let short_xs = short.as_ref().map_or(0..0, |short| short.xs.clone());
+        let first = short_xs.start.clamp(xs.start, xs.end);
+        let end = short_xs.end.clamp(first, xs.end);
+        for x in xs.start..first {
+            self.patch(image, y, x, &mut out[(x - xs.start) * pitch..]);
+        }
+        if let Some(short) = short.filter(|_| first < end) {
+            self.short_patches(&short, first..end, &mut out[(first - xs.start) * pitch..], pitch);
+        }
+        for x in end..xs.end {
+            self.patch(image, y, x, &mut out[(x - xs.start) * pitch..]);
+        }
+    }
+
+    /// As [`PatchRows::patches`], for pixels of a short line.
+    #[inline(always)]
+    fn short_patches(&self, line: &ShortLine, xs: Range<usize>, out: &mut [C::Dst], pitch: usize) {
         let shape = self.shape;
-        let line_len = shape.kernel[1] * shape.in_c;
-        let from = &self.input[line.first.wrapping_add(x * shape.stride[1] * shape.in_c)..];
-        let (last, vectors) = (shape.kernel[0] - 1, line_len.next_multiple_of(NR));
-        let fits = from.len() >= last * line.step + vectors && out.len() >= self.vectors();
-        assert!(fits, "a patch runs over its image");
-        let (mut from, mut out) = (from.as_ptr(), out.as_mut_ptr());
-        for _ in 0..shape.kernel[0] {
-            // SAFETY: one or two vectors, as the check above counts them. What one row of the
-            // kernel writes too many, the next one overwrites; behind the last one, weights are 0.
+        let (rows, line_len) = (shape.kernel[0], shape.kernel[1] * shape.in_c);
+        let (pixel, vectors) = (shape.stride[1] * shape.in_c, line_len.next_multiple_of(NR));
+        let last = (xs.len() - 1) * pixel + (rows - 1) * line.step + vectors;
+        let from = &self.input[line.first.wrapping_add(xs.start * pixel)..][..last];
+        assert!(out.len() >= (xs.len() - 1) * pitch + self.vectors(), "room for all patches");
+        for i in 0..xs.len() {
+            // SAFETY: the checks above are for the last patch.
             unsafe {
-                self.vector(from, out);
-                if line_len > NR {
-                    self.vector(from.add(NR), out.add(NR));
+                let (from, out) = (from.as_ptr().add(i * pixel), out.as_mut_ptr().add(i * pitch));
+                match (rows, vectors) {
+                    (3, NR) => self.short_patch::<NR>(from, out, [3, line.step, line_len]),
+                    (_, NR) => self.short_patch::<NR>(from, out, [rows, line.step, line_len]),
+                    _ => self.short_patch::<{ 2 * NR }>(from, out, [rows, line.step, line_len]),
                 }
             }
-            (from, out) = (from.wrapping_add(line.step), out.wrapping_add(line_len));
+        }
+    }
+
+    /// Gathers `rows` rows of the kernel, `step` apart, as `line_len` elements each.
+    ///
+    /// # Safety
+    /// `VECTORS` elements of each row are readable, and as many from the beginning of the last one
+    /// on writable.
+    #[inline(always)]
+    unsafe fn short_patch<const VECTORS: usize>(
+        &self,
+        from: *const C::Src,
+        out: *mut C::Dst,
+        [rows, step, line_len]: [usize; 3],
+    ) {
+        for row in 0..rows {
+            // What one row of the kernel writes too many, the next one overwrites; behind the last
+            // one, weights are 0.
+            for vector in (0..VECTORS).step_by(NR) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    self.vector(from.add(row * step + vector), out.add(row * line_len + vector))
+                }
+            }
         }
     }
 
