@@ -115,8 +115,8 @@ impl Kernel for Chain {
         "elementwise_f32".to_string()
     }
 
-    fn run(&self, ctx: &RunCtx, inputs: Inputs) -> Result<Vec<Tensor>> {
-        let input = inputs.into_iter().flatten().next();
+    fn run(&self, ctx: &RunCtx, inputs: &mut Inputs) -> Result<Vec<Tensor>> {
+        let input = inputs.iter_mut().find_map(Option::take);
         let mut value = input.ok_or_else(|| Error::internal("a chain has no input"))?;
         let data = value.as_mut_slice::<f32>()?;
         let blocks = data.len().div_ceil(BLOCK);

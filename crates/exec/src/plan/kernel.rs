@@ -7,6 +7,7 @@ use crate::memory::Arena;
 use crate::ops::conv::IntegerConv;
 use fewbit_core::{Error, Node, Result, Tensor};
 use fewbit_kernels::Ctx;
+use std::mem::take;
 
 /// Services of one run.
 #[derive(Clone, Copy)]
@@ -17,7 +18,8 @@ pub(crate) struct RunCtx<'a> {
     pub arena: &'a Arena,
 }
 
-/// Inputs of one step, owned, so that a kernel can write in place where it is the last reader.
+/// Inputs of one step, owned, so that a kernel can write in place where it is the last reader. What
+/// it leaves goes back to the arena.
 pub(crate) type Inputs = Vec<Option<Tensor>>;
 
 /// One prepared step. Weights are inside, in the form the kernel reads.
@@ -26,7 +28,7 @@ pub(crate) trait Kernel: Send + Sync {
     fn name(&self) -> String;
 
     /// Computes the outputs.
-    fn run(&self, ctx: &RunCtx, inputs: Inputs) -> Result<Vec<Tensor>>;
+    fn run(&self, ctx: &RunCtx, inputs: &mut Inputs) -> Result<Vec<Tensor>>;
 
     /// Multiply-accumulates of a run that gave `outputs`; 0 where they are not counted.
     fn macs(&self, _outputs: &[Tensor]) -> u64 {
@@ -80,7 +82,7 @@ impl Kernel for EvalKernel {
         self.node.op.clone()
     }
 
-    fn run(&self, ctx: &RunCtx, mut inputs: Inputs) -> Result<Vec<Tensor>> {
+    fn run(&self, ctx: &RunCtx, inputs: &mut Inputs) -> Result<Vec<Tensor>> {
         let captured = inputs.split_off(inputs.len() - self.captures);
         let nested = Nested { kernel: self, captured: &captured, ctx };
         let mut eval = EvalCtx {
@@ -89,10 +91,10 @@ impl Kernel for EvalKernel {
             kernels: ctx.kernels,
             arena: ctx.arena,
             subgraphs: (!self.subgraphs.is_empty()).then_some(&nested as &dyn Subgraphs),
-            inputs,
+            inputs: take(inputs),
         };
         let outputs = (self.def.eval)(&mut eval)?;
-        eval.inputs.into_iter().flatten().for_each(|t| ctx.arena.recycle(t));
+        *inputs = eval.inputs;
         Ok(outputs)
     }
 
@@ -134,7 +136,7 @@ impl Kernel for Reorder {
         if self.to_last { "to_channels_last" } else { "to_channels_first" }.to_string()
     }
 
-    fn run(&self, ctx: &RunCtx, mut inputs: Inputs) -> Result<Vec<Tensor>> {
+    fn run(&self, ctx: &RunCtx, inputs: &mut Inputs) -> Result<Vec<Tensor>> {
         let input = inputs.pop().flatten().ok_or_else(|| Error::internal("nothing to reorder"))?;
         let output = match self.to_last {
             true => super::permute::to_last_in(&input, *ctx.kernels, ctx.arena)?,

@@ -79,11 +79,14 @@ pub(crate) fn execute(
         let known: Vec<Slot> = (0..values.len()).filter(|&s| values[s].is_some()).collect();
         observer.watch(program, ctx, &known, &values)?;
     }
-    let mut types = InputTypes::default();
+    let (mut inputs, mut types) = (Inputs::new(), InputTypes::default());
     for (index, step) in program.steps.iter().enumerate() {
         look_ahead(&program.steps[index + 1..], &values);
         let began = observer.is_some().then(Instant::now);
-        let outputs = run_step(step, ctx, &mut values, &mut types)?;
+        gather(step, &mut values, &mut inputs);
+        types.keep(&inputs);
+        let outputs = step.kernel.run(ctx, &mut inputs).map_err(|e| e.at(place(step, &types)))?;
+        inputs.drain(..).flatten().for_each(|input| ctx.arena.recycle(input));
         if let (Some(observer), Some(began)) = (&mut observer, began) {
             observer.time(step, began, &outputs);
         }
@@ -135,22 +138,13 @@ fn finished(values: &[Option<Tensor>], slot: Slot) -> Result<Tensor> {
     values[slot].clone().ok_or_else(|| Error::internal("an output was never computed"))
 }
 
-fn run_step(
-    step: &Step,
-    ctx: &RunCtx,
-    values: &mut [Option<Tensor>],
-    types: &mut InputTypes,
-) -> Result<Vec<Tensor>> {
-    let mut inputs: Inputs = Vec::with_capacity(step.inputs.len());
-    for (slot, &dies) in step.inputs.iter().zip(&step.dies) {
-        inputs.push(match slot {
-            None => None,
-            Some(slot) if dies => values[*slot].take(),
-            Some(slot) => values[*slot].clone(),
-        });
-    }
-    types.keep(&inputs);
-    step.kernel.run(ctx, inputs).map_err(|e| e.at(place(step, types)))
+/// Brings the values that a step reads into `inputs`, and those that it reads last out of `values`.
+fn gather(step: &Step, values: &mut [Option<Tensor>], inputs: &mut Inputs) {
+    inputs.extend(step.inputs.iter().zip(&step.dies).map(|(slot, &dies)| match slot {
+        None => None,
+        Some(slot) if dies => values[*slot].take(),
+        Some(slot) => values[*slot].clone(),
+    }));
 }
 
 /// Types of the inputs of a step: wanted for errors only, but the inputs are gone by then. The

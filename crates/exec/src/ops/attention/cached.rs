@@ -168,17 +168,17 @@ impl Kernel for CachedAttention {
         }
     }
 
-    fn run(&self, ctx: &RunCtx, inputs: Inputs) -> Result<Vec<Tensor>> {
+    fn run(&self, ctx: &RunCtx, inputs: &mut Inputs) -> Result<Vec<Tensor>> {
         let eval = EvalCtx {
             node: &self.node,
             opset: self.opset,
             kernels: ctx.kernels,
             arena: ctx.arena,
             subgraphs: None,
-            inputs,
+            inputs: std::mem::take(inputs),
         };
         let outputs = attend(&eval, self.forms)?;
-        eval.inputs.into_iter().flatten().for_each(|t| ctx.arena.recycle(t));
+        *inputs = eval.inputs;
         Ok(outputs)
     }
 }

@@ -177,10 +177,9 @@ impl Kernel for FloatConvKernel {
         format!("{kind}_f32")
     }
 
-    fn run(&self, ctx: &RunCtx, inputs: Inputs) -> Result<Vec<Tensor>> {
+    fn run(&self, ctx: &RunCtx, inputs: &mut Inputs) -> Result<Vec<Tensor>> {
         let residual = inputs.get(1).and_then(Option::as_ref);
-        let output = self.0.run(ctx, required(&inputs, 0)?, residual)?;
-        inputs.into_iter().flatten().for_each(|t| ctx.arena.recycle(t));
+        let output = self.0.run(ctx, required(inputs, 0)?, residual)?;
         Ok(vec![output])
     }
 

@@ -254,8 +254,8 @@ impl Kernel for IntegerConv {
         format!("{kind}_{}", self.finish.suffix())
     }
 
-    fn run(&self, ctx: &RunCtx, inputs: Inputs) -> Result<Vec<Tensor>> {
-        let x = required(&inputs, 0)?;
+    fn run(&self, ctx: &RunCtx, inputs: &mut Inputs) -> Result<Vec<Tensor>> {
+        let x = required(inputs, 0)?;
         let residual = inputs.get(1).and_then(Option::as_ref);
         let output = match &self.form {
             Form::Direct(geometry) => {
@@ -272,7 +272,6 @@ impl Kernel for IntegerConv {
                 output
             }
         };
-        inputs.into_iter().flatten().for_each(|t| ctx.arena.recycle(t));
         Ok(vec![output])
     }
 

@@ -109,11 +109,10 @@ impl Kernel for TransposedKernel {
         "conv_transpose_f32".to_string()
     }
 
-    fn run(&self, ctx: &RunCtx, inputs: Inputs) -> Result<Vec<Tensor>> {
-        let (spread, pads, shape) = self.shape.spread(ctx, required(&inputs, 0)?, 0)?;
+    fn run(&self, ctx: &RunCtx, inputs: &mut Inputs) -> Result<Vec<Tensor>> {
+        let (spread, pads, shape) = self.shape.spread(ctx, required(inputs, 0)?, 0)?;
         let output = self.conv.run_padded(ctx, &spread, None, &pads, shape)?;
         ctx.arena.recycle(spread);
-        inputs.into_iter().flatten().for_each(|t| ctx.arena.recycle(t));
         Ok(vec![output])
     }
 

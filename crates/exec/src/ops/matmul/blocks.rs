@@ -128,14 +128,13 @@ impl Kernel for IntegerBlocks {
         format!("matmul_{}_int8", self.weights.format().name())
     }
 
-    fn run(&self, ctx: &RunCtx, inputs: Inputs) -> Result<Vec<Tensor>> {
-        let x = required(&inputs, 0)?;
+    fn run(&self, ctx: &RunCtx, inputs: &mut Inputs) -> Result<Vec<Tensor>> {
+        let x = required(inputs, 0)?;
         let (n, k) = (self.weights.n(), self.weights.k());
         let shape = output_shape(x.shape(), BlockType::Q8_0.row_bytes(k)?, n, false)?;
         let mut output = ctx.arena.tensor(DType::F32, shape)?;
         let out = output.as_mut_slice::<f32>()?;
         matmul_blocks(*ctx.kernels, x.bytes(), &self.weights, out);
-        inputs.into_iter().flatten().for_each(|t| ctx.arena.recycle(t));
         Ok(vec![output])
     }
 
@@ -152,7 +151,7 @@ impl Kernel for FloatBlocks {
         format!("matmul_{}_f32", self.0.format().name())
     }
 
-    fn run(&self, ctx: &RunCtx, inputs: Inputs) -> Result<Vec<Tensor>> {
+    fn run(&self, ctx: &RunCtx, inputs: &mut Inputs) -> Result<Vec<Tensor>> {
         let multiply =
             |x: &[f32], out: &mut [f32]| matmul_blocks_f32(*ctx.kernels, x, &self.0, out);
         run_float(ctx, inputs, self.0.k(), self.0.n(), multiply)
@@ -171,7 +170,7 @@ impl Kernel for FloatHalves {
         "matmul_half_f32".to_string()
     }
 
-    fn run(&self, ctx: &RunCtx, inputs: Inputs) -> Result<Vec<Tensor>> {
+    fn run(&self, ctx: &RunCtx, inputs: &mut Inputs) -> Result<Vec<Tensor>> {
         let multiply = |x: &[f32], out: &mut [f32]| matmul_halves(*ctx.kernels, x, &self.0, out);
         run_float(ctx, inputs, self.0.k(), self.0.n(), multiply)
     }
@@ -188,15 +187,14 @@ fn macs(outputs: &[Tensor], k: usize) -> u64 {
 
 fn run_float(
     ctx: &RunCtx,
-    inputs: Inputs,
+    inputs: &Inputs,
     k: usize,
     n: usize,
     multiply: impl FnOnce(&[f32], &mut [f32]),
 ) -> Result<Vec<Tensor>> {
-    let x = required(&inputs, 0)?;
+    let x = required(inputs, 0)?;
     let shape = output_shape(x.shape(), k, n, false)?;
     let mut output = ctx.arena.tensor(DType::F32, shape)?;
     multiply(&x.cow::<f32>()?, output.as_mut_slice::<f32>()?);
-    inputs.into_iter().flatten().for_each(|t| ctx.arena.recycle(t));
     Ok(vec![output])
 }

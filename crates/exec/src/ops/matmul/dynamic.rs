@@ -79,8 +79,8 @@ impl Kernel for DynamicMatMul {
         format!("matmul_{}", self.finish.suffix())
     }
 
-    fn run(&self, ctx: &RunCtx, inputs: Inputs) -> Result<Vec<Tensor>> {
-        let (a, b) = (required(&inputs, 0)?, required(&inputs, 1)?);
+    fn run(&self, ctx: &RunCtx, inputs: &mut Inputs) -> Result<Vec<Tensor>> {
+        let (a, b) = (required(inputs, 0)?, required(inputs, 1)?);
         let shape = product(a.shape(), b.shape())?.output;
         if b.shape().last() != Some(&self.columns) {
             return Err(Error::bad_input(format!(
@@ -93,7 +93,6 @@ impl Kernel for DynamicMatMul {
         if !output.is_empty() {
             self.multiply(ctx, a, b, &mut output)?;
         }
-        inputs.into_iter().flatten().for_each(|t| ctx.arena.recycle(t));
         Ok(vec![output])
     }
 

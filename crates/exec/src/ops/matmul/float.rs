@@ -86,8 +86,8 @@ impl Kernel for FloatMatMulKernel {
         "gemm_f32".to_string()
     }
 
-    fn run(&self, ctx: &RunCtx, inputs: Inputs) -> Result<Vec<Tensor>> {
-        let a = required(&inputs, 0)?;
+    fn run(&self, ctx: &RunCtx, inputs: &mut Inputs) -> Result<Vec<Tensor>> {
+        let a = required(inputs, 0)?;
         let residual = inputs.get(1).and_then(Option::as_ref);
         let (k, n) = (self.weights.k(), self.weights.n());
         let shape = output_shape(a.shape(), k, n, self.matrix_only)?;
@@ -107,7 +107,6 @@ impl Kernel for FloatMatMulKernel {
             epilogue,
             c,
         );
-        inputs.into_iter().flatten().for_each(|t| ctx.arena.recycle(t));
         Ok(vec![output])
     }
 

@@ -154,8 +154,8 @@ impl Kernel for IntegerMatMul {
         format!("gemm_{}", self.finish.suffix())
     }
 
-    fn run(&self, ctx: &RunCtx, inputs: Inputs) -> Result<Vec<Tensor>> {
-        let a = required(&inputs, 0)?;
+    fn run(&self, ctx: &RunCtx, inputs: &mut Inputs) -> Result<Vec<Tensor>> {
+        let a = required(inputs, 0)?;
         let (k, n) = (self.weights.k(), self.weights.n());
         let shape = output_shape(a.shape(), k, n, self.matrix_only)?;
         let mut output = ctx.arena.tensor(self.finish.dtype(), shape)?;
@@ -163,7 +163,6 @@ impl Kernel for IntegerMatMul {
         let data = self.finish.output(&mut output, inputs.get(1).and_then(Option::as_ref))?;
         let right = Matrix { data, stride: n };
         gemm_i8(*ctx.kernels, a.len() / k, left, self.zero_point, &self.weights, right);
-        inputs.into_iter().flatten().for_each(|t| ctx.arena.recycle(t));
         Ok(vec![output])
     }
 

@@ -48,13 +48,12 @@ impl Kernel for MeanKernel {
         format!("{}_i8", self.name)
     }
 
-    fn run(&self, ctx: &RunCtx, inputs: Inputs) -> Result<Vec<Tensor>> {
-        let x = required(&inputs, 0)?;
+    fn run(&self, ctx: &RunCtx, inputs: &mut Inputs) -> Result<Vec<Tensor>> {
+        let x = required(inputs, 0)?;
         let output = match self.dtype {
             DType::I8 => self.pooled::<i8>(ctx, x)?,
             _ => self.pooled::<u8>(ctx, x)?,
         };
-        inputs.into_iter().flatten().for_each(|t| ctx.arena.recycle(t));
         Ok(vec![output])
     }
 }

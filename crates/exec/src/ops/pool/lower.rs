@@ -37,9 +37,8 @@ impl Kernel for PoolKernel {
         self.name.clone()
     }
 
-    fn run(&self, ctx: &RunCtx, inputs: Inputs) -> Result<Vec<Tensor>> {
-        let output = self.pool.run(ctx.kernels, ctx.arena, required(&inputs, 0)?)?;
-        inputs.into_iter().flatten().for_each(|t| ctx.arena.recycle(t));
+    fn run(&self, ctx: &RunCtx, inputs: &mut Inputs) -> Result<Vec<Tensor>> {
+        let output = self.pool.run(ctx.kernels, ctx.arena, required(inputs, 0)?)?;
         Ok(vec![output])
     }
 }

@@ -79,8 +79,8 @@ impl Kernel for MoveKernel {
         format!("{}_i8{suffix}", self.inner.name())
     }
 
-    fn run(&self, ctx: &RunCtx, mut inputs: Inputs) -> Result<Vec<Tensor>> {
-        let codes = take(&mut inputs, 0, self.input)?;
+    fn run(&self, ctx: &RunCtx, inputs: &mut Inputs) -> Result<Vec<Tensor>> {
+        let codes = take(inputs, 0, self.input)?;
         inputs[0] = Some(codes);
         let outputs = self.inner.run(ctx, inputs)?;
         let Some(table) = &self.table else { return Ok(outputs) };
@@ -122,10 +122,10 @@ impl Kernel for ConcatKernel {
         if same { "concat_i8" } else { "concat_i8_requantize" }.to_string()
     }
 
-    fn run(&self, ctx: &RunCtx, mut inputs: Inputs) -> Result<Vec<Tensor>> {
+    fn run(&self, ctx: &RunCtx, inputs: &mut Inputs) -> Result<Vec<Tensor>> {
         let mut parts = Vec::with_capacity(inputs.len());
         for (index, (dtype, table)) in self.parts.iter().enumerate() {
-            let codes = take(&mut inputs, index, *dtype)?;
+            let codes = take(inputs, index, *dtype)?;
             parts.push(match table {
                 Some(table) => table.apply(ctx, codes)?,
                 None => codes,

@@ -187,8 +187,8 @@ impl Kernel for TableKernel {
         "table_i8".to_string()
     }
 
-    fn run(&self, ctx: &RunCtx, mut inputs: Inputs) -> Result<Vec<Tensor>> {
-        let codes = take(&mut inputs, 0, self.input)?;
+    fn run(&self, ctx: &RunCtx, inputs: &mut Inputs) -> Result<Vec<Tensor>> {
+        let codes = take(inputs, 0, self.input)?;
         Ok(vec![self.table.apply(ctx, codes)?])
     }
 }
@@ -294,9 +294,9 @@ impl Kernel for BinaryKernel {
         format!("{:?}_i8", self.op).to_lowercase()
     }
 
-    fn run(&self, ctx: &RunCtx, mut inputs: Inputs) -> Result<Vec<Tensor>> {
-        let a = take(&mut inputs, 0, self.dtype)?;
-        let b = take(&mut inputs, 1, self.dtype)?;
+    fn run(&self, ctx: &RunCtx, inputs: &mut Inputs) -> Result<Vec<Tensor>> {
+        let a = take(inputs, 0, self.dtype)?;
+        let b = take(inputs, 1, self.dtype)?;
         let mut output = ctx.arena.tensor(self.dtype, common_shape(a.shape(), b.shape())?)?;
         match self.dtype {
             DType::I8 => self.fill::<i8>(ctx, &a, &b, &mut output)?,
