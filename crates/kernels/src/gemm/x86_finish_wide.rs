@@ -22,17 +22,22 @@ pub(super) struct WideBytes<'a, const PANELS: usize> {
     pub(super) residual: Option<Bytes>,
 }
 
-/// Nothing is added; the zero point is the least result, and all others of 8 bits may follow.
-const WHOLE: u8 = 3;
-
 /// Nothing is added.
 const NOTHING: u8 = 0;
 
+/// The same, where the zero point is the least result, and all others of 8 bits may follow.
+const WHOLE: u8 = 1;
+
 /// Codes are added to the scaled sums.
-const NUMBERS: u8 = 1;
+const NUMBERS: u8 = 2;
 
 /// Codes are added to the codes of the sums, by a [`FusedAdd`].
-const FUSED: u8 = 2;
+const FUSED: u8 = 3;
+
+/// Whether results of this kind have something added.
+const fn adds(kind: u8) -> bool {
+    kind == NUMBERS || kind == FUSED
+}
 
 /// [`WideBytes`] in registers, and where results go.
 struct Loaded<const PANELS: usize, const KIND: u8, const SIGNED: bool> {
@@ -270,7 +275,7 @@ impl<const PANELS: usize, const KIND: u8, const SIGNED: bool> Lines
 {
     #[inline(always)]
     fn ahead(&self, row: usize) {
-        if KIND != NOTHING && KIND != WHOLE {
+        if adds(KIND) {
             prefetch(self.from.0.wrapping_add(row * self.from.1));
         }
         prefetch(self.out.out.wrapping_add(row * self.out.stride));
@@ -323,14 +328,14 @@ impl<const PANELS: usize, const KIND: u8, const SIGNED: bool> Loaded<PANELS, KIN
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
     unsafe fn store_parts(&self, row: usize, bytes: __m512i) {
-        let bits = PANELS * NR;
+        let row_len = PANELS * NR;
         let width = (1u64 << self.out.width) - 1;
         for i in 0..WIDE / PANELS {
             // The bytes before those of the row are neither read nor written.
             let out = self.out.out.wrapping_add((row + i) * self.out.stride);
-            let out = out.wrapping_sub(i * bits).cast();
+            let out = out.wrapping_sub(i * row_len).cast();
             // SAFETY: the caller's promise.
-            unsafe { _mm512_mask_storeu_epi8(out, width << (i * bits), bytes) }
+            unsafe { _mm512_mask_storeu_epi8(out, width << (i * row_len), bytes) }
         }
     }
 
@@ -363,7 +368,7 @@ impl<const PANELS: usize, const KIND: u8, const SIGNED: bool> Loaded<PANELS, KIN
         for (i, value) in values.iter_mut().enumerate() {
             let (row, panel) = (row + i / PANELS, i % PANELS);
             let mut number = _mm512_mul_ps(_mm512_cvtepi32_ps(*value), self.multiplier[panel]);
-            if KIND != NOTHING && KIND != WHOLE {
+            if adds(KIND) {
                 // SAFETY: the caller's promise.
                 let bytes = unsafe { self.codes(row, panel) };
                 let codes = match SIGNED {
