@@ -130,6 +130,7 @@ impl<C: Convert> PatchRows<'_, C> {
             unsafe {
                 let (from, out) = (from.as_ptr().add(i * pixel), out.as_mut_ptr().add(i * pitch));
                 match (rows, vectors) {
+                    // As most networks have it: no loop over rows.
                     (3, NR) => self.short_patch::<NR>(from, out, [3, line.step, line_len]),
                     (_, NR) => self.short_patch::<NR>(from, out, [rows, line.step, line_len]),
                     _ => self.short_patch::<{ 2 * NR }>(from, out, [rows, line.step, line_len]),

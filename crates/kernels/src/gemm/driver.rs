@@ -155,16 +155,12 @@ where
         let (data, stride) = self.rows.fetch(self.range, self.scratch);
         assert!(data.len() >= (count - 1) * stride + k, "rows of A are too short");
         let left = Left { data, stride, first, count };
-        let mut cols = self.cols;
+        let cols = self.cols;
         // SAFETY: `drive` demands the level; rows of A are long enough by the check above, panels by
         // packing; this task alone stores these outputs.
         unsafe {
             #[cfg(target_arch = "x86_64")]
-            if K::DOT.is_some() {
-                cols = lines::<K, F, 4>(&left, self.panels, cols, self.finish);
-                cols = lines::<K, F, 2>(&left, self.panels, cols, self.finish);
-                cols = lines::<K, F, 1>(&left, self.panels, cols, self.finish);
-            }
+            let cols = all_lines::<K, F>(&left, self.panels, cols, self.finish);
             let mut sums = Sums::new();
             for index in cols {
                 if self.panels.n() - index * NR >= NR {
@@ -204,6 +200,27 @@ impl<A> Left<'_, A> {
         let next = if index + 2 * PANELS <= end { index + PANELS } else { index };
         let (b, next) = (from(index), from(next));
         WideFactors { dot, words: panels.groups(), a, stride, rows: self.count, b, next }
+    }
+}
+
+/// Multiplies the rows with panels that make lines of results: four at a time, then those that are
+/// left; the panels that make none.
+///
+/// # Safety
+/// As [`panel`].
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn all_lines<K: Microkernel, F: Finish<Acc = K::Acc>>(
+    left: &Left<'_, K::A>,
+    panels: &Panels<K::B>,
+    cols: Range<usize>,
+    finish: &F,
+) -> Range<usize> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let cols = lines::<K, F, WIDE>(left, panels, cols, finish);
+        let cols = lines::<K, F, 2>(left, panels, cols, finish);
+        lines::<K, F, 1>(left, panels, cols, finish)
     }
 }
 
