@@ -6,7 +6,7 @@ use super::kernel::{BATCH, Microkernel, NR, Sums};
 use super::panels::Panels;
 use super::split::Split;
 #[cfg(target_arch = "x86_64")]
-use super::x86_avx512_wide::{Dot, WIDE, WideFactors};
+use super::x86_avx512_lines::{Dot, LineFactors, WIDE};
 use crate::cpu::{Job, Level};
 use crate::scratch::with_scratch;
 use crate::threads::Pool;
@@ -54,12 +54,13 @@ pub(crate) trait Finish: Copy + Sync {
     /// results: `width` columns from row `row` and column `col` on.
     ///
     /// # Safety
-    /// As [`Finish::row`] for all rows and columns; the CPU has AVX-512 with BW and VNNI.
+    /// As [`Finish::row`] for all rows and columns; the rows fit, and the CPU has AVX-512 with BW and
+    /// VNNI.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     unsafe fn lines<const PANELS: usize>(
         &self,
-        _factors: &WideFactors<PANELS>,
+        _factors: &LineFactors<PANELS>,
         _row: usize,
         _col: usize,
         _width: usize,
@@ -185,21 +186,24 @@ struct Left<'a, A> {
 #[cfg(target_arch = "x86_64")]
 impl<A> Left<'_, A> {
     /// The rows, and `PANELS` panels from `index` on; those behind them, below `end`, come next.
+    /// `None` where lines cannot cover the rows.
     #[inline(always)]
-    fn wide<K: Microkernel<A = A>, const PANELS: usize>(
+    fn line_factors<K: Microkernel<A = A>, const PANELS: usize>(
         &self,
         dot: Dot,
         panels: &Panels<K::B>,
         index: usize,
         end: usize,
-    ) -> WideFactors<PANELS> {
+    ) -> Option<LineFactors<PANELS>> {
         let from = |first: usize| -> [*const u8; PANELS] {
             std::array::from_fn(|i| panels.panel(first + i).as_ptr().cast())
         };
         let (a, stride) = (self.data.as_ptr().cast(), self.stride * size_of::<A>());
         let next = if index + 2 * PANELS <= end { index + PANELS } else { index };
         let (b, next) = (from(index), from(next));
-        WideFactors { dot, words: panels.groups(), a, stride, rows: self.count, b, next }
+        let factors =
+            LineFactors { dot, words: panels.groups(), a, stride, rows: self.count, b, next };
+        factors.fits().then_some(factors)
     }
 }
 
@@ -239,13 +243,16 @@ unsafe fn lines<K: Microkernel, F: Finish<Acc = K::Acc>, const PANELS: usize>(
 ) -> Range<usize> {
     let Some(dot) = K::DOT else { return cols };
     while cols.len() >= PANELS {
-        let factors = left.wide::<K, PANELS>(dot, panels, cols.start, cols.end);
         let col = cols.start * NR;
         let width = (PANELS * NR).min(panels.n() - col);
-        // Lines of one row are whole.
-        let fits = factors.fits() && (PANELS < WIDE || width == PANELS * NR);
-        // SAFETY: the caller's promise.
-        if !fits || !unsafe { finish.lines(&factors, left.first, col, width) } {
+        // A whole row of 64 is stored without the question how many columns there are.
+        if PANELS == WIDE && width < PANELS * NR {
+            break;
+        }
+        let factors = left.line_factors::<K, PANELS>(dot, panels, cols.start, cols.end);
+        let Some(factors) = factors else { break };
+        // SAFETY: the caller's promise; the rows fit.
+        if !unsafe { finish.lines(&factors, left.first, col, width) } {
             break;
         }
         cols.start += PANELS;

@@ -77,7 +77,7 @@ pub(crate) trait Microkernel {
     const LEVEL: Level;
     /// How [`Finish::lines`](super::driver::Finish::lines) can multiply the same operands.
     #[cfg(target_arch = "x86_64")]
-    const DOT: Option<super::x86_avx512_wide::Dot> = None;
+    const DOT: Option<super::x86_avx512_lines::Dot> = None;
     /// Name by the grammar `gemm_A_B_ACC__ISA_MRxNR`.
     const NAME: &'static str;
 

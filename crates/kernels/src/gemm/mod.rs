@@ -39,13 +39,13 @@ mod x86_avx512;
 #[cfg(target_arch = "x86_64")]
 mod x86_avx512_f32;
 #[cfg(target_arch = "x86_64")]
-mod x86_avx512_wide;
+mod x86_avx512_lines;
 #[cfg(target_arch = "x86_64")]
 mod x86_columns;
 #[cfg(target_arch = "x86_64")]
 mod x86_finish;
 #[cfg(target_arch = "x86_64")]
-mod x86_finish_wide;
+mod x86_finish_lines;
 
 #[cfg(target_arch = "aarch64")]
 pub(crate) use arm_neon::sdot;
@@ -64,4 +64,4 @@ pub(crate) use x86_avx2::Avx2I16;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86_columns::interleave;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86_finish_wide::Limits;
+pub(crate) use x86_finish_lines::Limits;

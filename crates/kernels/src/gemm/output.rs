@@ -5,11 +5,11 @@ use super::float::{Clamp, Matrix, load, matrix_fits, store};
 use super::fused_add::FusedAdd;
 use super::kernel::{NR, prefetch};
 #[cfg(target_arch = "x86_64")]
-use super::x86_avx512_wide::WideFactors;
+use super::x86_avx512_lines::LineFactors;
 #[cfg(target_arch = "x86_64")]
 use super::x86_finish::{Bytes, Rows, ToBytes};
 #[cfg(target_arch = "x86_64")]
-use super::x86_finish_wide::{Limits, WideBytes};
+use super::x86_finish_lines::{Limits, LineBytes};
 use crate::int8::{Int8, Int8Mut};
 use crate::planes::Planes;
 use crate::threads::SharedMut;
@@ -543,7 +543,7 @@ impl Finish for Int8Finish<'_> {
     #[inline(always)]
     unsafe fn lines<const PANELS: usize>(
         &self,
-        factors: &WideFactors<PANELS>,
+        factors: &LineFactors<PANELS>,
         row: usize,
         col: usize,
         width: usize,
@@ -558,7 +558,7 @@ impl Finish for Int8Finish<'_> {
             let before = panel * NR;
             self.columns(col + before, NR.min(width - before))
         });
-        let to = WideBytes { columns: &columns, residual };
+        let to = LineBytes { columns: &columns, residual };
         // SAFETY: the pointers were checked; the caller's promise for the rest.
         unsafe { to.lines(factors, self.rows(row, rows, col, width)) }
     }

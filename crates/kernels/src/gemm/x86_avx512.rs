@@ -5,7 +5,7 @@
 use std::arch::x86_64::*;
 
 use super::kernel::{Microkernel, NR, Tile, prefetch, word};
-use super::x86_avx512_wide::Dot;
+use super::x86_avx512_lines::Dot;
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
 use crate::cpu::{self, Job, Level};

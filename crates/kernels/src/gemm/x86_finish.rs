@@ -17,7 +17,7 @@ pub(super) struct Rows<T> {
     pub(super) out: *mut T,
     /// From one row to the next, in elements.
     pub(super) stride: usize,
-    /// Results per row, at most [`NR`].
+    /// Results per row: of one panel, or of those that make a line.
     pub(super) width: usize,
 }
 

@@ -29,7 +29,7 @@ pub(crate) enum Dot {
 }
 
 /// Rows of A and `PANELS` panels: 1, 2 or [`WIDE`] of them.
-pub(crate) struct WideFactors<const PANELS: usize> {
+pub(crate) struct LineFactors<const PANELS: usize> {
     pub(super) dot: Dot,
     /// Words of four bytes in a row of A, and in a column of B.
     pub(super) words: usize,
@@ -37,7 +37,7 @@ pub(crate) struct WideFactors<const PANELS: usize> {
     pub(super) a: *const u8,
     /// From one row to the next, in bytes.
     pub(super) stride: usize,
-    /// Such that [`WideFactors::fits`].
+    /// Such that [`LineFactors::fits`].
     pub(super) rows: usize,
     /// For each word, a panel has 64 bytes.
     pub(super) b: [*const u8; PANELS],
@@ -63,7 +63,7 @@ pub(super) trait Lines {
     unsafe fn store(&self, row: usize, sums: Line);
 }
 
-impl<const PANELS: usize> WideFactors<PANELS> {
+impl<const PANELS: usize> LineFactors<PANELS> {
     /// Rows of a line.
     pub(super) const ROWS: usize = WIDE / PANELS;
 
@@ -104,7 +104,7 @@ impl<const PANELS: usize> WideFactors<PANELS> {
     }
 
     /// # Safety
-    /// As [`WideFactors::multiply`].
+    /// As [`LineFactors::multiply`].
     #[inline]
     #[cfg_attr(
         not(feature = "avx512-model"),
@@ -142,7 +142,7 @@ impl<const PANELS: usize> WideFactors<PANELS> {
     /// `COUNT` lines, the first row of which is `first`.
     ///
     /// # Safety
-    /// As [`WideFactors::multiply`].
+    /// As [`LineFactors::multiply`].
     #[inline]
     #[cfg_attr(
         not(feature = "avx512-model"),

@@ -9,14 +9,14 @@ use super::OwnCodes;
 use super::fused_add::FusedAdd;
 use super::kernel::{NR, prefetch};
 use super::output::{Int8Columns, Range, is_tame};
-use super::x86_avx512_wide::{Line, Lines, WIDE, WideFactors};
+use super::x86_avx512_lines::{Line, LineFactors, Lines, WIDE};
 use super::x86_finish::{Bytes, Rows};
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
 
 /// How sums of some panels become 8-bit values: as by [`ToBytes`](super::x86_finish::ToBytes) for
 /// each of them.
-pub(super) struct WideBytes<'a, const PANELS: usize> {
+pub(super) struct LineBytes<'a, const PANELS: usize> {
     pub(super) columns: &'a [Int8Columns; PANELS],
     /// The first panel's.
     pub(super) residual: Option<Bytes>,
@@ -39,7 +39,7 @@ const fn adds(kind: u8) -> bool {
     kind == NUMBERS || kind == FUSED
 }
 
-/// [`WideBytes`] in registers, and where results go.
+/// [`LineBytes`] in registers, and where results go.
 struct Loaded<const PANELS: usize, const KIND: u8, const SIGNED: bool> {
     add: [__m512i; PANELS],
     multiplier: [__m512; PANELS],
@@ -137,14 +137,14 @@ struct Added {
     offset: __m512,
 }
 
-impl<const PANELS: usize> WideBytes<'_, PANELS> {
+impl<const PANELS: usize> LineBytes<'_, PANELS> {
     /// Multiplies, finishes and stores all rows, if there is a kernel for what is added.
     ///
     /// # Safety
     /// The CPU has AVX-512 with BW and VNNI. Results are writable, and residuals readable, in all
-    /// rows; rows of A and panels have as many words as the factors say.
+    /// rows, which fit; rows of A and panels have as many words as the factors say.
     #[inline(always)]
-    pub(super) unsafe fn lines(&self, factors: &WideFactors<PANELS>, rows: Rows<u8>) -> bool {
+    pub(super) unsafe fn lines(&self, factors: &LineFactors<PANELS>, rows: Rows<u8>) -> bool {
         let signed = self.residual.as_ref().is_some_and(|bytes| bytes.flip != 0);
         let kind = match &self.residual {
             None if self.columns[0].range.is_whole() => WHOLE,
@@ -195,14 +195,14 @@ impl<const PANELS: usize> WideBytes<'_, PANELS> {
     }
 
     /// # Safety
-    /// As [`WideBytes::lines`]; the values are tame, and what is added is of the kind.
+    /// As [`LineBytes::lines`]; the values are tame, and what is added is of the kind.
     #[cfg_attr(
         not(feature = "avx512-model"),
         target_feature(enable = "avx512f,avx512bw,avx512vnni")
     )]
     unsafe fn of_kind<const KIND: u8, const SIGNED: bool>(
         &self,
-        factors: &WideFactors<PANELS>,
+        factors: &LineFactors<PANELS>,
         rows: Rows<u8>,
     ) {
         // SAFETY: the caller's promise.
