@@ -279,12 +279,15 @@ impl Integers {
         let values = if is_row { values.range(0, columns) } else { values };
         let residual = Residual { values, is_row, zero_point: 3, multiplier: factor, own };
         let (lo, hi) = if signed { (-128, 127) } else { (0, 255) };
-        // Often what is left of a rectified sum: all codes, none of them negative.
-        let (lo, hi, zero_point) = if random.below(3) == 0 {
-            (lo, hi, lo)
-        } else {
-            let zero_point = lo + random.below(256) as i32;
-            (lo + random.below(3) as i32, hi - random.below(30) as i32, zero_point)
+        // Often what is left of a rectified sum: none of the codes are negative, and all or not all
+        // of them follow.
+        let (lo, hi, zero_point) = match random.below(4) {
+            0 => (lo, hi, lo),
+            1 => (lo, hi - 1 - random.below(60) as i32, lo),
+            _ => {
+                let zero_point = lo + random.below(256) as i32;
+                (lo + random.below(3) as i32, hi - random.below(30) as i32, zero_point)
+            }
         };
         let limits = [lo - zero_point, hi - zero_point];
         let residual = residual.fused(random.below(2) == 0, limits);

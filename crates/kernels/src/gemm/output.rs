@@ -426,8 +426,7 @@ impl PlainBytes<'_> {
     /// Whether the zero point is the least result and all others of 8 bits may follow: then
     /// [`Limits`] cut values off where a byte does.
     pub(crate) fn is_whole(&self) -> bool {
-        let Requantize { lo, hi, zero_point, .. } = self.0.requantize;
-        hi - lo == i32::from(u8::MAX) && zero_point == lo
+        self.0.requantize.range().is_whole()
     }
 
     /// Whether results may have a sign.
