@@ -67,7 +67,7 @@ const BUG: &str = "This is a bug in fewbit. Please report it with the command an
 /// A panic is a bug: say so, leave no partial file, exit with 70.
 pub fn install_panic_hook() {
     panic::set_hook(Box::new(|info| {
-        fewbit::formats::atomic::remove_partials();
+        let _ended = fewbit::formats::atomic::remove_partials();
         let place = info.location().map_or(String::new(), |l| format!(" at {l}"));
         let payload = info.payload();
         let text = payload.downcast_ref::<&str>().map(|s| s.to_string());

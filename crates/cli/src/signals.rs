@@ -43,14 +43,14 @@ pub fn install() -> io::Result<()> {
 }
 
 fn leave(signal: i32) {
-    fewbit::formats::atomic::remove_partials();
+    let _ended = fewbit::formats::atomic::remove_partials();
     let word = if signal == SIGINT { "interrupted" } else { "terminated" };
     let advice = match RESUMABLE.load(Ordering::SeqCst) {
         true => "; the same command goes on from here",
         false => "",
     };
     // The terminal may be gone; the exit code still tells.
-    let _ = writeln!(io::stderr(), "\n{word}; no output was written{advice}");
+    let _ = writeln!(io::stderr(), "\n{word}; unfinished output was removed{advice}");
     std::process::exit(128 + signal);
 }
 

@@ -100,7 +100,7 @@ impl Ui {
         let mut out = io::stdout().lock();
         let written = out.write_all(bytes).and_then(|()| out.flush());
         if let Err(error) = written {
-            fewbit::formats::atomic::remove_partials();
+            let _ended = fewbit::formats::atomic::remove_partials();
             if error.kind() == ErrorKind::BrokenPipe {
                 std::process::exit(0);
             }

@@ -4,7 +4,7 @@ use super::{GgufJob, GgufReport};
 use crate::portable::OnnxJob;
 use fewbit_core::codec::block::BlockType;
 use fewbit_core::{Error, Result, ResultExt};
-use fewbit_formats::atomic::{OutputOptions, check_destination};
+use fewbit_formats::atomic::{OutputOptions, TemporaryFolder, check_destination};
 use fewbit_llm::graph::BlockForm;
 use fewbit_quant::Progress;
 use std::fs;
@@ -36,16 +36,28 @@ impl GgufJob {
     ) -> Result<GgufReport> {
         self.check_onnx(out, force)?;
         let folder = folder(out);
-        fs::create_dir_all(&folder).map_err(|e| failed("cannot make the folder", &e, &folder))?;
-        let model = folder.join("model.gguf");
-        let written = self.run(&model, true, progress).and_then(|report| {
-            let written = OnnxJob { model, floats: false }.run(out, force)?;
-            Ok(GgufReport { file_bytes: written.file_bytes, ..report })
-        });
-        if written.is_ok() || !self.keeps_journal() {
-            fs::remove_dir_all(&folder).map_err(|e| failed("cannot remove", &e, &folder))?;
+        if !self.keeps_journal() {
+            let temporary = TemporaryFolder::create(&folder)?;
+            return self.run_within(temporary.path(), out, force, progress);
         }
-        written
+        fs::create_dir_all(&folder).map_err(|e| failed("cannot make the folder", &e, &folder))?;
+        let report = self.run_within(&folder, out, force, progress)?;
+        fs::remove_dir_all(&folder).map_err(|e| failed("cannot remove", &e, &folder))?;
+        Ok(report)
+    }
+
+    /// The GGUF file in `folder`, and the ONNX file made of it.
+    fn run_within(
+        &self,
+        folder: &Path,
+        out: &Path,
+        force: bool,
+        progress: &dyn Progress,
+    ) -> Result<GgufReport> {
+        let model = folder.join("model.gguf");
+        let report = self.run(&model, true, progress)?;
+        let written = OnnxJob { model, floats: false }.run(out, force)?;
+        Ok(GgufReport { file_bytes: written.file_bytes, ..report })
     }
 
     /// What would fail in the end fails before the work.

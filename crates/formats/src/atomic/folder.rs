@@ -1,8 +1,7 @@
 //! Output folders that are there whole or not at all.
 
-use super::{
-    OutputOptions, discard, failed, parent, partial_path, partials, sync_directory, write_file,
-};
+use super::partials::Partials;
+use super::{OutputOptions, failed, parent, partial_path, sync_directory, write_file};
 use crate::mmap::shown;
 use fewbit_core::{Error, Result, ResultExt};
 use std::fs;
@@ -35,11 +34,8 @@ impl OutputFolder {
         fs::create_dir_all(parent(path)).map_err(|e| failed("cannot make the directory", &e))?;
         for number in 0..1000 {
             let partial = partial_path(path, number);
-            match fs::create_dir(&partial) {
-                Ok(()) => {
-                    partials().push(partial.clone());
-                    return Ok(OutputFolder { path: path.to_path_buf(), partial });
-                }
+            match Partials::make(&partial, |path| fs::create_dir(path)) {
+                Ok(()) => return Ok(OutputFolder { path: path.to_path_buf(), partial }),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(failed("cannot make the folder", &e)).at(place),
             }
@@ -69,22 +65,26 @@ impl OutputFolder {
     /// # Errors
     /// When it cannot be renamed; the destination is then as before.
     pub fn commit(self) -> Result<()> {
-        let renamed = match self.path.exists() {
-            true => exchange(&self.partial, &self.path),
-            false => fs::rename(&self.partial, &self.path),
-        };
-        renamed
+        self.rename()
             .map_err(|e| failed("cannot rename the finished folder", &e))
             .at(|| format!("output {}", shown(&self.path)))?;
         sync_directory(&self.path);
         // What was exchanged is removed on drop.
         Ok(())
     }
+
+    fn rename(&self) -> io::Result<()> {
+        let _alone = Partials::lock();
+        match self.path.exists() {
+            true => exchange(&self.partial, &self.path),
+            false => fs::rename(&self.partial, &self.path),
+        }
+    }
 }
 
 impl Drop for OutputFolder {
     fn drop(&mut self) {
-        discard(&self.partial);
+        Partials::discard(&self.partial);
     }
 }
 

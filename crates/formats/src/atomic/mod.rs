@@ -6,38 +6,28 @@
 //! without a commit removes its partial file; a program that ends on a signal, and so drops
 //! nothing, calls [`remove_partials`] before it exits.
 //!
-//! [`OutputFolder`] does the same for a folder with all that is in it.
+//! [`OutputFolder`] does the same for a folder with all that is in it, [`TemporaryFolder`] holds
+//! what no commit shall make an output.
 //!
 //! Stable codes: FB-2101 the output is an input, FB-2102 it exists and must be kept, FB-2103 it is
 //! no file name, FB-2105 it is a folder that holds something else, FB-5301 writing failed, FB-5302 the disk has too little space.
 
 mod folder;
+mod partials;
+mod temporary;
 
 pub use folder::OutputFolder;
+pub use partials::{Ended, remove_partials};
+pub use temporary::TemporaryFolder;
 
 use crate::mmap::shown;
 use fewbit_core::{Error, Result, ResultExt};
+use partials::Partials;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// Partial files of this process that are neither committed nor dropped.
-static PARTIALS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
-
-fn partials() -> MutexGuard<'static, Vec<PathBuf>> {
-    PARTIALS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Removes every partial file of this process; their outputs can no longer be committed.
-///
-/// Call it from the thread that handles signals, not from the signal handler itself.
-pub fn remove_partials() {
-    for partial in partials().drain(..) {
-        remove(&partial);
-    }
-}
+use std::slice;
 
 /// What an output file must respect.
 #[derive(Clone, Debug, Default)]
@@ -114,19 +104,12 @@ impl OutputFile {
     /// When the bytes cannot be brought to the disk; the destination is then as before.
     pub fn commit(mut self) -> Result<u64> {
         self.sync()?;
-        self.publish()
-            .map_err(|e| failed("cannot rename the finished file", &e))
-            .at(|| format!("output {}", shown(&self.path)))?;
-        sync_directory(&self.path);
+        publish(slice::from_ref(&self))?;
         Ok(self.written)
     }
 
-    /// Removes the output of an earlier run, if there is one, before this one is committed: for
-    /// outputs of several files, where an old one must not be seen beside a new one.
-    ///
-    /// # Errors
-    /// When it is there and cannot be removed.
-    pub fn remove_existing(&self) -> Result<()> {
+    /// Removes the output of an earlier run, if there is one.
+    fn remove_existing(&self) -> Result<()> {
         match fs::remove_file(&self.path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 Err(failed("cannot replace", &e).at(format!("output {}", shown(&self.path))))
@@ -138,7 +121,7 @@ impl OutputFile {
         }
     }
 
-    fn publish(&self) -> io::Result<()> {
+    fn rename(&self) -> io::Result<()> {
         if self.keep_existing {
             // A link, unlike a rename, fails when somebody else made the file meanwhile.
             match fs::hard_link(&self.partial, &self.path) {
@@ -167,7 +150,7 @@ impl Write for OutputFile {
 impl Drop for OutputFile {
     fn drop(&mut self) {
         // After a commit there is no file of this name any more.
-        discard(&self.partial);
+        Partials::discard(&self.partial);
     }
 }
 
@@ -184,31 +167,26 @@ pub fn commit_all(mut outputs: Vec<OutputFile>) -> Result<u64> {
     if let ([_, .., last], false) = (&outputs[..], outputs.iter().any(|o| o.keep_existing)) {
         last.remove_existing()?;
     }
-    let mut done: Vec<PathBuf> = Vec::new();
-    let mut bytes = 0;
-    for output in outputs {
-        let path = output.path.clone();
-        match output.commit() {
-            Ok(written) => bytes += written,
-            Err(error) => {
-                done.iter().for_each(|path| remove(path));
-                return Err(error);
+    publish(&outputs)?;
+    Ok(outputs.iter().map(|output| output.written).sum())
+}
+
+/// Gives files their names in one go: partial files are not removed between the first and the
+/// last of them.
+fn publish(outputs: &[OutputFile]) -> Result<()> {
+    let _alone = Partials::lock();
+    for (done, output) in outputs.iter().enumerate() {
+        if let Err(error) = output.rename() {
+            for appeared in &outputs[..done] {
+                // The error below is what the user can do something about.
+                let _ = fs::remove_file(&appeared.path);
             }
+            return Err(failed("cannot rename the finished file", &error))
+                .at(|| format!("output {}", shown(&output.path)));
         }
-        done.push(path);
+        sync_directory(&output.path);
     }
-    Ok(bytes)
-}
-
-/// Removes a partial file or folder.
-fn remove(partial: &Path) {
-    let is_folder = fs::symlink_metadata(partial).is_ok_and(|m| m.is_dir());
-    let _ = if is_folder { fs::remove_dir_all(partial) } else { fs::remove_file(partial) };
-}
-
-fn discard(partial: &Path) {
-    remove(partial);
-    partials().retain(|other| other != partial);
+    Ok(())
 }
 
 /// Some file systems cannot sync a directory; what matters is safe without it.
@@ -273,7 +251,7 @@ pub fn check_destination(path: &Path, options: &OutputOptions) -> Result<()> {
 pub fn try_destination(path: &Path, options: &OutputOptions) -> Result<()> {
     let tried = ready_destination(path, options).and_then(|real| open_partial(&real));
     let (partial, _) = tried.at(|| format!("output {}", shown(path)))?;
-    discard(&partial);
+    Partials::discard(&partial);
     Ok(())
 }
 
@@ -315,11 +293,9 @@ fn parent(path: &Path) -> &Path {
 fn open_partial(path: &Path) -> Result<(PathBuf, File)> {
     for number in 0.. {
         let partial = partial_path(path, number);
-        match OpenOptions::new().write(true).create_new(true).open(&partial) {
-            Ok(file) => {
-                partials().push(partial.clone());
-                return Ok((partial, file));
-            }
+        let new = |path: &Path| OpenOptions::new().write(true).create_new(true).open(path);
+        match Partials::make(&partial, new) {
+            Ok(file) => return Ok((partial, file)),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && number < 1000 => {}
             Err(e) => return Err(failed("cannot create the file", &e)),
         }
@@ -437,7 +413,7 @@ mod tests {
     #[test]
     fn what_a_committed_or_dropped_output_leaves_is_forgotten() {
         let dir = tempfile::tempdir().unwrap();
-        let mine = || partials().iter().filter(|p| p.starts_with(dir.path())).count();
+        let mine = || Partials::within(dir.path());
         let first = OutputFile::create(&dir.path().join("a"), &OutputOptions::default()).unwrap();
         let second = OutputFile::create(&dir.path().join("b"), &OutputOptions::default()).unwrap();
         assert_eq!(mine(), 2);
@@ -445,6 +421,20 @@ mod tests {
         second.commit().unwrap();
         assert_eq!(mine(), 0);
         assert_eq!(names(dir.path()), ["b"]);
+    }
+
+    #[test]
+    fn several_files_appear_together_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let keep = OutputOptions { keep_existing: true, ..Default::default() };
+        let make = |name: &str| OutputFile::create(&dir.path().join(name), &keep).unwrap();
+        assert_eq!(commit_all(vec![make("a"), make("b")]).unwrap(), 0);
+        assert_eq!(names(dir.path()), ["a", "b"]);
+        let outputs = vec![make("c"), make("d")];
+        // Somebody else makes the last one meanwhile.
+        fs::write(dir.path().join("d"), b"precious").unwrap();
+        assert_eq!(commit_all(outputs).unwrap_err().stable_code(), "FB-2102");
+        assert_eq!(names(dir.path()), ["a", "b", "d"]);
     }
 
     #[test]

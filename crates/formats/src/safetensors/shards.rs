@@ -2,7 +2,7 @@
 
 use super::INDEX_NAME;
 use super::write::{TensorSpec, Writer};
-use crate::atomic::{OutputFile, OutputOptions, check_destination, write_failed};
+use crate::atomic::{OutputFile, OutputOptions, check_destination, commit_all, write_failed};
 use crate::fill::Filling;
 use crate::mmap::shown;
 use fewbit_core::{Error, Result, ResultExt};
@@ -103,16 +103,10 @@ impl FolderWriter {
         for shard in self.shards {
             self.complete.push(shard.complete()?);
         }
-        // From here until the index is there, the folder holds no model at all.
-        self.index.iter().try_for_each(OutputFile::remove_existing)?;
         for path in &self.stale {
             remove(path)?;
         }
-        let mut bytes = 0;
-        for output in self.complete.into_iter().chain(self.index) {
-            bytes += output.commit()?;
-        }
-        Ok(bytes)
+        commit_all(self.complete.into_iter().chain(self.index).collect())
     }
 
     /// Takes the shards that are full to the disk.

@@ -5,7 +5,7 @@ mod stream;
 mod tensor;
 
 use super::schema::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto};
-use crate::atomic::{OutputFile, OutputOptions, check_destination, write_failed};
+use crate::atomic::{OutputFile, OutputOptions, check_destination, commit_all, write_failed};
 use crate::limits::MAX_PROTOBUF_BYTES;
 use fewbit_core::{Error, Model, Result, ResultExt, SharedBytes};
 use graph::Context;
@@ -57,13 +57,8 @@ pub fn write(model: &Model, path: &Path, options: &WriteOptions) -> Result<u64> 
     let expected_bytes = proto.encoded_len() as u64;
     let mut file = OutputFile::create(path, &OutputOptions { expected_bytes, ..output })?;
     stream::model(proto, &mut file).map_err(|e| write_failed(path, &e))?;
-    let Some(mut side) = side else { return file.commit() };
-    side.sync()?;
-    file.sync()?;
-    // An old model must never be seen with new weights, nor a new one without: first there is
-    // no model, then the weights, then the model.
-    file.remove_existing()?;
-    Ok(side.commit()? + file.commit()?)
+    // An old model must never be seen with new weights, nor a new one without.
+    commit_all(side.into_iter().chain([file]).collect())
 }
 
 /// The encoded model in memory, weights included.
