@@ -10,6 +10,8 @@
 #[cfg(not(feature = "avx512-model"))]
 use std::arch::x86_64::*;
 
+use bytemuck::Zeroable;
+
 use super::inputs::{Tile, WORDS};
 use super::tile::Sums;
 use super::x86_avx512_units::{Minimum, Scale, Stepped, SteppedMinimum, Units};
@@ -115,10 +117,14 @@ unsafe fn whole<U: Units, const T: usize>(
 
 /// Readies unit `b`: several tokens ask for codes that they read soon after it. One token reads so
 /// fast that the memory fetches ahead by itself, if lines are read in the order in which they lie.
+///
+/// # Safety
+/// The CPU has AVX-512 F and BW, and there are more than `b` units.
 #[inline(always)]
-fn ready<U: Units, const T: usize>(units: &U, b: usize) {
+unsafe fn ready<U: Units, const T: usize>(units: &U, b: usize, common: &mut U::Common) {
     match T {
-        1 => units.touch(b),
+        // SAFETY: the caller's promise.
+        1 => unsafe { units.enter(b, common) },
         _ => units.ahead(b),
     }
 }
@@ -133,11 +139,12 @@ unsafe fn stepped<U: Units<Head: Stepped>, const T: usize>(
     units: &U,
     tile: Tile,
     b: usize,
+    head: &U::Head,
     starts: [Dots<T>; 2],
 ) -> Dots<T> {
     // SAFETY: the caller's promise.
     unsafe {
-        let (half, head) = (WORDS / 2, units.head(b));
+        let half = WORDS / 2;
         let mut dots = products(units, tile, b, 0..half, starts[0]);
         let more = products(units, tile, b, half..WORDS, starts[1]);
         let (first, last) = (head.steps(0), head.steps(1));
@@ -182,11 +189,11 @@ pub(super) unsafe fn started<U: Units<Head: Scale>, const T: usize>(
 ) {
     // SAFETY: for each of the units, the tile has a block, with one sum.
     unsafe {
-        let mut acc = load_sums(sums);
+        let (mut acc, mut common) = (load_sums(sums), U::Common::zeroed());
         for b in 0..units.count() {
-            ready::<_, T>(&units, b);
+            ready::<_, T>(&units, b, &mut common);
             let dots = whole(&units, tile, b, words(tile, b, (0, 1)));
-            scaled(&mut acc, dots, units.head(b).scale(), tile, b);
+            scaled(&mut acc, dots, units.head(b, &common).scale(), tile, b);
         }
         store_sums(&acc, sums);
     }
@@ -204,11 +211,11 @@ pub(super) unsafe fn quads<U: Units<Head: Minimum>, const T: usize>(
 ) {
     // SAFETY: for each of the units, the tile has a block, with one sum, a float.
     unsafe {
-        let mut acc = load_sums(sums);
+        let (mut acc, mut common) = (load_sums(sums), U::Common::zeroed());
         for b in 0..units.count() {
-            ready::<_, T>(&units, b);
+            ready::<_, T>(&units, b, &mut common);
             let dots = whole(&units, tile, b, [_mm512_setzero_si512(); T]);
-            let head = units.head(b);
+            let head = units.head(b, &common);
             scaled(&mut acc, dots, head.scale(), tile, b);
             let min = head.min();
             for (t, acc) in acc.iter_mut().enumerate() {
@@ -233,12 +240,13 @@ pub(super) unsafe fn joint<U: Units<Head: Stepped>, const T: usize>(
 ) {
     // SAFETY: for each of the units, the tile has a block, with two sums.
     unsafe {
-        let mut acc = load_sums(sums);
+        let (mut acc, mut common) = (load_sums(sums), U::Common::zeroed());
         for b in 0..units.count() {
-            ready::<_, T>(&units, b);
+            ready::<_, T>(&units, b, &mut common);
             let starts = [words(tile, b, (0, 2)), words(tile, b, (1, 2))];
-            let dots = stepped(&units, tile, b, starts);
-            scaled(&mut acc, dots, units.head(b).scale(), tile, b);
+            let head = units.head(b, &common);
+            let dots = stepped(&units, tile, b, &head, starts);
+            scaled(&mut acc, dots, head.scale(), tile, b);
         }
         store_sums(&acc, sums);
     }
@@ -256,11 +264,11 @@ pub(super) unsafe fn halves<U: Units<Head: SteppedMinimum>, const T: usize>(
 ) {
     // SAFETY: for each of the units, the tile has a block, with one sum, a pair of i16.
     unsafe {
-        let mut acc = load_sums(sums);
+        let (mut acc, mut common) = (load_sums(sums), U::Common::zeroed());
         for b in 0..units.count() {
-            ready::<_, T>(&units, b);
-            let head = units.head(b);
-            let dots = stepped(&units, tile, b, [[_mm512_setzero_si512(); T]; 2]);
+            ready::<_, T>(&units, b, &mut common);
+            let head = units.head(b, &common);
+            let dots = stepped(&units, tile, b, &head, [[_mm512_setzero_si512(); T]; 2]);
             scaled(&mut acc, dots, head.scale(), tile, b);
             let minima = minima(tile, b, head.min_steps());
             scaled(&mut acc, minima, head.min_scale(), tile, b);

@@ -12,15 +12,23 @@ use std::arch::x86_64::{
 use std::marker::PhantomData;
 use std::sync::atomic::{Ordering, compiler_fence};
 
+use bytemuck::Zeroable;
+
 use super::inputs::Form;
 use super::unit::ROWS;
 use super::weights::{Heads, Weights};
-use super::x86_avx512_units::{Minimum, Scale, Stepped, SteppedMinimum, Units, chosen, planes};
+use super::x86_avx512_units::{
+    Minimum, Scale, Stepped, SteppedMinimum, Units, bits, chosen, planes,
+};
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
+use crate::scratch::Line;
 
 /// Bytes of a binary16 for each row.
-const NUMBERS: usize = 2 * ROWS;
+const HALVES: usize = 2 * ROWS;
+
+/// Units of the blocks that have several.
+const UNITS: usize = 8;
 
 /// All blocks of a panel.
 #[derive(Clone, Copy)]
@@ -55,6 +63,7 @@ impl<'a, W: Weights> Panel<'a, W> {
 
 impl<W: Weights> Units for Panel<'_, W> {
     type Head = Head<W>;
+    type Common = Common;
 
     #[inline(always)]
     fn count(&self) -> usize {
@@ -62,8 +71,9 @@ impl<W: Weights> Units for Panel<'_, W> {
     }
 
     #[inline(always)]
-    fn head(&self, b: usize) -> Head<W> {
-        Head { block: self.block(b), unit: b % W::UNITS, format: PhantomData }
+    fn head(&self, b: usize, common: &Common) -> Head<W> {
+        let (block, unit) = (self.block(b), b % W::UNITS);
+        Head { block, unit, numbers: common.numbers, sixes: common.of(unit), format: PhantomData }
     }
 
     #[inline(always)]
@@ -86,7 +96,7 @@ impl<W: Weights> Units for Panel<'_, W> {
     }
 
     #[inline(always)]
-    fn touch(&self, b: usize) {
+    unsafe fn enter(&self, b: usize, common: &mut Common) {
         let (block, unit) = (self.block(b), b % W::UNITS);
         // SAFETY: the head of a block and the codes of a unit are as long.
         unsafe {
@@ -97,6 +107,71 @@ impl<W: Weights> Units for Panel<'_, W> {
         }
         // No codes are read before.
         compiler_fence(Ordering::SeqCst);
+        if unit == 0 {
+            // SAFETY: the caller's promise.
+            unsafe { common.take_apart::<W>(block) };
+        }
+    }
+}
+
+/// What the units of a block have in common, where it has several.
+#[derive(Clone, Copy, Zeroable)]
+pub(super) struct Common {
+    /// Scales, and minima where the format has numbers for them.
+    numbers: [[f32; ROWS]; 2],
+    /// Two rows of codes for each unit, where those have 6 bits.
+    sixes: [Line; 2 * UNITS * ROWS / 64],
+}
+
+impl Common {
+    /// Takes apart what a block begins with.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 F and BW, and the block is one of the format.
+    #[inline(always)]
+    unsafe fn take_apart<W: Weights>(&mut self, block: *const u8) {
+        let (numbers, sixes) = match W::HEADS {
+            Heads::Sixes => (2, true),
+            Heads::SixSteps => (1, true),
+            Heads::FourSteps => (2, false),
+            Heads::Steps | Heads::Factors | Heads::Negated => (1, false),
+            // There is one unit, whose head reads what it needs.
+            Heads::Whole | Heads::Numbers | Heads::Exponents => return,
+        };
+        // SAFETY: the caller's promise.
+        unsafe {
+            for (i, out) in self.numbers[..numbers].iter_mut().enumerate() {
+                _mm512_storeu_ps(out.as_mut_ptr(), floats(block.add(i * HALVES)));
+            }
+            if sixes {
+                self.take_sixes(block.add(numbers * HALVES));
+            }
+        }
+    }
+
+    /// Takes all codes of 6 bits apart.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 F and BW, and all planes are readable.
+    #[inline(always)]
+    unsafe fn take_sixes(&mut self, codes: *const u8) {
+        for (i, line) in self.sixes.iter_mut().enumerate() {
+            // SAFETY: planes of 4 bits, 128 bytes, are before planes of 2 bits, 64.
+            unsafe {
+                let low = bits(codes.add(i % 2 * 64), i / 2 * 4, 0, 15);
+                let high = bits(codes.add(128), 2 * i, 4, 3);
+                _mm512_storeu_si512((&raw mut *line).cast(), _mm512_or_si512(low, high));
+            }
+        }
+    }
+
+    /// The two rows of a unit.
+    #[inline(always)]
+    fn of(&self, unit: usize) -> [__m128i; 2] {
+        let bytes: &[u8] = bytemuck::cast_slice(&self.sixes);
+        let rows = &bytes[2 * unit * ROWS..][..2 * ROWS];
+        // SAFETY: there are as many bytes.
+        unsafe { [0, 1].map(|row| _mm_loadu_si128(rows.as_ptr().add(row * ROWS).cast())) }
     }
 }
 
@@ -104,31 +179,35 @@ impl<W: Weights> Units for Panel<'_, W> {
 pub(super) struct Head<W> {
     block: *const u8,
     unit: usize,
+    numbers: [[f32; ROWS]; 2],
+    sixes: [__m128i; 2],
     format: PhantomData<W>,
 }
 
 impl<W: Weights> Head<W> {
-    /// The numbers in binary16 from byte `at` of the block on.
+    /// The scales (0) or minima (1) in binary16.
     ///
     /// # Safety
-    /// The CPU has AVX-512 F, and the block has them.
+    /// The CPU has AVX-512 F, and the block begins with them.
     #[inline(always)]
-    unsafe fn numbers(&self, at: usize) -> __m512 {
-        // SAFETY: the caller's promise.
-        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(self.block.add(at).cast())) }
+    unsafe fn numbers(&self, which: usize) -> __m512 {
+        // SAFETY: the caller's promise; there are numbers of all rows.
+        unsafe {
+            match W::UNITS {
+                1 => floats(self.block.add(which * HALVES)),
+                _ => _mm512_loadu_ps(self.numbers[which].as_ptr()),
+            }
+        }
     }
 
     /// The factors of 6 bits: those of the scales (0) or the minima (1).
     ///
     /// # Safety
-    /// The CPU has AVX-512 F, and the block has such factors behind both.
+    /// The CPU has AVX-512 F.
     #[inline(always)]
     unsafe fn factors(&self, which: usize) -> __m512 {
         // SAFETY: the caller's promise.
-        unsafe {
-            let codes = sixes::<{ 2 * UNITS }>(self.block.add(2 * NUMBERS), 2 * self.unit + which);
-            _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(codes))
-        }
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(self.sixes[which])) }
     }
 
     /// The steps of half `h`, plus those of the minima times 16 where a byte holds both.
@@ -149,28 +228,36 @@ impl<W: Weights> Head<W> {
     unsafe fn min_step(&self, h: usize) -> __m512i {
         // SAFETY: the caller's promise.
         unsafe {
-            let steps = _mm_srli_epi16::<4>(self.bytes(2 * NUMBERS, h));
+            let steps = _mm_srli_epi16::<4>(self.bytes(2 * HALVES, h));
             let steps = _mm512_cvtepu8_epi32(_mm_and_si128(steps, _mm_set1_epi8(15)));
             _mm512_sub_epi32(_mm512_setzero_si512(), steps)
         }
     }
 }
 
-/// Units of the blocks that have several.
-const UNITS: usize = 8;
-
-/// Row `index` of `ROWS` codes of 6 bits, of which there are `COUNT` rows.
+/// The numbers of 16 binary16.
 ///
 /// # Safety
-/// All of them are readable.
+/// The CPU has AVX-512 F, and 32 bytes are readable.
 #[inline(always)]
-unsafe fn sixes<const COUNT: usize>(bytes: *const u8, index: usize) -> __m128i {
-    let (halves, quarters) = (COUNT / 2, COUNT / 4);
+unsafe fn floats(halves: *const u8) -> __m512 {
+    // SAFETY: the caller's promise.
+    unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(halves.cast())) }
+}
+
+/// The codes of 6 bits of unit `unit`, where each has one row of them.
+///
+/// # Safety
+/// Those of all units are readable.
+#[inline(always)]
+unsafe fn sixes(bytes: *const u8, unit: usize) -> __m128i {
+    const LOW: usize = UNITS / 2;
+    const HIGH: usize = UNITS / 4;
     // SAFETY: planes of 4 bits, half as many bytes as codes, are before planes of 2 bits, a quarter.
     unsafe {
-        let low = bits(bytes.add(index % halves * ROWS), index / halves * 4, 15);
-        let high = bytes.add((halves + index % quarters) * ROWS);
-        _mm_or_si128(low, _mm_slli_epi16::<4>(bits(high, index / quarters * 2, 3)))
+        let low = row_bits(bytes.add(unit % LOW * ROWS), unit / LOW * 4, 15);
+        let high = row_bits(bytes.add((LOW + unit % HIGH) * ROWS), unit / HIGH * 2, 3);
+        _mm_or_si128(low, _mm_slli_epi16::<4>(high))
     }
 }
 
@@ -198,7 +285,7 @@ unsafe fn powers(codes: __m128i) -> __m512 {
 /// # Safety
 /// The bytes are readable.
 #[inline(always)]
-unsafe fn bits(bytes: *const u8, from: usize, mask: i8) -> __m128i {
+unsafe fn row_bits(bytes: *const u8, from: usize, mask: i8) -> __m128i {
     // SAFETY: the caller's promise. What a shift brings in from the neighbour byte is masked.
     unsafe {
         let shifted = _mm_srl_epi16(_mm_loadu_si128(bytes.cast()), _mm_cvtsi32_si128(from as i32));
@@ -214,7 +301,7 @@ impl<W: Weights> Scale for Head<W> {
             match W::HEADS {
                 Heads::Sixes => _mm512_mul_ps(self.numbers(0), self.factors(0)),
                 Heads::Factors => {
-                    let codes = sixes::<UNITS>(self.block.add(NUMBERS), self.unit);
+                    let codes = sixes(self.block.add(HALVES), self.unit);
                     let factors = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(codes));
                     let factors = _mm512_add_ps(factors, _mm512_set1_ps(-32.0));
                     _mm512_mul_ps(self.numbers(0), factors)
@@ -246,10 +333,10 @@ impl<W: Weights> Minimum for Head<W> {
         // SAFETY: where there are minima, they follow the scales.
         unsafe {
             match W::HEADS {
-                Heads::Sixes => negated(_mm512_mul_ps(self.numbers(NUMBERS), self.factors(1))),
+                Heads::Sixes => negated(_mm512_mul_ps(self.numbers(1), self.factors(1))),
                 Heads::Exponents => _mm512_mul_ps(self.scale(), _mm512_set1_ps(-12.0)),
                 Heads::Negated => negated(self.numbers(0)),
-                _ => self.numbers(NUMBERS),
+                _ => self.numbers(1),
             }
         }
     }
@@ -262,14 +349,13 @@ impl<W: Weights> Stepped for Head<W> {
         unsafe {
             match W::HEADS {
                 Heads::SixSteps => {
-                    let codes = sixes::<{ 2 * UNITS }>(self.block.add(NUMBERS), 2 * self.unit + h);
-                    _mm512_sub_epi32(_mm512_cvtepu8_epi32(codes), _mm512_set1_epi32(32))
+                    _mm512_sub_epi32(_mm512_cvtepu8_epi32(self.sixes[h]), _mm512_set1_epi32(32))
                 }
                 Heads::FourSteps => {
-                    let steps = self.bytes(2 * NUMBERS, h);
+                    let steps = self.bytes(2 * HALVES, h);
                     _mm512_cvtepu8_epi32(_mm_and_si128(steps, _mm_set1_epi8(15)))
                 }
-                _ => _mm512_cvtepi8_epi32(self.bytes(NUMBERS, h)),
+                _ => _mm512_cvtepi8_epi32(self.bytes(HALVES, h)),
             }
         }
     }
@@ -289,6 +375,6 @@ impl<W: Weights> SteppedMinimum for Head<W> {
     #[inline(always)]
     unsafe fn min_scale(&self) -> __m512 {
         // SAFETY: it follows the scale of the steps.
-        unsafe { self.numbers(NUMBERS) }
+        unsafe { self.numbers(1) }
     }
 }

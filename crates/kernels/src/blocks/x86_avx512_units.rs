@@ -4,6 +4,8 @@
 use std::arch::x86_64::*;
 use std::arch::x86_64::{_mm_cvtsi32_si128, _mm_loadu_si128, _mm256_loadu_si256};
 
+use bytemuck::Zeroable;
+
 use super::inputs::{Form, Tile};
 use super::tile::{Codes, Sums};
 use super::unit::{Halves, Minima, Quads, ROWS, Signed, Steps, StoredSigned};
@@ -20,11 +22,14 @@ pub(super) trait Units {
     /// What is beside the codes.
     type Head;
 
+    /// What several units that follow each other have in common, taken apart.
+    type Common: Zeroable;
+
     /// How many there are.
     fn count(&self) -> usize;
 
     /// The head of unit `b`, of which there are more.
-    fn head(&self, b: usize) -> Self::Head;
+    fn head(&self, b: usize, common: &Self::Common) -> Self::Head;
 
     /// The codes of unit `b` and group `g`, without a sign.
     ///
@@ -36,9 +41,13 @@ pub(super) trait Units {
     #[inline(always)]
     fn ahead(&self, _b: usize) {}
 
-    /// Reads a byte of each line of unit `b`, in their order, where its codes are read in another.
+    /// Comes to unit `b`, after those before it: reads a byte of each of its lines, in their order,
+    /// where its codes are read in another, and takes apart what it is the first one to need.
+    ///
+    /// # Safety
+    /// As [`Units::codes`].
     #[inline(always)]
-    fn touch(&self, _b: usize) {}
+    unsafe fn enter(&self, _b: usize, _common: &mut Self::Common) {}
 }
 
 /// A head that has a scale for each row.
@@ -162,6 +171,7 @@ unsafe fn group(codes: *const u8, g: usize) -> __m512i {
 
 impl<'a> Units for &'a [Halves] {
     type Head = &'a Steps;
+    type Common = ();
 
     #[inline(always)]
     fn count(&self) -> usize {
@@ -169,7 +179,7 @@ impl<'a> Units for &'a [Halves] {
     }
 
     #[inline(always)]
-    fn head(&self, b: usize) -> &'a Steps {
+    fn head(&self, b: usize, (): &()) -> &'a Steps {
         &self[b].head
     }
 
@@ -182,6 +192,7 @@ impl<'a> Units for &'a [Halves] {
 
 impl<'a> Units for &'a [StoredSigned] {
     type Head = &'a [u16; ROWS];
+    type Common = ();
 
     #[inline(always)]
     fn count(&self) -> usize {
@@ -189,7 +200,7 @@ impl<'a> Units for &'a [StoredSigned] {
     }
 
     #[inline(always)]
-    fn head(&self, b: usize) -> &'a [u16; ROWS] {
+    fn head(&self, b: usize, (): &()) -> &'a [u16; ROWS] {
         &self[b].scale
     }
 
@@ -210,6 +221,7 @@ impl<'a> Units for &'a [StoredSigned] {
 
 impl<'a, H, const BITS: usize> Units for Packed<'a, H, BITS> {
     type Head = &'a H;
+    type Common = ();
 
     #[inline(always)]
     fn count(&self) -> usize {
@@ -217,7 +229,7 @@ impl<'a, H, const BITS: usize> Units for Packed<'a, H, BITS> {
     }
 
     #[inline(always)]
-    fn head(&self, b: usize) -> &'a H {
+    fn head(&self, b: usize, (): &()) -> &'a H {
         &self.heads[b]
     }
 
@@ -238,6 +250,7 @@ struct Chosen<'a, H, const SIGN: i8>(PackedValues<'a, H>);
 
 impl<'a, H, const SIGN: i8> Units for Chosen<'a, H, SIGN> {
     type Head = &'a H;
+    type Common = ();
 
     #[inline(always)]
     fn count(&self) -> usize {
@@ -245,7 +258,7 @@ impl<'a, H, const SIGN: i8> Units for Chosen<'a, H, SIGN> {
     }
 
     #[inline(always)]
-    fn head(&self, b: usize) -> &'a H {
+    fn head(&self, b: usize, (): &()) -> &'a H {
         &self.0.heads[b]
     }
 
@@ -306,7 +319,7 @@ pub(super) unsafe fn chosen<const SIGN: i8>(
 /// # Safety
 /// The CPU has AVX-512 F and BW, and 64 bytes are readable.
 #[inline(always)]
-unsafe fn bits(bytes: *const u8, from: usize, to: usize, mask: u8) -> __m512i {
+pub(super) unsafe fn bits(bytes: *const u8, from: usize, to: usize, mask: u8) -> __m512i {
     // SAFETY: the caller's promise. What a shift brings in from the neighbour byte is masked.
     unsafe {
         let bytes = _mm512_loadu_si512(bytes.cast());
