@@ -205,6 +205,7 @@ impl<W: Weights> Head<W> {
     /// # Safety
     /// The CPU has AVX-512 F.
     #[inline(always)]
+    #[allow(unused_unsafe, reason = "the models of AVX-512 are safe")]
     unsafe fn factors(&self, which: usize) -> __m512 {
         // SAFETY: the caller's promise.
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(self.sixes[which])) }

@@ -11,7 +11,7 @@ use super::stack::{Inputs, Outputs};
 use super::tile::{self, Tile};
 use super::window::{Columns, TAPS, Window};
 use super::words::{Place, Quad};
-use super::{BLOCK, DepthwiseVnni, OUTPUTS, PARTS, QUAD};
+use super::{BLOCK, Block, DepthwiseVnni, OUTPUTS, PARTS, QUAD};
 use crate::cpu::{Job, ask_for};
 use crate::gemm::{Limits, PlainBytes};
 use crate::planes::Plane;
@@ -112,7 +112,7 @@ impl Job for Band<'_> {
         let limits = unsafe { self.output.limits() };
         self.ask_for_weights(self.blocks.start);
         self.ask_for_weights(self.blocks.start + 1);
-        if self.weights.window {
+        if self.weights.has_windows() {
             self.find_lines();
             self.find_rows();
         }
@@ -125,10 +125,11 @@ impl Job for Band<'_> {
                 if let Some(planes) = self.image.planes {
                     self.look_at(planes.of(self.weights.blocks[block].col));
                 }
-                match self.weights.blocks[block].pixels {
-                    1 => self.block::<1>(lines.clone(), block, limits),
-                    2 => self.block::<2>(lines.clone(), block, limits),
-                    _ => self.block::<4>(lines.clone(), block, limits),
+                match self.weights.blocks[block] {
+                    Block { window: false, .. } => self.strips(lines.clone(), block, limits),
+                    Block { stack: 1, .. } => self.windows::<1>(lines.clone(), block, limits),
+                    Block { stack: 2, .. } => self.windows::<2>(lines.clone(), block, limits),
+                    _ => self.windows::<4>(lines.clone(), block, limits),
                 }
             }
         }
@@ -140,33 +141,27 @@ impl Band<'_> {
     /// Output lines that one block computes before the next.
     fn lines_at_once(&self) -> usize {
         let (shape, unit) = (self.image.shape, self.weights.line_unit());
-        if !self.weights.window {
+        if !self.weights.has_windows() {
             return unit;
         }
         let line_bytes = shape.stride[0] * shape.in_w * shape.in_c;
         (INPUT_BYTES / line_bytes.max(1)).max(1).next_multiple_of(unit)
     }
 
-    /// Output lines of one block, whose pixels are `PIXELS`.
+    /// Output lines of one block, `STACK` of which lie below each other.
     #[inline(always)]
-    fn block<const PIXELS: usize>(&mut self, lines: Range<usize>, index: usize, limits: Limits) {
+    fn windows<const STACK: usize>(&mut self, lines: Range<usize>, index: usize, limits: Limits) {
         let (whole, signed) = (self.output.is_whole(), self.output.is_signed());
         let signed = signed || self.image.flip != 0;
-        let stride = self.weights.window.then_some(self.weights.stride);
         // SAFETY: this runs where the CPU has the level; steps are those of the weights.
         unsafe {
-            match (stride, whole, signed) {
-                (None, ..) => self.strips::<PIXELS>(lines, index, limits),
-                (Some([1, 1]), true, false) => {
-                    self.pairs::<PIXELS, true, false>(lines, index, limits)
-                }
-                (Some([1, 1]), true, true) => {
-                    self.pairs::<PIXELS, true, true>(lines, index, limits)
-                }
-                (Some([1, 1]), ..) => self.pairs::<PIXELS, false, true>(lines, index, limits),
-                (_, true, false) => self.steps::<PIXELS, true, false>(lines, index, limits),
-                (_, true, true) => self.steps::<PIXELS, true, true>(lines, index, limits),
-                _ => self.steps::<PIXELS, false, true>(lines, index, limits),
+            match (self.weights.stride, whole, signed) {
+                ([1, 1], true, false) => self.pairs::<STACK, true, false>(lines, index, limits),
+                ([1, 1], true, true) => self.pairs::<STACK, true, true>(lines, index, limits),
+                ([1, 1], ..) => self.pairs::<STACK, false, true>(lines, index, limits),
+                (_, true, false) => self.steps::<STACK, true, false>(lines, index, limits),
+                (_, true, true) => self.steps::<STACK, true, true>(lines, index, limits),
+                _ => self.steps::<STACK, false, true>(lines, index, limits),
             }
         }
     }
@@ -182,10 +177,8 @@ impl Band<'_> {
         let (shape, block) = (self.image.shape, self.weights.blocks[index]);
         let [out_h, out_w] = self.size;
         let row = (self.image.number * out_h + line) * out_w;
-        let first = first * block.pixels;
-        let out = self.output.pixels(row + first..row + out_w, block.col, block.width());
-        let (factors, pixels) = (&self.factors[index], out_w - first);
-        Results { factors, out, stride: shape.out_c, pixels }
+        let out = self.output.pixels(row + first..row + out_w, block.col, block.width);
+        Results { factors: &self.factors[index], out, width: block.width, stride: shape.out_c }
     }
 
     /// Asks for the weights and factors of a block, if there is one: nothing foresees that they
@@ -202,7 +195,7 @@ impl Band<'_> {
     fn look_at(&mut self, plane: Plane) {
         if plane != self.image.plane {
             self.image.plane = plane;
-            if self.weights.window {
+            if self.weights.has_windows() {
                 self.find_rows();
             }
         }
@@ -364,32 +357,47 @@ impl Band<'_> {
     }
 
     /// Strip by strip, by way of words in memory.
+    #[inline(always)]
+    fn strips(&mut self, lines: Range<usize>, index: usize, limits: Limits) {
+        let rows = self.weights.rows;
+        for line in lines.clone().step_by(rows) {
+            let lines = line..lines.end.min(line + rows);
+            // SAFETY: this runs where the CPU has the level; steps are those of the weights.
+            unsafe {
+                match self.weights.blocks[index].width {
+                    BLOCK => self.strips_of::<true>(lines, index, limits),
+                    _ => self.strips_of::<false>(lines, index, limits),
+                }
+            }
+        }
+    }
+
+    /// The same for a block that is `FULL`, or has fewer than 64 channels.
     ///
     /// # Safety
     /// The CPU has AVX-512 with BW and VNNI.
     #[inline(always)]
-    unsafe fn strips<const PIXELS: usize>(
+    unsafe fn strips_of<const FULL: bool>(
         &mut self,
         lines: Range<usize>,
         index: usize,
         limits: Limits,
     ) {
-        let shape = self.image.shape;
-        let outputs = self.size[1].div_ceil(PIXELS);
-        let strip = self.weights.strip_tiles(shape, PIXELS) * OUTPUTS;
+        let (step, outputs) = (self.weights.stride[0], self.size[1]);
+        let strip = self.weights.strip_outputs();
         for first in (0..outputs).step_by(strip) {
             let count = strip.min(outputs - first);
             // SAFETY: the caller's promise.
             unsafe {
-                self.interleave::<PIXELS>(lines.start * shape.stride[0], index, first, count);
+                self.interleave::<FULL>(lines.start * step, index, first, count);
                 for tile in (0..count).step_by(OUTPUTS) {
-                    self.multiply::<PIXELS>(index, tile);
+                    self.multiply(index, tile, lines.len());
                     for (row, line) in lines.clone().enumerate() {
                         let (sums, _) =
                             self.rooms.sums[row * OUTPUTS * PARTS..].as_chunks::<PARTS>();
                         let results = self.results(line, index, first + tile);
                         let sums = &sums[..OUTPUTS.min(count - tile)];
-                        tile::store::<PIXELS>(sums, results, limits);
+                        tile::store::<FULL>(sums, results, limits);
                     }
                 }
             }
@@ -399,18 +407,18 @@ impl Band<'_> {
     /// Interleaves what `count` outputs from `first` on see of the padded rows from `top` on.
     ///
     /// # Safety
-    /// As [`Band::strips`].
+    /// As [`Band::strips_of`].
     #[inline(always)]
-    unsafe fn interleave<const PIXELS: usize>(
+    unsafe fn interleave<const FULL: bool>(
         &mut self,
         top: usize,
         index: usize,
         first: usize,
         count: usize,
     ) {
-        let (shape, quads) = (self.image.shape, self.weights.quads);
-        let (taps, step) = (shape.kernel[1], PIXELS * shape.stride[1]);
-        let columns = first * step..(first + count - 1) * step + taps;
+        let (kernel_w, step, quads) =
+            (self.weights.kernel[1], self.weights.stride[1], self.weights.quads);
+        let columns = first * step..(first + count - 1) * step + kernel_w;
         assert!(self.rooms.words.len() >= columns.len() * quads * PARTS, "words are too short");
         let padding = self.padding();
         for i in 0..quads {
@@ -419,18 +427,18 @@ impl Band<'_> {
             let words = self.rooms.words[i * PARTS..].as_mut_ptr();
             let place = Place { first: words, step: quads * PARTS };
             // SAFETY: the caller's promise, and the check.
-            unsafe { place.fill::<PIXELS>(&quad, columns.clone(), [taps, step]) }
+            unsafe { place.fill::<FULL>(&quad, columns.clone(), [kernel_w, step]) }
         }
     }
 
-    /// The sums of the outputs from `first` of the strip on.
+    /// The sums of the outputs from `first` of the strip on, in as many lines.
     ///
     /// # Safety
-    /// As [`Band::strips`].
+    /// As [`Band::strips_of`].
     #[inline(always)]
-    unsafe fn multiply<const PIXELS: usize>(&mut self, index: usize, first: usize) {
+    unsafe fn multiply(&mut self, index: usize, first: usize, lines: usize) {
         let weights = self.weights;
-        let step = PIXELS * self.image.shape.stride[1] * weights.quads;
+        let step = weights.stride[1] * weights.quads;
         let taps = weights.kernel[1] * weights.quads;
         let words = &self.rooms.words[first * step * PARTS..];
         assert!(words.len() >= ((OUTPUTS - 1) * step + taps) * PARTS, "words are missing");
@@ -441,6 +449,7 @@ impl Band<'_> {
             taps,
             step,
             rows: weights.rows,
+            lines,
             factors: &self.factors[index],
         };
         // SAFETY: the caller's promise, the checks, and packing.

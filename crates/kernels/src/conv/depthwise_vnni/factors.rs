@@ -22,7 +22,7 @@ impl Factors {
     pub(super) fn new(block: Block, zero: u8, sums: &[i32], to: &Requantize<'_>) -> Factors {
         let mut factors = Factors::zeroed();
         for (part, lane) in (0..PARTS).flat_map(|part| (0..LANES).map(move |lane| (part, lane))) {
-            let channel = block.col + block.channel(byte_of(part, lane));
+            let Some(channel) = block.channel(byte_of(part, lane)) else { continue };
             let bias = to.bias.map_or(0, |bias| bias[channel]);
             let shift = sums[channel].wrapping_mul(-i32::from(zero));
             factors.add[part][lane] = bias.wrapping_add(shift);

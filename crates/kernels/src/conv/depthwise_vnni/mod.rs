@@ -4,9 +4,9 @@
 //! Four rows of the image are interleaved byte by byte, so that a 32-bit lane holds what lies below
 //! each other in one channel. The same lanes serve several output rows, whose weights are moved by
 //! as many rows: of a kernel of 3 rows two, of one of 5 rows (two times four input rows) four.
-//! Where fewer than 64 channels are left, 32 of two pixels or 16 of four lie in a register: pixels
-//! below each other for kernels of three by three, unless 32 channels are all there are, and side by
-//! side for others.
+//! Where fewer than 64 channels are left, some lanes stay empty; but where their number is a
+//! multiple of 16, kernels of three by three take 32 of two pixels or 16 of four, which lie below
+//! each other, or side by side where 32 channels are all there are.
 //!
 //! Interleaving and the packing of results both go by 128-bit parts of a register, and undo each
 //! other: between them, lane `d` of register `z` belongs to byte `16 * (d / 4) + 4 * z + d % 4` of a
@@ -54,37 +54,37 @@ const OUTPUTS: usize = 7;
 /// first-level cache.
 const STRIP: usize = 36;
 
-/// Some channels of a few pixels: 64 bytes.
+/// Some channels of a pixel, or of a few: at most 64 bytes.
 #[derive(Clone, Copy)]
 struct Block {
     col: usize,
-    /// Output pixels: 1, 2 or 4, of 64, 32 or 16 channels.
-    pixels: usize,
+    /// Channels of a pixel.
+    width: usize,
+    /// Output pixels below each other: 1, 2 or 4, of 64, 32 or 16 channels.
+    stack: usize,
+    /// Whether words stay in registers.
+    window: bool,
 }
 
 impl Block {
-    /// Channels of a pixel.
-    fn width(&self) -> usize {
-        BLOCK / self.pixels
+    /// The channel of byte `byte`, where there is one.
+    fn channel(&self, byte: usize) -> Option<usize> {
+        let channel = byte % (BLOCK / self.stack);
+        (channel < self.width).then_some(self.col + channel)
     }
 
-    /// The channel of byte `byte`, counted from `col` on.
-    fn channel(&self, byte: usize) -> usize {
-        byte % self.width()
-    }
-
-    /// Covers `channels` channels, a multiple of 16.
-    fn cover(channels: usize) -> Vec<Block> {
+    /// Covers `channels` channels; the kernel may be one for windows.
+    fn cover(channels: usize, window: bool) -> Vec<Block> {
         let (mut blocks, mut col) = (Vec::new(), 0);
         while col < channels {
-            let pixels = match channels - col {
-                64.. => 1,
-                32.. => 2,
-                _ => 4,
+            let (stack, width, window) = match channels - col {
+                BLOCK.. => (1, BLOCK, window),
+                left if !window || !left.is_multiple_of(16) => (1, left, false),
+                32.. => (2, 32, true),
+                _ => (4, 16, true),
             };
-            let block = Block { col, pixels };
-            col += block.width();
-            blocks.push(block);
+            blocks.push(Block { col, width, stack, window });
+            col += width;
         }
         blocks
     }
@@ -102,6 +102,12 @@ struct Place {
     row: usize,
 }
 
+/// The mask of the first `width` bytes of a block.
+#[inline(always)]
+fn mask(width: usize) -> u64 {
+    u64::MAX >> (BLOCK - width)
+}
+
 /// The byte of a block that lane `lane` of register `part` belongs to.
 fn byte_of(part: usize, lane: usize) -> usize {
     16 * (lane / 4) + 4 * part + lane % 4
@@ -112,8 +118,6 @@ fn byte_of(part: usize, lane: usize) -> usize {
 pub(super) struct DepthwiseVnni {
     kernel: [usize; 2],
     stride: [usize; 2],
-    /// Whether the kernel is three by three, and steps are 1 or 2 both ways.
-    window: bool,
     /// Fours of input rows.
     quads: usize,
     /// Output rows that they serve: 1, or an even number.
@@ -135,7 +139,7 @@ impl DepthwiseVnni {
         let Int8::I8(weights) = weights else { return None };
         let [kernel_h, kernel_w] = shape.kernel;
         let same = shape.groups == shape.out_c && shape.in_c == shape.out_c;
-        let plain = same && shape.dilation == [1, 1] && shape.out_c.is_multiple_of(16);
+        let plain = same && shape.dilation == [1, 1];
         // Steps are bounded as well: words are made for all columns between two outputs.
         let few = |size: usize| size <= 2 * QUAD;
         let small = kernel_h >= 2 && shape.kernel.into_iter().chain(shape.stride).all(few);
@@ -147,13 +151,13 @@ impl DepthwiseVnni {
         // Rows go by pairs, where there are two.
         let rows = ((QUAD * quads - kernel_h) / stride + 1).max(2) / 2 * 2;
         let rows = if (rows - 1) * stride + kernel_h > QUAD * quads { 1 } else { rows };
-        let blocks = Block::cover(shape.out_c);
+        let window = shape.kernel == [window::TAPS; 2] && matches!(shape.stride, [1, 1] | [2, 2]);
+        let blocks = Block::cover(shape.out_c, window);
         let taps = kernel_h * kernel_w;
         let sum = |weights: &[i8]| weights.iter().map(|&w| i32::from(w)).sum();
         let mut packed = DepthwiseVnni {
             kernel: shape.kernel,
             stride: shape.stride,
-            window: shape.kernel == [window::TAPS; 2] && matches!(shape.stride, [1, 1] | [2, 2]),
             quads,
             rows,
             blocks,
@@ -171,8 +175,9 @@ impl DepthwiseVnni {
         let lanes = bytemuck::cast_slice_mut::<Line, i8>(&mut lines).chunks_exact_mut(BLOCK);
         for (place, lanes) in self.places().iter().zip(lanes) {
             for (lane, quad) in lanes.chunks_exact_mut(QUAD).enumerate() {
-                let channel = block.col + block.channel(byte_of(place.part, lane));
-                self.fill(quad, channel, place, weights);
+                if let Some(channel) = block.channel(byte_of(place.part, lane)) {
+                    self.fill(quad, channel, place, weights);
+                }
             }
         }
         lines
@@ -280,43 +285,40 @@ impl DepthwiseVnni {
 
     /// Output lines that are computed together.
     fn line_unit(&self) -> usize {
-        let below = |block: &Block| if self.window { block.pixels } else { 1 };
-        self.rows * self.blocks.iter().map(below).max().unwrap_or(1)
+        self.rows * self.blocks.iter().map(|block| block.stack).max().unwrap_or(1)
+    }
+
+    /// Whether some blocks are computed by windows.
+    fn has_windows(&self) -> bool {
+        self.blocks.iter().any(|block| block.window)
     }
 
     /// Whether a line alone costs little more than half of two.
     fn has_single_lines(&self) -> bool {
-        self.window && self.blocks.iter().all(|block| block.pixels == 1)
+        self.has_windows() && self.line_unit() == self.rows
     }
 
     /// Lines of scratch for each of [`Rooms`].
     fn scratch(&self, shape: &ConvShape) -> [usize; 2] {
-        match self.window {
-            true => {
-                let row = (shape.out_w() * shape.out_c).div_ceil(BLOCK);
-                [self.rows * shape.out_w(), row]
-            }
-            false => {
-                let columns = self.strip_columns(shape);
-                let sums = self.rows * OUTPUTS * PARTS;
-                [columns * self.quads * PARTS, sums]
-            }
-        }
+        let row = (shape.out_w() * shape.out_c).div_ceil(BLOCK);
+        let of_windows = [self.rows * shape.out_w(), row];
+        let words = self.strip_columns() * self.quads * PARTS;
+        let of_strips = [words, self.rows * OUTPUTS * PARTS];
+        let most = |i: usize| {
+            let room = |block: &Block| if block.window { of_windows[i] } else { of_strips[i] };
+            self.blocks.iter().map(room).max().unwrap_or(0)
+        };
+        [most(0), most(1)]
     }
 
-    /// Tiles of outputs in a strip of a block of `pixels` pixels.
-    fn strip_tiles(&self, shape: &ConvShape, pixels: usize) -> usize {
-        let step = OUTPUTS * pixels * shape.stride[1];
-        (STRIP / step).max(1)
+    /// Outputs of the widest strip.
+    fn strip_outputs(&self) -> usize {
+        (STRIP / (OUTPUTS * self.stride[1])).max(1) * OUTPUTS
     }
 
     /// Columns of the widest strip.
-    fn strip_columns(&self, shape: &ConvShape) -> usize {
-        let columns = |pixels: usize| {
-            let outputs = self.strip_tiles(shape, pixels) * OUTPUTS;
-            (outputs - 1) * pixels * shape.stride[1] + self.kernel[1]
-        };
-        self.blocks.iter().map(|block| columns(block.pixels)).max().unwrap_or(0)
+    fn strip_columns(&self) -> usize {
+        (self.strip_outputs() - 1) * self.stride[1] + self.kernel[1]
     }
 }
 

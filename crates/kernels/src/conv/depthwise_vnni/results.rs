@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::factors::Factors;
-use super::{BLOCK, PARTS};
+use super::{PARTS, mask};
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
 use crate::gemm::Limits;
@@ -15,41 +15,29 @@ pub(super) struct Results<'a> {
     pub(super) factors: &'a Factors,
     /// The first channel of the first pixel.
     pub(super) out: *mut u8,
+    /// Channels of the block.
+    pub(super) width: usize,
     /// From one pixel to the next.
     pub(super) stride: usize,
-    /// How many pixels are left.
-    pub(super) pixels: usize,
 }
 
 impl Results<'_> {
-    /// Finishes and stores the sums of the next block, of `PIXELS` pixels.
+    /// Finishes and stores the sums of the next pixel, of 64 channels if the block is `FULL`.
     ///
     /// # Safety
-    /// The CPU has AVX-512 with BW, no scaled sum leaves 32 bits, the pixels are writable.
+    /// The CPU has AVX-512 with BW, no scaled sum leaves 32 bits, the pixel is writable.
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    pub(super) unsafe fn push<const PIXELS: usize>(
-        &mut self,
-        sums: [__m512i; PARTS],
-        limits: Limits,
-    ) {
-        // SAFETY: the caller's promise; `bytes` has 64 of them.
+    pub(super) unsafe fn push<const FULL: bool>(&mut self, sums: [__m512i; PARTS], limits: Limits) {
+        // SAFETY: the caller's promise.
         unsafe {
             let results = self.finish(sums, limits);
-            if PIXELS == 1 {
-                _mm512_storeu_si512(self.out.cast(), results);
-            } else {
-                let mut bytes = [0u8; BLOCK];
-                _mm512_storeu_si512(bytes.as_mut_ptr().cast(), results);
-                for i in 0..PIXELS.min(self.pixels) {
-                    let (from, width) = (bytes.as_ptr(), BLOCK / PIXELS);
-                    let out = self.out.add(i * self.stride);
-                    out.copy_from_nonoverlapping(from.add(i * width), width);
-                }
+            match FULL {
+                true => _mm512_storeu_si512(self.out.cast(), results),
+                false => _mm512_mask_storeu_epi8(self.out.cast(), mask(self.width), results),
             }
         }
-        self.out = self.out.wrapping_add(PIXELS * self.stride);
-        self.pixels = self.pixels.saturating_sub(PIXELS);
+        self.out = self.out.wrapping_add(self.stride);
     }
 
     /// The results of the sums of a block, byte by byte.

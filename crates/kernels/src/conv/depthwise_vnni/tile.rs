@@ -21,8 +21,10 @@ pub(super) struct Tile<'a> {
     pub(super) taps: usize,
     /// Columns of words from one output to the next.
     pub(super) step: usize,
-    /// Output rows: 1, or an even number.
+    /// Output rows that weights are packed for: 1, or an even number.
     pub(super) rows: usize,
+    /// Those that are there.
+    pub(super) lines: usize,
     pub(super) factors: &'a Factors,
 }
 
@@ -58,9 +60,11 @@ impl Tile<'_> {
             for row in (0..self.rows).step_by(ROWS) {
                 // SAFETY: the caller's promise.
                 unsafe {
-                    let words = self.words.add(part);
-                    let sums = sums.add(row * OUTPUTS * PARTS + part);
-                    part_sums::<ROWS>(words, weights, [self.taps, step], add, sums);
+                    if row < self.lines {
+                        let words = self.words.add(part);
+                        let sums = sums.add(row * OUTPUTS * PARTS + part);
+                        part_sums::<ROWS>(words, weights, [self.taps, step], add, sums);
+                    }
                     weights = weights.add(self.taps * ROWS);
                 }
             }
@@ -103,13 +107,13 @@ unsafe fn part_sums<const ROWS: usize>(
     }
 }
 
-/// Finishes and stores the sums of some outputs of a row, of `PIXELS` pixels each.
+/// Finishes and stores the sums of some outputs of a row, as [`Results::push`] does.
 ///
 /// # Safety
 /// As [`Results::push`].
 #[inline]
 #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-pub(super) unsafe fn store<const PIXELS: usize>(
+pub(super) unsafe fn store<const FULL: bool>(
     sums: &[[Line; PARTS]],
     mut results: Results<'_>,
     limits: Limits,
@@ -121,6 +125,6 @@ pub(super) unsafe fn store<const PIXELS: usize>(
             *sums = unsafe { _mm512_loadu_si512((&raw const *line).cast()) };
         }
         // SAFETY: the caller's promise.
-        unsafe { results.push::<PIXELS>(sums, limits) }
+        unsafe { results.push::<FULL>(sums, limits) }
     }
 }

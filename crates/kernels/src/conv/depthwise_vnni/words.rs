@@ -5,117 +5,74 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::image::Image;
-use super::stack::load;
-use super::{BLOCK, Block, PARTS, QUAD};
+use super::{BLOCK, Block, PARTS, QUAD, mask};
 #[cfg(feature = "avx512-model")]
 use crate::avx512_model::*;
 use crate::scratch::Line;
 
 /// One row of the image for a block of channels, or of what surrounds the image.
 #[derive(Clone, Copy)]
-pub(super) struct Row {
+struct Row {
     /// The block at the first column of the padded image.
     first: *const u8,
     /// From one column to the next.
     column: usize,
-    /// From one pixel of a block to the next.
-    pixel: usize,
 }
 
-/// Four rows of the padded image for a block of channels, of pixels `stride` columns apart.
-pub(super) struct Quad<'a> {
-    image: &'a Image<'a>,
-    block: Block,
-    /// Those that lie in the image.
-    inner: [Option<&'a [u8]>; QUAD],
+/// Four rows of the padded image for a block of channels.
+pub(super) struct Quad {
     rows: [Row; QUAD],
-    /// Columns of the padded image all of whose pixels lie inside the image.
+    /// Channels of the block.
+    width: usize,
+    /// Columns of the padded image that lie inside the image.
     inside: Range<usize>,
+    /// Turns a byte into its unsigned form.
+    flip: u8,
+    /// What surrounds the image, in unsigned form.
+    zero: u8,
 }
 
-impl<'a> Quad<'a> {
+impl Quad {
     /// The rows from `top` of the padded image on. Those that lie outside read `padding`.
     #[inline(always)]
-    pub(super) fn new(
-        image: &'a Image<'a>,
-        block: Block,
-        top: usize,
-        padding: &'a [u8; BLOCK],
-    ) -> Quad<'a> {
-        let shape = image.shape;
-        let left = shape.pads[1];
-        let outside = Row { first: padding.as_ptr(), column: 0, pixel: 0 };
-        let (mut inner, mut rows) = ([None; QUAD], [outside; QUAD]);
-        // Loops, not `map`, which is not inlined.
-        for i in 0..QUAD {
-            inner[i] = image.row(top + i);
-            if let Some(bytes) = inner[i] {
+    pub(super) fn new(image: &Image<'_>, block: Block, top: usize, padding: &[u8; BLOCK]) -> Quad {
+        let left = image.shape.pads[1];
+        let mut rows = [Row { first: padding.as_ptr(), column: 0 }; QUAD];
+        for (i, row) in rows.iter_mut().enumerate() {
+            if let Some(bytes) = image.row(top + i) {
                 let first = bytes.as_ptr().wrapping_add(image.place(block.col));
                 let first = first.wrapping_sub(left * image.step());
-                let pixel = shape.stride[1] * image.step();
-                rows[i] = Row { first, column: image.step(), pixel };
+                *row = Row { first, column: image.step() };
             }
         }
-        let end = (shape.in_w + left).saturating_sub((block.pixels - 1) * shape.stride[1]);
-        Quad { image, block, inner, rows, inside: left..end.max(left) }
+        let inside = left..left + image.shape.in_w;
+        Quad { rows, width: block.width, inside, flip: image.flip, zero: image.zero }
     }
 
-    /// Whether all pixels of a column lie inside the image.
-    #[inline(always)]
-    pub(super) fn holds(&self, column: usize) -> bool {
-        self.inside.contains(&column)
-    }
-
-    /// The words of a column inside the image.
+    /// The words of a column.
     ///
     /// # Safety
-    /// The CPU has AVX-512 with BW, and the column lies there.
+    /// The CPU has AVX-512 with BW; the rows are readable, for 64 channels if the block is `FULL`.
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    pub(super) unsafe fn words<const PIXELS: usize>(&self, column: usize) -> [__m512i; PARTS] {
-        // SAFETY: the caller's promise; rows were checked, what surrounds them is a block.
-        unsafe { interleaved::<PIXELS>(&self.rows, column, self.image.flip) }
-    }
-
-    /// The words of a column some of whose pixels lie outside the image.
-    ///
-    /// # Safety
-    /// The CPU has AVX-512 with BW.
-    #[inline]
-    #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    pub(super) unsafe fn edge<const PIXELS: usize>(&self, column: usize) -> [__m512i; PARTS] {
-        if PIXELS == 1 {
-            return [_mm512_set1_epi8(self.image.zero.cast_signed()); PARTS];
+    unsafe fn words<const FULL: bool>(&self, column: usize) -> [__m512i; PARTS] {
+        if !self.inside.contains(&column) {
+            return [_mm512_set1_epi8(self.zero.cast_signed()); PARTS];
         }
-        let blocks = self.edge_blocks(column);
-        let mut rows = self.rows;
-        for (row, bytes) in rows.iter_mut().zip(&blocks) {
-            *row = Row { first: bytes.as_ptr(), column: 0, pixel: BLOCK / PIXELS };
+        let flip = _mm512_set1_epi8(self.flip.cast_signed());
+        let mut blocks = [flip; QUAD];
+        for (block, row) in blocks.iter_mut().zip(&self.rows) {
+            let first = row.first.wrapping_add(column * row.column);
+            // SAFETY: the caller's promise.
+            let bytes = unsafe {
+                match FULL {
+                    true => _mm512_loadu_si512(first.cast()),
+                    false => _mm512_maskz_loadu_epi8(mask(self.width), first.cast()),
+                }
+            };
+            *block = _mm512_xor_si512(bytes, flip);
         }
-        // SAFETY: the caller's promise; each row holds a block.
-        unsafe { interleaved::<PIXELS>(&rows, 0, self.image.flip) }
-    }
-
-    /// The blocks at `column` of the padded image, some of whose pixels may lie outside.
-    #[cold]
-    #[inline(never)]
-    fn edge_blocks(&self, column: usize) -> [[u8; BLOCK]; QUAD] {
-        self.inner.map(|row| self.edge_block(row, column))
-    }
-
-    /// The block at `column` of the padded image, some of whose pixels may lie outside.
-    fn edge_block(&self, row: Option<&[u8]>, column: usize) -> [u8; BLOCK] {
-        let Image { shape, flip, zero, .. } = *self.image;
-        let mut block = [zero ^ flip; BLOCK];
-        let Some(row) = row else { return block };
-        for (i, block) in block.chunks_exact_mut(self.block.width()).enumerate() {
-            let x = (column + i * shape.stride[1]).wrapping_sub(shape.pads[1]);
-            if x < shape.in_w {
-                let at = x * self.image.step() + self.image.place(self.block.col);
-                block.copy_from_slice(&row[at..at + block.len()]);
-            }
-        }
-        block
+        interleaved(blocks)
     }
 }
 
@@ -129,16 +86,17 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Stores the words of the columns, the first of which comes first, for blocks of `PIXELS`
-    /// pixels. Columns are seen only if their number, modulo `step`, is below `taps`.
+    /// Stores the words of the columns, the first of which comes first, as in
+    /// [`Quad::words`]. Columns are seen only if their number, modulo `step`, is below `taps`.
     ///
     /// # Safety
-    /// The CPU has AVX-512 with BW, and there is room for all columns.
+    /// The CPU has AVX-512 with BW, the rows of the image are readable, and there is room for all
+    /// columns.
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-    pub(super) unsafe fn fill<const PIXELS: usize>(
+    pub(super) unsafe fn fill<const FULL: bool>(
         &self,
-        quad: &Quad<'_>,
+        quad: &Quad,
         columns: Range<usize>,
         [taps, step]: [usize; 2],
     ) {
@@ -147,11 +105,7 @@ impl Place {
             if phase < taps {
                 // SAFETY: the caller's promise.
                 unsafe {
-                    let words = match quad.holds(column) {
-                        true => quad.words::<PIXELS>(column),
-                        false => quad.edge::<PIXELS>(column),
-                    };
-                    for (part, words) in words.into_iter().enumerate() {
+                    for (part, words) in quad.words::<FULL>(column).into_iter().enumerate() {
                         _mm512_storeu_si512(out.add(part).cast(), words);
                     }
                 }
@@ -162,26 +116,10 @@ impl Place {
     }
 }
 
-/// The blocks of four rows at a column, interleaved in unsigned form.
-///
-/// # Safety
-/// The CPU has AVX-512 with BW, and the blocks are readable.
+/// Four rows byte by byte.
 #[inline]
 #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
-unsafe fn interleaved<const PIXELS: usize>(
-    rows: &[Row; QUAD],
-    column: usize,
-    flip: u8,
-) -> [__m512i; PARTS] {
-    let flip = _mm512_set1_epi8(flip.cast_signed());
-    let mut blocks = [flip; QUAD];
-    for (block, row) in blocks.iter_mut().zip(rows) {
-        let first = row.first.wrapping_add(column * row.column);
-        // SAFETY: the caller's promise.
-        let bytes = unsafe { load::<PIXELS>(|i| first.wrapping_add(i * row.pixel)) };
-        *block = _mm512_xor_si512(bytes, flip);
-    }
-    let [a, b, c, d] = blocks;
+fn interleaved([a, b, c, d]: [__m512i; QUAD]) -> [__m512i; PARTS] {
     let low = [_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d)];
     let high = [_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, d)];
     [
