@@ -179,16 +179,17 @@ impl Common {
 pub(super) struct Head<W> {
     block: *const u8,
     unit: usize,
+    /// Those of [`Common`], where the block has several units.
     numbers: [[f32; ROWS]; 2],
     sixes: [__m128i; 2],
     format: PhantomData<W>,
 }
 
 impl<W: Weights> Head<W> {
-    /// The scales (0) or minima (1) in binary16.
+    /// The scales (0) or minima (1).
     ///
     /// # Safety
-    /// The CPU has AVX-512 F, and the block begins with them.
+    /// The CPU has AVX-512 F, and the block begins with them, in binary16.
     #[inline(always)]
     unsafe fn numbers(&self, which: usize) -> __m512 {
         // SAFETY: the caller's promise; there are numbers of all rows.

@@ -33,7 +33,8 @@ pub(super) struct Quad {
 }
 
 impl Quad {
-    /// The rows from `top` of the padded image on. Those that lie outside read `padding`.
+    /// The rows from `top` of the padded image on. Those that lie outside read `padding`, which must
+    /// live as long as words are made.
     #[inline(always)]
     pub(super) fn new(image: &Image<'_>, block: Block, top: usize, padding: &[u8; BLOCK]) -> Quad {
         let left = image.shape.pads[1];
@@ -52,7 +53,8 @@ impl Quad {
     /// The words of a column.
     ///
     /// # Safety
-    /// The CPU has AVX-512 with BW; the rows are readable, for 64 channels if the block is `FULL`.
+    /// The CPU has AVX-512 with BW; image and padding are readable; the block has 64 channels if it is
+    /// `FULL`.
     #[inline]
     #[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512bw"))]
     unsafe fn words<const FULL: bool>(&self, column: usize) -> [__m512i; PARTS] {
