@@ -427,14 +427,20 @@ mod tests {
     fn several_files_appear_together_or_not_at_all() {
         let dir = tempfile::tempdir().unwrap();
         let keep = OutputOptions { keep_existing: true, ..Default::default() };
-        let make = |name: &str| OutputFile::create(&dir.path().join(name), &keep).unwrap();
-        assert_eq!(commit_all(vec![make("a"), make("b")]).unwrap(), 0);
+        let make = |name: &str| {
+            let mut output = OutputFile::create(&dir.path().join(name), &keep).unwrap();
+            output.write_all(name.as_bytes()).unwrap();
+            output
+        };
+        assert_eq!(commit_all(vec![make("a"), make("b")]).unwrap(), 2);
+        assert_eq!(fs::read(dir.path().join("b")).unwrap(), b"b");
         assert_eq!(names(dir.path()), ["a", "b"]);
         let outputs = vec![make("c"), make("d")];
         // Somebody else makes the last one meanwhile.
         fs::write(dir.path().join("d"), b"precious").unwrap();
         assert_eq!(commit_all(outputs).unwrap_err().stable_code(), "FB-2102");
         assert_eq!(names(dir.path()), ["a", "b", "d"]);
+        assert_eq!(fs::read(dir.path().join("d")).unwrap(), b"precious");
     }
 
     #[test]

@@ -65,25 +65,27 @@ fn remove(partial: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{OutputFile, OutputFolder, OutputOptions, commit_all};
     use super::*;
+    use std::thread;
+    use std::time::Duration;
 
-    /// In a process of its own this would be a signal between two outputs; here nobody may
-    /// remove the files of tests beside this one, so that only the lock is looked at.
+    /// As while they are removed, but they are still there.
     #[test]
-    fn nothing_is_made_while_partial_files_are_removed() {
+    fn nothing_gets_its_name_while_the_list_is_held() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("late");
-        let ended = Ended { _list: Partials::lock() };
-        let late = std::thread::spawn({
-            let path = path.clone();
-            move || Partials::make(&path, |path| fs::write(path, b"late"))
-        });
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        assert!(!path.exists() && !late.is_finished());
-        drop(ended);
-        late.join().unwrap().unwrap();
-        assert!(path.exists());
-        Partials::discard(&path);
-        assert!(!path.exists());
+        let (file, folder) = (dir.path().join("file"), dir.path().join("folder"));
+        let output = OutputFile::create(&file, &OutputOptions::default()).unwrap();
+        let outputs = OutputFolder::create(&folder, &OutputOptions::default()).unwrap();
+        let list = Partials::lock();
+        let commits = thread::spawn(move || commit_all(vec![output]));
+        let renames = thread::spawn(move || outputs.commit());
+        // Threads that do not wait have done by then what they should not.
+        thread::sleep(Duration::from_millis(100));
+        assert!(!file.exists() && !folder.exists());
+        drop(list);
+        commits.join().unwrap().unwrap();
+        renames.join().unwrap().unwrap();
+        assert!(file.exists() && folder.exists());
     }
 }

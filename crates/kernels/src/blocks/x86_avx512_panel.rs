@@ -115,7 +115,7 @@ impl<W: Weights> Units for Panel<'_, W> {
 }
 
 /// What the units of a block have in common, where it has several.
-#[derive(Clone, Copy, Zeroable)]
+#[derive(Zeroable)]
 pub(super) struct Common {
     /// Scales, and minima where the format has numbers for them.
     numbers: [[f32; ROWS]; 2],

@@ -28,7 +28,8 @@ pub(super) trait Units {
     /// How many there are.
     fn count(&self) -> usize;
 
-    /// The head of unit `b`, of which there are more.
+    /// The head of unit `b`, of which there are more; where they have something in common,
+    /// [`Units::enter`] came to it last.
     fn head(&self, b: usize, common: &Self::Common) -> Self::Head;
 
     /// The codes of unit `b` and group `g`, without a sign.
