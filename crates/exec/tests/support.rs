@@ -24,7 +24,7 @@ means that it is left as it is.
 - **int8**: recipe `int8` with target `fewbit` quantizes it, given constant weights where it has any. \
 Operators without the mark run in float between quantized ones; a model may still hold quantized \
 nodes of its own (`QLinearConv`, `MatMulInteger`, ...), which run as they are.
-- **suite**: cases of the ONNX backend suite (onnx 1.22.0) on tensors, passed of all, in float mode.
+- **suite**: cases of the ONNX backend suite (onnx 1.23.2) on tensors, passed of all, in float mode.
 ";
 
 fn path(relative: &str) -> PathBuf {

@@ -44,23 +44,29 @@ fn not(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
 fn shift(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
     let (a, b) = pair(ctx)?;
     let dtype = a.dtype();
-    if dtype.is_signed_int() {
-        return Err(Error::bad_input(format!("BitShift of {dtype}; it is for unsigned integers")));
+    if dtype.is_signed_int() && ctx.opset < 28 {
+        let what =
+            format!("BitShift of {dtype}; before operator set 28 it is for unsigned integers");
+        return Err(Error::bad_input(what));
     }
-    // Shifting out every bit leaves 0, where the machine would take the amount modulo the width.
+    // Shifting out every bit, or by less than none, leaves 0, where the machine would take the
+    // amount modulo the width; to the right, copies of the sign come in.
     let out = match ctx.string("direction", "")? {
         "LEFT" => {
             for_int!(dtype, T => zip(ctx, a, b, |a: T, b: T| a.checked_shl(amount(b)).unwrap_or(0)))
         }
         "RIGHT" => {
-            for_int!(dtype, T => zip(ctx, a, b, |a: T, b: T| a.checked_shr(amount(b)).unwrap_or(0)))
+            for_int!(dtype, T => zip(ctx, a, b, |a: T, b: T| {
+                // By two shifts, so that the sign of an unsigned number is 0.
+                a.checked_shr(amount(b)).unwrap_or((a >> 1) >> (T::BITS - 1))
+            }))
         }
         other => Err(Error::bad_input(format!("direction `{other}`; allowed: LEFT, RIGHT"))),
     };
     Ok(vec![out?])
 }
 
-/// A number of bits; more than any type has when it does not fit.
+/// A number of bits; more than any type has when it is negative or does not fit.
 fn amount<T: TryInto<u32>>(bits: T) -> u32 {
     bits.try_into().unwrap_or(u32::MAX)
 }

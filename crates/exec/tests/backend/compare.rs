@@ -1,9 +1,12 @@
-//! Equality as the runner of the suite has it.
+//! Equality nearly as the runner of the suite has it.
 
 use fewbit_core::Tensor;
 
 const RELATIVE: f64 = 1e-3;
-const ABSOLUTE: f64 = 1e-7;
+
+/// Ten times that of the runner: many expected values are computed where the tests run, and what
+/// should be 0 differs with the processor.
+const ABSOLUTE: f64 = 1e-6;
 
 /// Equal element type and shape; equal values, where floats may differ by what the suite allows.
 pub fn compare(found: &Tensor, expected: &Tensor) -> Result<(), String> {

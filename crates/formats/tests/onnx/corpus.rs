@@ -8,6 +8,7 @@ use prost::Message;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 fn files_below(dir: &Path, extension: &str, found: &mut Vec<PathBuf>) {
     let mut entries: Vec<PathBuf> =
@@ -41,12 +42,19 @@ fn python() -> Option<PathBuf> {
     python
 }
 
-/// The folder of the backend test data of the installed onnx package.
-fn backend_data(python: &Path) -> PathBuf {
-    let script = "import onnx, os; print(os.path.dirname(onnx.__file__))";
-    let output = Command::new(python).args(["-c", script]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Path::new(String::from_utf8(output.stdout).unwrap().trim()).join("backend/test/data")
+/// The folder with the backend suite of the installed onnx package.
+fn backend_data(python: &Path) -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("corpus");
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).unwrap();
+        }
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../exec/tests/backend_cases.py");
+        let output = Command::new(python).arg(script).arg(&folder).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        folder
+    })
 }
 
 /// Nodes in the form that reading and writing leaves: no empty texts, tensors raw, attributes
@@ -172,7 +180,7 @@ const REFUSED: &[(&str, &str)] = &[];
 fn backend_models_survive_the_round_trip() {
     let Some(python) = python() else { return };
     let mut found = Vec::new();
-    files_below(&backend_data(&python), "onnx", &mut found);
+    files_below(backend_data(&python), "onnx", &mut found);
     assert!(found.len() >= 1_900, "{} models", found.len());
     let mut refused = Vec::new();
     for path in &found {
@@ -199,7 +207,7 @@ fn backend_models_survive_the_round_trip() {
 fn backend_tensors_are_read_or_refused() {
     let Some(python) = python() else { return };
     let mut found = Vec::new();
-    files_below(&backend_data(&python), "pb", &mut found);
+    files_below(backend_data(&python), "pb", &mut found);
     let mut read = 0;
     for path in &found {
         match onnx::read_tensor(path) {
@@ -219,7 +227,7 @@ fn the_onnx_checker_accepts_what_is_written() {
     let Some(python) = python() else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut found = zoo();
-    files_below(&backend_data(&python), "onnx", &mut found);
+    files_below(backend_data(&python), "onnx", &mut found);
     let mut list = String::new();
     for (index, path) in found.iter().enumerate() {
         let Ok(model) = onnx::read(path) else { continue };

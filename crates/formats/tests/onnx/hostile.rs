@@ -44,13 +44,13 @@ fn headers() {
         &[
             ("no graph", |m| m.graph = None, "FB-3210", "no graph"),
             ("no IR version", |m| m.ir_version = None, "FB-3211", "`ir_version` is 0"),
-            ("IR version 2", |m| m.ir_version = Some(2), "FB-4105", "3 to 13"),
-            ("IR version 14", |m| m.ir_version = Some(14), "FB-4105", "3 to 13"),
+            ("IR version 2", |m| m.ir_version = Some(2), "FB-4105", "3 to 14"),
+            ("IR version 15", |m| m.ir_version = Some(15), "FB-4105", "3 to 14"),
             ("negative IR version", |m| m.ir_version = Some(-1), "FB-3211", "-1"),
             ("no opset_import", |m| m.opset_import.clear(), "FB-3212", "opset_import"),
             ("opset 0", |m| m.opset_import[0].version = Some(0), "FB-3212", "version 0"),
             ("opset 2^31", |m| m.opset_import[0].version = Some(1 << 31), "FB-3212", "2147483648"),
-            ("opset 28", |m| m.opset_import[0].version = Some(28), "FB-4105", "28"),
+            ("opset 29", |m| m.opset_import[0].version = Some(29), "FB-4105", "29"),
             (
                 "two opsets",
                 |m| m.opset_import.push(opset("ai.onnx", 9)),
@@ -233,6 +233,7 @@ fn tensors() {
             ("no type", |m| weight(m).data_type = None, "FB-3204", "initializer[0]"),
             ("type 999", |m| weight(m).data_type = Some(999), "FB-4101", "999"),
             ("type -1", |m| weight(m).data_type = Some(-1), "FB-4101", "-1"),
+            ("6-bit floats", |m| weight(m).data_type = Some(28), "FB-4101", "float6e3m2"),
             ("negative size", |m| weight(m).dims[1] = -3, "FB-3220", "dims[1] is -3"),
             (
                 "product overflows",

@@ -1,5 +1,6 @@
-//! What is added to the scores of attention: the mask, the causal triangle, the padding.
+//! What is added to the scores of attention: the mask, and what hides keys from queries.
 
+use super::visible::Visible;
 use crate::eval::EvalCtx;
 use crate::ops::broadcast::{broadcast_shapes, broadcast_strides};
 use fewbit_core::{DType, Error, Result, Tensor};
@@ -8,10 +9,7 @@ use std::ops::Range;
 /// The terms of one attention, combined row by row.
 pub(super) struct Bias {
     mask: Option<Mask>,
-    /// Rows of the past, if later keys are hidden.
-    causal: Option<usize>,
-    /// Valid keys of each sample.
-    valid: Option<Vec<usize>>,
+    visible: Visible,
 }
 
 /// A mask in its additive form, `[batch, heads, rows, len]` up to broadcasting.
@@ -22,53 +20,50 @@ struct Mask {
 }
 
 impl Bias {
-    /// Reads mask (input 3), `is_causal` and valid lengths (input 6) for scores of `shape`,
-    /// `[batch, heads, rows, keys]`, of which `past` keys come from the cache.
+    /// Reads mask (input 3), and what [`Visible::new`] reads, for scores of `shape`,
+    /// `[batch, heads, rows, keys]`, of which `past` keys come from the node's own cache.
     ///
     /// # Errors
-    /// When the mask or the lengths do not fit the scores.
-    pub fn new(ctx: &EvalCtx, shape: [usize; 4], past: usize) -> Result<Bias> {
+    /// When mask, lengths or attributes do not fit the scores.
+    pub fn new(ctx: &EvalCtx, shape: [usize; 4], past: Option<usize>) -> Result<Bias> {
         let mask = ctx.opt(3).map(|mask| Mask::new(mask, shape)).transpose()?;
-        let causal = (ctx.int("is_causal", 0)? != 0).then_some(past);
-        let valid = ctx.opt(6).map(|lengths| valid_lengths(lengths, shape[0])).transpose()?;
-        Ok(Bias { mask, causal, valid })
+        Ok(Bias { mask, visible: Visible::new(ctx, shape, past)? })
     }
 
-    /// Keys, of `total`, beyond which every key is hidden from every query by the valid lengths.
-    /// Nothing is cut where some sample has no valid key at all: its rows become NaN.
-    pub fn reach(&self, total: usize) -> usize {
-        let Some(valid) = &self.valid else { return total };
-        match (valid.iter().min(), valid.iter().max()) {
-            (Some(&least), Some(&most)) if least > 0 => most.min(total),
-            _ => total,
-        }
-    }
-
-    /// Keys beyond which every key is hidden from every query of a block; `None` where nothing is
-    /// known, or a row sees no key at all and becomes NaN.
-    pub fn reach_of(&self, batch: usize, rows: &Range<usize>) -> Option<usize> {
-        let causal = self.causal.map(|past| past.saturating_add(rows.end));
+    /// Keys beyond which every key is hidden from every query of a block.
+    pub fn reach_of(&self, batch: usize, rows: &Range<usize>) -> usize {
+        // A later query sees as far as an earlier one, or further.
+        let visible = rows.end.checked_sub(1).map_or(0, |last| self.visible.of(batch, last).end);
         let mask = self.mask.as_ref().and_then(|mask| mask.reach_of(batch, rows));
-        match (causal, mask) {
-            (Some(causal), Some(mask)) => Some(causal.min(mask)),
-            (causal, mask) => causal.or(mask),
-        }
+        mask.map_or(visible, |mask| mask.min(visible))
     }
 
     /// Adds the terms to one row of scores.
-    pub fn add_to(&self, scores: &mut [f32], [batch, head, row]: [usize; 3]) {
+    pub fn add_to(&self, scores: &mut [f32], at: [usize; 3]) {
         if let Some(mask) = &self.mask {
-            mask.add_to(scores, [batch, head, row]);
+            mask.add_to(scores, at);
         }
-        let hide = |scores: &mut [f32], from: usize| {
-            scores.iter_mut().skip(from).for_each(|s| *s += f32::NEG_INFINITY);
-        };
-        if let Some(past) = self.causal {
-            hide(scores, past.saturating_add(row + 1));
+        let Range { start, end } = self.seen(scores.len(), at);
+        let hide = |scores: &mut [f32]| scores.iter_mut().for_each(|s| *s += f32::NEG_INFINITY);
+        hide(&mut scores[..start]);
+        hide(&mut scores[end..]);
+    }
+
+    /// Whether a row sees none of the first `keys` keys.
+    pub fn hides(&self, keys: usize, at: [usize; 3]) -> bool {
+        let mut seen = self.seen(keys, at);
+        match &self.mask {
+            None => seen.is_empty(),
+            Some(mask) => {
+                let row = mask.row(at);
+                !seen.any(|key| row.get(key).is_some_and(|&value| value != f32::NEG_INFINITY))
+            }
         }
-        if let Some(valid) = &self.valid {
-            hide(scores, valid[batch]);
-        }
+    }
+
+    fn seen(&self, keys: usize, [batch, _, row]: [usize; 3]) -> Range<usize> {
+        let Range { start, end } = self.visible.of(batch, row);
+        start.min(keys)..end.min(keys)
     }
 }
 
@@ -96,33 +91,22 @@ impl Mask {
 
     /// As [`Bias::reach_of`], for a mask that is the same for all heads.
     fn reach_of(&self, batch: usize, rows: &Range<usize>) -> Option<usize> {
-        let [of_batch, of_head, of_row] = self.strides[..] else { return None };
-        if of_head != 0 {
-            return None;
-        }
-        let mut reach = 0;
-        for row in rows.clone() {
-            let values = &self.values[(batch * of_batch + row * of_row) * self.len..][..self.len];
-            let last = values.iter().rposition(|&v| v != f32::NEG_INFINITY)?;
-            reach = reach.max(last + 1);
-        }
-        Some(reach)
+        let [_, of_head, _] = self.strides[..] else { return None };
+        let last = |row| self.row([batch, 0, row]).iter().rposition(|&v| v != f32::NEG_INFINITY);
+        let reach = || rows.clone().filter_map(last).max().map_or(0, |last| last + 1);
+        (of_head == 0).then(reach)
+    }
+
+    /// The values of a row.
+    fn row(&self, at: [usize; 3]) -> &[f32] {
+        let row: usize = self.strides.iter().zip(at).map(|(s, i)| s * i).sum();
+        &self.values[row * self.len..][..self.len]
     }
 
     /// Keys behind the end of the mask are hidden.
     fn add_to(&self, scores: &mut [f32], at: [usize; 3]) {
-        let row: usize = self.strides.iter().zip(at).map(|(s, i)| s * i).sum();
-        let values = &self.values[row * self.len..][..self.len];
         let (masked, behind) = scores.split_at_mut(self.len.min(scores.len()));
-        masked.iter_mut().zip(values).for_each(|(s, m)| *s += m);
+        masked.iter_mut().zip(self.row(at)).for_each(|(s, m)| *s += m);
         behind.iter_mut().for_each(|s| *s += f32::NEG_INFINITY);
     }
-}
-
-fn valid_lengths(lengths: &Tensor, batch: usize) -> Result<Vec<usize>> {
-    let lengths = lengths.to_i64()?;
-    if lengths.len() != batch {
-        return Err(Error::bad_input(format!("{} lengths for {batch} samples", lengths.len())));
-    }
-    Ok(lengths.into_iter().map(|n| usize::try_from(n).unwrap_or(0)).collect())
 }

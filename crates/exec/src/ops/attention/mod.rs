@@ -8,6 +8,7 @@ mod linear;
 mod operands;
 mod rotary;
 mod scaled;
+mod visible;
 
 use crate::def::OpDef;
 

@@ -83,8 +83,6 @@ pub(super) struct Attention<'a> {
     q: Kept<'a>,
     pub keys: Kept<'a>,
     pub values: Kept<'a>,
-    /// Keys that are looked at: those behind them are hidden from every query.
-    pub reach: usize,
     scale: f32,
     softcap: f32,
     bias: Bias,
@@ -99,7 +97,7 @@ pub(super) fn attend(ctx: &EvalCtx, forms: [Form; 2]) -> Result<Vec<Tensor>> {
     let mut k = Heads::of(&forms[0].shape(ctx.input(1)?)?, kvn)?;
     let mut v = Heads::of(&forms[1].shape(ctx.input(2)?)?, kvn)?;
     check(&q, &k, &v)?;
-    let before = ctx.opt(4).map_or(0, |past| past.shape().get(2).copied().unwrap_or(0));
+    let before = ctx.opt(4).map(|past| past.shape().get(2).copied().unwrap_or(0));
     // Without a past that grows, keys and values are read where they lie.
     let grows = ctx.node.outputs.len() > 1 || ctx.opt(4).is_some() || ctx.opt(5).is_some();
     let (mut keys, mut values) = (ctx.input(1)?.clone(), ctx.input(2)?.clone());
@@ -114,7 +112,6 @@ pub(super) fn attend(ctx: &EvalCtx, forms: [Form; 2]) -> Result<Vec<Tensor>> {
     let bias = Bias::new(ctx, [q.batch, q.count, q.rows, k.rows], before)?;
     let shown = shown_stage(ctx)?;
     let attention = Attention {
-        reach: if shown.is_none() { bias.reach(k.rows) } else { k.rows },
         scale: ctx.node.float("scale")?.unwrap_or(1.0 / (q.size as f32).sqrt()),
         softcap: ctx.float("softcap", 0.0)?,
         q: Kept::of(ctx.input(0)?, q, Form::Floats)?,
@@ -209,11 +206,10 @@ impl Attention<'_> {
 
     /// Keys that a block of queries looks at; all of them where their scores are shown.
     fn reach_of(&self, batch: usize, block: &Range<usize>) -> usize {
-        let reach = match self.shown {
+        match self.shown {
             None => self.bias.reach_of(batch, block),
-            Some(_) => None,
-        };
-        reach.map_or(self.reach, |reach| reach.min(self.reach))
+            Some(_) => self.keys.heads.rows,
+        }
     }
 
     /// Queries that are rows of one matrix.
@@ -245,14 +241,19 @@ impl Attention<'_> {
         operands.scores(ctx, q, count, scores);
         self.bias_rows(&queries, reach, scores, &mut seen);
         softmax_f32(*ctx, scores, reach, weights);
+        for (row, weights) in weights.chunks_exact_mut(reach).enumerate() {
+            // Who sees no key gets nothing, not NaN.
+            if self.bias.hides(reach, queries.at(row)) {
+                weights.fill(0.0);
+            }
+        }
         seen.keep(Stage::Softmax, weights);
         if !out.is_empty() {
             operands.weigh(ctx, weights, count, out);
         }
     }
 
-    /// Scale, cap and mask. A row that is hidden as a whole becomes NaN later, as in the
-    /// specification's own expansion.
+    /// Scale, cap and mask.
     fn bias_rows(&self, queries: &Queries, reach: usize, scores: &mut [f32], seen: &mut Seen) {
         scores.iter_mut().for_each(|s| *s *= self.scale);
         seen.keep(Stage::Product, scores);

@@ -6,6 +6,7 @@ mod compare;
 mod dropout;
 mod identity;
 mod shrink;
+mod swiglu;
 mod unary;
 
 use crate::def::OpDef;
@@ -16,4 +17,4 @@ pub(super) use unary::{KERNELS, NUMERIC, PLAIN};
 
 /// Rows that have a file of their own.
 pub(super) const SINGLE: &[OpDef] =
-    &[identity::DEF, clip::DEF, dropout::DEF, shrink::DEF, binary::POW];
+    &[identity::DEF, clip::DEF, dropout::DEF, shrink::DEF, swiglu::DEF, binary::POW];

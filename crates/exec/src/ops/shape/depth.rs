@@ -21,6 +21,22 @@ fn block_size(node: &Node) -> Result<usize> {
     }
 }
 
+/// Which channels the pixels of a block become.
+enum Mode {
+    /// `DCR`: all channels of one pixel, then those of the next.
+    DepthFirst,
+    /// `CRD`: all pixels of one channel, then those of the next.
+    ColumnFirst,
+}
+
+fn mode(ctx: &EvalCtx) -> Result<Mode> {
+    match ctx.string("mode", "DCR")? {
+        "DCR" => Ok(Mode::DepthFirst),
+        "CRD" => Ok(Mode::ColumnFirst),
+        other => Err(Error::bad_input(format!("unknown mode `{other}`")).at("attribute `mode`")),
+    }
+}
+
 fn four<T: Clone>(shape: &[T]) -> Result<[T; 4]> {
     let rank = shape.len();
     shape.to_vec().try_into().map_err(|_| Error::bad_input(format!("needs rank 4, found {rank}")))
@@ -60,11 +76,12 @@ fn eval_to_space(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
     let [n, c, h, w] = four(input.shape())?;
     let depth = divided(c, b * b)?;
     let shape = vec![n, depth, multiplied(h, b)?, multiplied(w, b)?];
-    let out = match ctx.string("mode", "DCR")? {
-        "DCR" => permuted(ctx, input, [n, b, b, depth, h, w], [0, 3, 4, 1, 5, 2], shape)?,
-        "CRD" => permuted(ctx, input, [n, depth, b, b, h, w], [0, 1, 4, 2, 5, 3], shape)?,
-        other => {
-            return Err(Error::bad_input(format!("unknown mode `{other}`")).at("attribute `mode`"));
+    let out = match mode(ctx)? {
+        Mode::DepthFirst => {
+            permuted(ctx, input, [n, b, b, depth, h, w], [0, 3, 4, 1, 5, 2], shape)?
+        }
+        Mode::ColumnFirst => {
+            permuted(ctx, input, [n, depth, b, b, h, w], [0, 1, 4, 2, 5, 3], shape)?
         }
     };
     Ok(vec![out])
@@ -76,7 +93,11 @@ fn eval_to_depth(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
     let [n, c, h, w] = four(input.shape())?;
     let (h, w) = (divided(h, b)?, divided(w, b)?);
     let shape = vec![n, multiplied(c, b * b)?, h, w];
-    Ok(vec![permuted(ctx, input, [n, c, h, b, w, b], [0, 3, 5, 1, 2, 4], shape)?])
+    let order = match mode(ctx)? {
+        Mode::DepthFirst => [0, 3, 5, 1, 2, 4],
+        Mode::ColumnFirst => [0, 1, 3, 5, 2, 4],
+    };
+    Ok(vec![permuted(ctx, input, [n, c, h, b, w, b], order, shape)?])
 }
 
 fn with_dims(

@@ -20,10 +20,10 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 /// IR versions of the file format that are read.
-pub const IR_VERSIONS: RangeInclusive<i64> = 3..=13;
+pub const IR_VERSIONS: RangeInclusive<i64> = 3..=14;
 
 /// Versions of the default operator set that are read.
-pub const OPSETS: RangeInclusive<i64> = 1..=27;
+pub const OPSETS: RangeInclusive<i64> = 1..=28;
 
 /// What the parts of the reader share.
 struct Context {

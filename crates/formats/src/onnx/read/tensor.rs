@@ -1,6 +1,7 @@
 //! `TensorProto` to [`Tensor`]: raw bytes stay where they are, typed fields are decoded.
 
 use super::external::External;
+use super::types::element_type;
 use crate::limits::MAX_RANK;
 use crate::mmap::{self, InputFile};
 use crate::onnx::schema::TensorProto;
@@ -51,10 +52,7 @@ fn damaged(what: String) -> Error {
 fn dtype(proto: &TensorProto) -> Result<DType> {
     match proto.data_type.unwrap_or(0) {
         0 => Err(damaged("`data_type` is UNDEFINED".into())),
-        code => DType::from_onnx(code).ok_or_else(|| {
-            Error::unsupported(format!("`data_type` {code} is unknown; 1 to 26 are allowed"))
-                .code("FB-4101")
-        }),
+        code => element_type("data_type", code),
     }
 }
 

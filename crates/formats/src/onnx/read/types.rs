@@ -40,14 +40,24 @@ fn value_type(encoded: &Bytes) -> Result<(ValueType, Option<TypeProto>)> {
     };
     let dtype = match tensor.elem_type.unwrap_or(0) {
         0 => None,
-        code => Some(DType::from_onnx(code).ok_or_else(|| {
-            Error::unsupported(format!("`elem_type` {code} is unknown; 1 to 26 are allowed"))
-                .code("FB-4101")
-        })?),
+        code => Some(element_type("elem_type", code)?),
     };
     let dims = tensor.shape.as_ref().map(|s| s.dim.iter().enumerate().map(dimension).collect());
     let shape = dims.transpose()?;
     Ok((ValueType { dtype, shape, opaque: None }, denotations(&proto, tensor)))
+}
+
+/// The type of elements that a field names by its number.
+pub(super) fn element_type(field: &str, code: i32) -> Result<DType> {
+    DType::from_onnx(code).ok_or_else(|| {
+        let name = match code {
+            27 => " (float6e2m3)",
+            28 => " (float6e3m2)",
+            _ => "",
+        };
+        Error::unsupported(format!("`{field}` {code}{name} is unknown; 1 to 26 are allowed"))
+            .code("FB-4101")
+    })
 }
 
 fn dimension((axis, dim): (usize, &DimensionProto)) -> Result<Dim> {
