@@ -17,13 +17,25 @@ fn numbers(rows: usize, heads: i64, seed: u32) -> Vec<f32> {
     (0..rows * heads as usize * SIZE).map(|_| next()).collect()
 }
 
-/// Output rows of the queries `of`, with keys and values of `rows` tokens.
-fn attend(of: std::ops::Range<usize>, rows: usize, mask: bool) -> Vec<f32> {
-    attend_heads(of, rows, mask, false)
+/// What a query sees: all keys up to its own, or the last few of them.
+#[derive(Clone, Copy, Default)]
+struct Sight {
+    /// Said by a mask, not by attributes.
+    mask: bool,
+    /// Keys before the query's own.
+    window: Option<usize>,
+    /// Keys and values of each head lie apart, in one piece.
+    apart: bool,
 }
 
-/// The same; keys and values of each head may lie apart, in one piece.
-fn attend_heads(of: std::ops::Range<usize>, rows: usize, mask: bool, apart: bool) -> Vec<f32> {
+/// Output rows of the queries `of`, with keys and values of `rows` tokens.
+fn attend(of: std::ops::Range<usize>, rows: usize, mask: bool) -> Vec<f32> {
+    attend_by(of, rows, Sight { mask, ..Default::default() })
+}
+
+/// The same in another way.
+fn attend_by(of: std::ops::Range<usize>, rows: usize, sight: Sight) -> Vec<f32> {
+    let Sight { mask, window, apart } = sight;
     let mut graph = Graph::new("attention");
     let mut input = |name: &str, dtype| {
         let value =
@@ -36,13 +48,15 @@ fn attend_heads(of: std::ops::Range<usize>, rows: usize, mask: bool, apart: bool
         inputs.push(input("mask", DType::Bool));
     }
     let y = graph.add_value("y", ValueType::default()).unwrap();
+    let left = window.filter(|_| !mask).map_or(-1, |window| window as i64);
     let node = Node::new("Attention", "attention", &inputs, &[y])
+        .with("left_window_size", Attr::Int(left))
         .with("q_num_heads", Attr::Int(HEADS[0]))
         .with("kv_num_heads", Attr::Int(HEADS[1]))
         .with("is_causal", Attr::Int(i64::from(!mask)));
     graph.add_node(node);
     graph.add_output(y);
-    let model = Model { graph, opsets: vec![(String::new(), 24)], ..Default::default() };
+    let model = Model { graph, opsets: vec![(String::new(), 25)], ..Default::default() };
 
     let tensor = |from: std::ops::Range<usize>, heads: i64, seed| {
         let width = heads as usize * SIZE;
@@ -60,7 +74,8 @@ fn attend_heads(of: std::ops::Range<usize>, rows: usize, mask: bool, apart: bool
             (0..heads * rows).flat_map(|at| all[row(at) * SIZE..][..SIZE].to_vec()).collect();
         Tensor::from_slice(vec![1, heads, rows, SIZE], &turned).unwrap()
     };
-    let seen: Vec<bool> = of.clone().flat_map(|q| (0..rows).map(move |k| k <= q)).collect();
+    let sees = |q: usize, k: usize| k <= q && window.is_none_or(|window| q - k <= window);
+    let seen: Vec<bool> = of.clone().flat_map(|q| (0..rows).map(move |k| sees(q, k))).collect();
     let mut given = vec![("q", tensor(of.clone(), HEADS[0], 1)), ("k", kept(2)), ("v", kept(3))];
     if mask {
         given.push(("mask", Tensor::from_bools(vec![of.len(), rows], &seen).unwrap()));
@@ -83,9 +98,27 @@ fn blocks_of_queries_do_not_change_a_bit() {
 }
 
 #[test]
+fn windows_are_masks_that_say_the_same() {
+    let width = HEADS[0] as usize * SIZE;
+    for window in [0, 1, 40, 129, 1000] {
+        let (by_size, by_mask) = ([false, true])
+            .map(|mask| Sight { mask, window: Some(window), apart: false })
+            .map(|sight| attend_by(0..300, 300, sight))
+            .into();
+        assert_eq!(by_size, by_mask, "{window}");
+        for row in [0, 150, 299] {
+            let sight = Sight { mask: true, window: Some(window), apart: false };
+            let alone = attend_by(row..row + 1, 300, sight);
+            assert_eq!(by_size[row * width..][..width], alone, "{window}, row {row} alone");
+        }
+    }
+}
+
+#[test]
 fn heads_that_lie_apart_give_the_same_bits() {
     for of in [0..70, 69..70] {
-        let (packed, apart) = (attend(of.clone(), 70, true), attend_heads(of, 70, true, true));
+        let apart = Sight { mask: true, apart: true, ..Default::default() };
+        let (packed, apart) = (attend(of.clone(), 70, true), attend_by(of, 70, apart));
         assert_eq!(packed, apart);
     }
 }

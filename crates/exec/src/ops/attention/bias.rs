@@ -30,27 +30,33 @@ impl Bias {
         Ok(Bias { mask, visible: Visible::new(ctx, shape, past)? })
     }
 
-    /// Keys beyond which every key is hidden from every query of a block.
-    pub fn reach_of(&self, batch: usize, rows: &Range<usize>) -> usize {
-        // A later query sees as far as an earlier one, or further.
-        let visible = rows.end.checked_sub(1).map_or(0, |last| self.visible.of(batch, last).end);
+    /// The keys of which a block of queries may see some; all others are hidden from each of it.
+    ///
+    /// To leave hidden keys out changes no bit: lanes of sums are joined by halves, so that it does
+    /// not matter which one comes first, and a weight of 0 adds nothing.
+    pub fn keys_of(&self, batch: usize, rows: &Range<usize>) -> Range<usize> {
+        // A later query sees as far as an earlier one, or further, on either side.
+        let last = rows.end.saturating_sub(1);
+        let start = self.visible.of(batch, rows.start).start;
+        let end = self.visible.of(batch, last).end;
         let mask = self.mask.as_ref().and_then(|mask| mask.reach_of(batch, rows));
-        mask.map_or(visible, |mask| mask.min(visible))
+        let end = mask.map_or(end, |mask| mask.min(end));
+        start.min(end)..end
     }
 
-    /// Adds the terms to one row of scores.
-    pub fn add_to(&self, scores: &mut [f32], at: [usize; 3]) {
+    /// Adds the terms to one row of scores, those of keys from `first` on.
+    pub fn add_to(&self, scores: &mut [f32], first: usize, at: [usize; 3]) {
         if let Some(mask) = &self.mask {
-            mask.add_to(scores, at);
+            mask.add_to(scores, first, at);
         }
-        let Range { start, end } = self.seen(scores.len(), at);
+        let Range { start, end } = self.seen(first..first + scores.len(), at);
         let hide = |scores: &mut [f32]| scores.iter_mut().for_each(|s| *s += f32::NEG_INFINITY);
-        hide(&mut scores[..start]);
-        hide(&mut scores[end..]);
+        hide(&mut scores[..start - first]);
+        hide(&mut scores[end - first..]);
     }
 
-    /// Whether a row sees none of the first `keys` keys.
-    pub fn hides(&self, keys: usize, at: [usize; 3]) -> bool {
+    /// Whether a row sees none of some keys.
+    pub fn hides(&self, keys: Range<usize>, at: [usize; 3]) -> bool {
         let mut seen = self.seen(keys, at);
         match &self.mask {
             None => seen.is_empty(),
@@ -61,9 +67,10 @@ impl Bias {
         }
     }
 
-    fn seen(&self, keys: usize, [batch, _, row]: [usize; 3]) -> Range<usize> {
+    /// Those of some keys that a row may see, whatever the mask.
+    fn seen(&self, keys: Range<usize>, [batch, _, row]: [usize; 3]) -> Range<usize> {
         let Range { start, end } = self.visible.of(batch, row);
-        start.min(keys)..end.min(keys)
+        start.clamp(keys.start, keys.end)..end.clamp(keys.start, keys.end)
     }
 }
 
@@ -89,7 +96,8 @@ impl Mask {
         Ok(Mask { values, strides, len })
     }
 
-    /// As [`Bias::reach_of`], for a mask that is the same for all heads.
+    /// Keys behind which every key is hidden from every query of a block, for a mask that is the
+    /// same for all heads.
     fn reach_of(&self, batch: usize, rows: &Range<usize>) -> Option<usize> {
         let [_, of_head, _] = self.strides[..] else { return None };
         let last = |row| self.row([batch, 0, row]).iter().rposition(|&v| v != f32::NEG_INFINITY);
@@ -104,9 +112,10 @@ impl Mask {
     }
 
     /// Keys behind the end of the mask are hidden.
-    fn add_to(&self, scores: &mut [f32], at: [usize; 3]) {
-        let (masked, behind) = scores.split_at_mut(self.len.min(scores.len()));
-        masked.iter_mut().zip(self.row(at)).for_each(|(s, m)| *s += m);
+    fn add_to(&self, scores: &mut [f32], first: usize, at: [usize; 3]) {
+        let values = self.row(at).get(first..).unwrap_or_default();
+        let (masked, behind) = scores.split_at_mut(values.len().min(scores.len()));
+        masked.iter_mut().zip(values).for_each(|(s, m)| *s += m);
         behind.iter_mut().for_each(|s| *s += f32::NEG_INFINITY);
     }
 }

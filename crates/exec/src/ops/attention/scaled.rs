@@ -179,7 +179,7 @@ impl Attention<'_> {
     }
 
     /// All queries of one group, block by block: with a causal mask a block of queries sees no
-    /// key behind its last row.
+    /// key behind its last row, in a window none long before its first.
     fn group(&self, ctx: &Ctx, index: usize, task: &mut Task) {
         let (groups, rows) = (self.keys.heads.count, self.q.heads.rows);
         let (batch, group) = (index / groups, index % groups);
@@ -188,15 +188,16 @@ impl Attention<'_> {
         let mut buffers = BUFFERS.take();
         for first in (0..rows).step_by(step) {
             let block = first..rows.min(first + step);
-            let reach = self.reach_of(batch, &block);
-            let operands = Operands::new(self, ctx, [batch, group], block.len() * heads, reach);
+            let seen = self.keys_of(batch, &block);
+            let operands = Operands::new(self, ctx, [batch, group], block.len() * heads, &seen);
             // Single queries of neighbouring heads lie as rows of one matrix.
             let (blocks, count) = if rows == 1 { (1, heads) } else { (heads, block.len()) };
             for h in 0..blocks {
                 let (first, across) = (block.start, rows == 1);
                 let head = group * heads + h;
                 let queries = Queries { batch, head, first, count, across };
-                self.answer(ctx, &operands, queries, (h, first), task, &mut buffers);
+                let work = Work { operands: &operands, keys: seen.clone(), queries };
+                self.answer(ctx, work, (h, first), task, &mut buffers);
             }
         }
         if buffers.iter().all(|buffer| buffer.capacity() <= MOST_KEPT) {
@@ -205,10 +206,10 @@ impl Attention<'_> {
     }
 
     /// Keys that a block of queries looks at; all of them where their scores are shown.
-    fn reach_of(&self, batch: usize, block: &Range<usize>) -> usize {
+    fn keys_of(&self, batch: usize, block: &Range<usize>) -> Range<usize> {
         match self.shown {
-            None => self.bias.reach_of(batch, block),
-            Some(_) => self.keys.heads.rows,
+            None => self.bias.keys_of(batch, block),
+            Some(_) => 0..self.keys.heads.rows,
         }
     }
 
@@ -216,34 +217,33 @@ impl Attention<'_> {
     fn answer(
         &self,
         ctx: &Ctx,
-        operands: &Operands,
-        queries: Queries,
+        Work { operands, keys, queries }: Work,
         (h, first): (usize, usize),
         task: &mut Task,
         [scores, weights]: &mut [Vec<f32>; 2],
     ) {
-        let (rows, count, reach) = (self.q.heads.rows, queries.count, operands.reach());
+        let (rows, count, looked_at) = (self.q.heads.rows, queries.count, keys.len());
         let size = self.values.heads.size;
         let of_shown = self.shown.map_or(0, |_| self.keys.heads.rows);
         let at = h * rows + first;
         let mut seen = Seen(self.shown, &mut task.shown[at * of_shown..][..count * of_shown]);
         let out = &mut task.out[at * size..][..count * size];
         out.fill(0.0);
-        if reach == 0 {
+        if keys.is_empty() {
             return;
         }
-        scores.resize(count * reach, 0.0);
-        weights.resize(count * reach, 0.0);
+        scores.resize(count * looked_at, 0.0);
+        weights.resize(count * looked_at, 0.0);
         let stride = self.q.heads.stride();
         let start = self.q.heads.start(queries.batch, queries.head) + first * stride;
         let stride = if queries.across { self.q.heads.size } else { stride };
         let q = Matrix { data: self.q.floats().get(start..).unwrap_or(&[]), stride };
         operands.scores(ctx, q, count, scores);
-        self.bias_rows(&queries, reach, scores, &mut seen);
-        softmax_f32(*ctx, scores, reach, weights);
-        for (row, weights) in weights.chunks_exact_mut(reach).enumerate() {
+        self.bias_rows(&queries, &keys, scores, &mut seen);
+        softmax_f32(*ctx, scores, looked_at, weights);
+        for (row, weights) in weights.chunks_exact_mut(looked_at).enumerate() {
             // Who sees no key gets nothing, not NaN.
-            if self.bias.hides(reach, queries.at(row)) {
+            if self.bias.hides(keys.clone(), queries.at(row)) {
                 weights.fill(0.0);
             }
         }
@@ -254,18 +254,31 @@ impl Attention<'_> {
     }
 
     /// Scale, cap and mask.
-    fn bias_rows(&self, queries: &Queries, reach: usize, scores: &mut [f32], seen: &mut Seen) {
+    fn bias_rows(
+        &self,
+        queries: &Queries,
+        keys: &Range<usize>,
+        scores: &mut [f32],
+        seen: &mut Seen,
+    ) {
         scores.iter_mut().for_each(|s| *s *= self.scale);
         seen.keep(Stage::Product, scores);
         if self.softcap > 0.0 {
             scores.iter_mut().for_each(|s| *s = self.softcap * math::tanh(*s / self.softcap));
         }
         seen.keep(Stage::Capped, scores);
-        for (row, scores) in scores.chunks_exact_mut(reach).enumerate() {
-            self.bias.add_to(scores, queries.at(row));
+        for (row, scores) in scores.chunks_exact_mut(keys.len()).enumerate() {
+            self.bias.add_to(scores, keys.start, queries.at(row));
         }
         seen.keep(Stage::Biased, scores);
     }
+}
+
+/// Queries, and the keys that they look at, which the operands hold.
+struct Work<'w> {
+    operands: &'w Operands<'w>,
+    keys: Range<usize>,
+    queries: Queries,
 }
 
 /// Queries of one head, or single queries of neighbouring heads.
