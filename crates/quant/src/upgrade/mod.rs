@@ -1,10 +1,12 @@
-//! Bringing a model to a newer operator set, so that quantized operators can be written.
+//! Bringing a model to an operator set in which quantized operators can be written, and which runtimes
+//! read.
 //!
 //! `DequantizeLinear` has axes since operator set 13, blocks and 4-bit types since 21. Each rule
 //! rewrites one operator at the version where its meaning or its signature changed
 //! (ONNX "Operators.md", the version list of each operator).
 
 mod attributes;
+mod lower;
 mod resize;
 mod softmax;
 
@@ -65,12 +67,14 @@ fn refuse(_: &Graph, _: &mut Patch, _: NodeId, node: &Node) -> Result<()> {
     .hint("export the model with operator set 21 or later"))
 }
 
-/// The model at operator set `version` or later; models that are there already come back as they are.
+/// The model at operator set `version` or later. One that is there already keeps its operators; it
+/// is stamped with the newest operator set that runtimes read, where it says the same there.
 ///
 /// # Errors
 /// When an operator has no rewrite, or a subgraph would need one.
 pub fn upgrade(model: &Model, version: i64) -> Result<Model> {
     let mut upgraded = model.clone();
+    lower::lower(&mut upgraded);
     let from = model.opset();
     if from >= version {
         return Ok(upgraded);
@@ -84,12 +88,14 @@ pub fn upgrade(model: &Model, version: i64) -> Result<Model> {
         }
         patch.apply(graph)?;
     }
-    upgraded.set_opset(
-        if upgraded.opsets.iter().any(|(d, _)| d == "ai.onnx") { "ai.onnx" } else { "" },
-        version,
-    );
+    upgraded.set_opset(default_domain(&upgraded), version);
     upgraded.ir_version = upgraded.ir_version.max(ir_version_for(version));
     Ok(upgraded)
+}
+
+/// What the model calls the default domain.
+fn default_domain(model: &Model) -> &'static str {
+    if model.opsets.iter().any(|(d, _)| d == "ai.onnx") { "ai.onnx" } else { "" }
 }
 
 /// The IR version that came with an operator set (ONNX "Versioning.md").

@@ -66,3 +66,30 @@ fn an_operator_without_rewrite_is_refused_by_name() {
     let error = upgrade(&model, 21).unwrap_err();
     assert!(error.to_string().contains("GroupNormalization"), "{error}");
 }
+
+#[test]
+fn the_newest_stamps_go_where_nothing_needs_them() {
+    let stamped = |op: &str, opset| {
+        let mut model = single(opset, &[2, 3], |n| n, op);
+        model.ir_version = 14;
+        let model = upgrade(&model, 21).unwrap();
+        (model.opset(), model.ir_version)
+    };
+    assert_eq!(stamped("Relu", 28), (26, 13));
+    assert_eq!(stamped("Unique", 28), (28, 13));
+    assert_eq!(stamped("Relu", 24), (24, 13));
+    assert_eq!(stamped("Relu", 13), (21, 13));
+    let mut named = single(28, &[2, 3], |n| n, "Relu");
+    named.opsets = vec![("ai.onnx".to_string(), 28)];
+    assert_eq!(upgrade(&named, 21).unwrap().opsets, [("ai.onnx".to_string(), 26)]);
+}
+
+#[test]
+fn what_a_branch_needs_keeps_the_operator_set() {
+    let branch = single(28, &[2, 3], |n| n, "Celu").graph;
+    let with = |mut node: Node| {
+        node.set_attr("then_branch", Attr::Graph(Box::new(branch.clone())));
+        node
+    };
+    assert_eq!(upgrade(&single(28, &[2, 3], with, "If"), 21).unwrap().opset(), 28);
+}
