@@ -3,6 +3,8 @@
     onnxruntime.py quantize FLOAT OUT     calibrates on the samples, writes OUT (QDQ, per channel)
     onnxruntime.py logits MODEL PIECE...  runs a language model on pieces of text, tokens apart by
                                           commas, with its cache; prints a line for each token
+    onnxruntime.py newest MODEL OUT       stamps the operator set and IR version that the onnx package
+                                          writes by itself
     onnxruntime.py top1 MODEL...          prints a line for each sample: the class by each model
 """
 
@@ -15,6 +17,7 @@ import tempfile
 sys.path.pop(0)
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 
 
@@ -86,9 +89,18 @@ def logits(model, pieces):
             print(*row)
 
 
+def newest(model, out):
+    model = onnx.load(model)
+    model.ir_version = onnx.IR_VERSION
+    model.opset_import[0].version = onnx.defs.onnx_opset_version()
+    onnx.save(model, out)
+
+
 if sys.argv[1] == "top1":
     top1(sys.argv[2:])
 elif sys.argv[1] == "logits":
     logits(sys.argv[2], sys.argv[3:])
+elif sys.argv[1] == "newest":
+    newest(*sys.argv[2:])
 else:
     quantize(*sys.argv[2:])
