@@ -7,21 +7,16 @@ use std::ops::Range;
 
 /// The keys between two bounds that move with the query.
 pub(super) struct Visible {
+    /// Queries and keys.
+    rows: usize,
     keys: usize,
+    /// Keys of the node's own cache, if it has one.
+    past: Option<usize>,
     /// Keys before and behind the position of a query that it sees; `None` without such a bound.
     before: Option<i64>,
     behind: Option<i64>,
-    first: First,
     /// Valid keys of each sample.
     valid: Option<Vec<usize>>,
-}
-
-/// The position among the keys of the first query.
-enum First {
-    OfAll(i64),
-    /// Where the cache is the caller's, the queries stand for its last valid keys, however many
-    /// those are: their positions may begin before the first key.
-    OfSample(Vec<i64>),
 }
 
 impl Visible {
@@ -36,33 +31,34 @@ impl Visible {
         let valid = ctx.opt(6).map(|lengths| valid_lengths(lengths, batch)).transpose()?;
         let causal = (ctx.int("is_causal", 0)? != 0).then_some(0);
         let right = window(ctx, "right_window_size")?;
-        let first = match (past, &valid) {
-            (None, Some(valid)) => {
-                First::OfSample(valid.iter().map(|&n| position(n) - position(rows)).collect())
-            }
-            (past, _) => First::OfAll(position(past.unwrap_or(0))),
-        };
         Ok(Visible {
+            rows,
             keys,
+            past,
             before: window(ctx, "left_window_size")?,
             behind: causal.into_iter().chain(right).min(),
-            first,
             valid,
         })
     }
 
     /// The keys that query `row` of a sample may see.
     pub fn of(&self, batch: usize, row: usize) -> Range<usize> {
-        let first = match &self.first {
-            First::OfAll(first) => *first,
-            First::OfSample(first) => first[batch],
-        };
-        let at = first.saturating_add(position(row));
+        let at = self.first(batch).saturating_add(position(row));
         let valid = self.valid.as_ref().map_or(self.keys, |valid| valid[batch].min(self.keys));
         let bound = |at: i64| usize::try_from(at).unwrap_or(0).min(valid);
         let end = self.behind.map_or(valid, |behind| bound(at.saturating_add(behind + 1)));
         let start = self.before.map_or(0, |before| bound(at.saturating_sub(before)));
         start.min(end)..end
+    }
+
+    /// The position among the keys of a sample's first query. Where the cache is the caller's, the
+    /// queries stand for its last valid keys, however many those are: positions may begin before
+    /// the first key.
+    fn first(&self, batch: usize) -> i64 {
+        match (self.past, &self.valid) {
+            (None, Some(valid)) => position(valid[batch]) - position(self.rows),
+            (past, _) => position(past.unwrap_or(0)),
+        }
     }
 }
 
@@ -94,23 +90,23 @@ fn valid_lengths(lengths: &Tensor, batch: usize) -> Result<Vec<usize>> {
 mod tests {
     use super::*;
 
-    fn visible(before: Option<i64>, behind: Option<i64>, first: First) -> Visible {
-        Visible { keys: 6, before, behind, first, valid: None }
+    fn visible(before: Option<i64>, behind: Option<i64>, past: usize) -> Visible {
+        Visible { rows: 4, keys: 6, past: Some(past), before, behind, valid: None }
     }
 
     #[test]
     fn queries_see_what_is_near_them() {
         let seen = |visible: Visible| [0, 1, 3, 9].map(|row| visible.of(0, row));
-        assert_eq!(seen(visible(None, None, First::OfAll(0))), [0..6, 0..6, 0..6, 0..6]);
-        assert_eq!(seen(visible(None, Some(0), First::OfAll(2))), [0..3, 0..4, 0..6, 0..6]);
-        assert_eq!(seen(visible(Some(1), Some(1), First::OfAll(0))), [0..2, 0..3, 2..5, 6..6]);
-        assert_eq!(seen(visible(Some(0), None, First::OfAll(1))), [1..6, 2..6, 4..6, 6..6]);
+        assert_eq!(seen(visible(None, None, 0)), [0..6, 0..6, 0..6, 0..6]);
+        assert_eq!(seen(visible(None, Some(0), 2)), [0..3, 0..4, 0..6, 0..6]);
+        assert_eq!(seen(visible(Some(1), Some(1), 0)), [0..2, 0..3, 2..5, 6..6]);
+        assert_eq!(seen(visible(Some(0), None, 1)), [1..6, 2..6, 4..6, 6..6]);
     }
 
     #[test]
     fn queries_before_the_first_valid_key_see_none() {
-        let mut visible = visible(None, Some(0), First::OfSample(vec![-2, 1]));
-        visible.valid = Some(vec![2, 5]);
+        let valid = Some(vec![2, 5]);
+        let visible = Visible { past: None, valid, ..visible(None, Some(0), 0) };
         assert_eq!([0, 1, 2, 3].map(|row| visible.of(0, row)), [0..0, 0..0, 0..1, 0..2]);
         assert_eq!([0, 1, 2, 3].map(|row| visible.of(1, row)), [0..2, 0..3, 0..4, 0..5]);
     }

@@ -58,7 +58,8 @@ rows! {
     COS "Cos" FloatOnly |_c| Unary::Cos, |_k, x| x.cos();
 }
 
-fn via_f32(kernel: Unary, x: f64) -> f64 {
+/// The value of a kernel that is there for `f32` alone.
+pub(super) fn via_f32(kernel: Unary, x: f64) -> f64 {
     kernel.apply(x as f32) as f64
 }
 
@@ -72,7 +73,8 @@ fn selu(ctx: &EvalCtx) -> Result<Unary> {
     Ok(Unary::Selu { alpha, gamma: ctx.float("gamma", 1.050_701)? })
 }
 
-fn apply(
+/// A function of each element of the first input.
+pub(super) fn apply(
     ctx: &mut EvalCtx,
     kernel: Unary,
     f64_value: impl Fn(Unary, f64) -> f64,
