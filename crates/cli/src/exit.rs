@@ -61,10 +61,13 @@ pub fn failure(error: &Error, ui: &Ui) -> ExitCode {
     ExitCode::from(code)
 }
 
+const FEWER: &str = "  help: allow more memory, or fewer threads with --threads";
+
 const BUG: &str = "This is a bug in fewbit. Please report it with the command and, if you can, the model: \
                    https://github.com/fewbit/fewbit/issues";
 
-/// A panic is a bug: say so, leave no partial file, exit with 70.
+/// A panic is a bug: say so, leave no partial file, exit with 70. One of the standard library is not:
+/// it finds no memory for a thread that has begun.
 pub fn install_panic_hook() {
     panic::set_hook(Box::new(|info| {
         let _ended = fewbit::formats::atomic::remove_partials();
@@ -72,11 +75,21 @@ pub fn install_panic_hook() {
         let payload = info.payload();
         let text = payload.downcast_ref::<&str>().map(|s| s.to_string());
         let what = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
+        let what = printable(&what);
+        let (text, kind) = match is_about_a_stack(info) {
+            true => (
+                format!("error[FB-5101]: a thread could not start: {what}\n{FEWER}"),
+                ErrorKind::Resource,
+            ),
+            false => (format!("error[FB-7001]: panic{place}: {what}\n{BUG}"), ErrorKind::Internal),
+        };
         // Writing may fail too; the exit code still tells.
-        let _ = std::io::Write::write_all(
-            &mut std::io::stderr(),
-            format!("\nerror[FB-7001]: panic{place}: {}\n{BUG}\n", printable(&what)).as_bytes(),
-        );
-        std::process::exit(70);
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("\n{text}\n").as_bytes());
+        std::process::exit(kind.exit_code().into());
     }));
+}
+
+/// Whether the standard library could not prepare the stack of a thread.
+fn is_about_a_stack(info: &panic::PanicHookInfo<'_>) -> bool {
+    info.location().is_some_and(|place| place.file().ends_with("/stack_overflow.rs"))
 }
