@@ -18,7 +18,7 @@ use super::shape::ConvShape;
 use crate::cpu::{Ctx, Isa};
 use crate::gemm::driver::Finish;
 use crate::gemm::kernel::{BATCH, NR};
-use crate::gemm::{Matrix, Output, Prepared, Requantize, WeightZero, unsigned_zero};
+use crate::gemm::{Matrix, Prepared, Requantize, Sink, WeightZero, unsigned_zero};
 use crate::int8::Int8;
 use crate::scratch::with_scratch;
 
@@ -125,7 +125,7 @@ impl DepthwiseI8 {
         shape: &ConvShape,
         input: ConvInput<'_>,
         in_planes: bool,
-        output: Output<'_>,
+        output: Sink<'_>,
     ) {
         let same = self.kernel == shape.kernel && self.dilation == shape.dilation[0];
         assert!(same && self.out_c == shape.out_c, "weights packed for another shape");

@@ -9,7 +9,7 @@ use crate::cpu::{Ctx, Isa};
 use crate::gemm::driver::Rows;
 use crate::gemm::rows::{Convert, MatrixRows};
 use crate::gemm::{
-    Activations, Matrix, Output, PackedI8, Prepared, Requantize, Source, WeightZero, drive_i8,
+    Activations, Matrix, Output, PackedI8, Prepared, Requantize, Sink, Source, WeightZero, drive_i8,
 };
 use crate::int8::Int8;
 use crate::planes::Planes;
@@ -142,7 +142,22 @@ pub fn conv2d_i8(
     shape: &ConvShape,
     input: ConvInput<'_>,
     weights: &PackedConvI8,
-    mut output: Output<'_>,
+    output: Output<'_>,
+) {
+    // SAFETY: the output is borrowed for this call.
+    unsafe { convolve(ctx, shape, input, weights, output.shared()) }
+}
+
+/// As [`conv2d_i8`], in one loop or in some that do not depend on each other.
+///
+/// # Safety
+/// Nobody touches the output meanwhile but threads that run other shares of this convolution.
+pub(super) unsafe fn convolve(
+    ctx: Ctx<'_>,
+    shape: &ConvShape,
+    input: ConvInput<'_>,
+    weights: &PackedConvI8,
+    output: Sink<'_>,
 ) {
     shape.check();
     assert_eq!(input.values.len(), shape.input_len(), "input of {shape:?}");
@@ -155,7 +170,7 @@ pub fn conv2d_i8(
             assert_eq!(groups.len(), shape.groups, "weights packed for other groups");
             for (index, group) in groups.iter().enumerate() {
                 let place = (index, weights.out_planes);
-                multiply(ctx, shape, input, place, group, output.reborrow());
+                multiply(ctx, shape, input, place, group, output);
             }
         }
     }
@@ -167,7 +182,7 @@ fn multiply(
     input: ConvInput<'_>,
     (index, out_planes): (usize, bool),
     weights: &PackedI8,
-    output: Output<'_>,
+    output: Sink<'_>,
 ) {
     let (m, n) = (shape.out_pixels(), shape.group_out_c());
     assert!(weights.k() == shape.k() && weights.n() == n, "weights packed for another shape");

@@ -22,6 +22,7 @@ mod pair_tile_arm;
 #[cfg(target_arch = "x86_64")]
 mod pair_tile_x86;
 mod patch_parts;
+mod sequence;
 mod shape;
 #[cfg(target_arch = "x86_64")]
 mod winograd;
@@ -30,4 +31,5 @@ mod winograd_x86;
 
 pub use float::{PackedConvF32, conv2d_f32};
 pub use int8::{ConvInput, PackedConvI8, conv2d_i8};
+pub use sequence::{Link, Place, conv2d_i8_sequence};
 pub use shape::ConvShape;

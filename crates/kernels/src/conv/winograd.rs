@@ -19,7 +19,7 @@ use crate::gemm::kernel::{BATCH, MAX_MR, Microkernel, NR, Sums, Tile};
 use crate::gemm::panels::Panels;
 use crate::gemm::rows::pitch;
 use crate::gemm::split::Split;
-use crate::gemm::{Avx2I16, Matrix, Output, Prepared, WeightZero, unsigned_zero};
+use crate::gemm::{Avx2I16, Matrix, Prepared, Sink, WeightZero, unsigned_zero};
 use crate::int8::Int8;
 use crate::scratch::with_scratch;
 
@@ -177,7 +177,7 @@ impl Winograd {
         ctx: Ctx<'_>,
         shape: &ConvShape,
         input: ConvInput<'_>,
-        output: Output<'_>,
+        output: Sink<'_>,
     ) {
         let same = self.in_c == shape.in_c && self.out_c == shape.out_c;
         assert!(same && applies(ctx.isa, shape), "weights packed for another shape");

@@ -195,6 +195,7 @@ pub fn gemm_i8(
     assert!(matrix_fits(a.data.len(), m, b.k, a.stride), "A is shorter than {m} rows of {}", b.k);
     let activations =
         Activations { source: MatrixSource { a, k: b.k }, values: a.data, zero_point };
+    let c = Matrix { data: c.data.shared(), stride: c.stride };
     drive_i8(ctx, 0..m, activations, b, Prepared::new(c, m, b.n(), 0));
 }
 
@@ -214,7 +215,7 @@ pub fn gemm_i8_batches(
 ) {
     let rows = right.len() * m;
     assert!(matrix_fits(a.len(), rows, k, k), "A is shorter than {rows} rows of {k}");
-    let output = Prepared::new(Matrix { data: c, stride: n }, rows, n, 0);
+    let output = Prepared::new(Matrix { data: c.shared(), stride: n }, rows, n, 0);
     ctx.pool.for_each_range(right.len(), 1, |batches| {
         for batch in batches {
             let matrix = b.range(right[batch] * k * n, k * n);

@@ -56,8 +56,8 @@ pub(crate) use int8::{Activations, Source, drive_i8, unsigned_zero};
 pub use int8::{PackedI8, WeightZero, gemm_i8, gemm_i8_batches};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use output::PlainBytes;
-pub(crate) use output::Prepared;
 pub use output::{Dequantize, Output, OwnCodes, Requantize, Residual};
+pub(crate) use output::{Prepared, Sink};
 pub use table::{Kernel, kernels};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86_avx2::Avx2I16;

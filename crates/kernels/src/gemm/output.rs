@@ -100,14 +100,16 @@ pub enum Output<'a> {
     F32(&'a mut [f32], Dequantize<'a>),
 }
 
-impl Output<'_> {
-    /// Number of results.
-    pub(crate) fn len(&self) -> usize {
+impl<'a> Output<'a> {
+    /// The same, to be written by several threads at once.
+    pub(crate) fn shared(self) -> Sink<'a> {
         match self {
-            Output::Int8(Int8Mut::U8(values), _) => values.len(),
-            Output::Int8(Int8Mut::I8(values), _) => values.len(),
-            Output::I32(values) => values.len(),
-            Output::F32(values, _) => values.len(),
+            Output::Int8(values, to) => {
+                let limits = values.limits();
+                Sink::Int8(SharedMut::new(values.into_bytes()), limits, to)
+            }
+            Output::I32(values) => Sink::I32(SharedMut::new(values)),
+            Output::F32(values, to) => Sink::F32(SharedMut::new(values), to),
         }
     }
 
@@ -126,14 +128,24 @@ impl Output<'_> {
             Output::F32(values, to) => Output::F32(&mut values[start..][..len], *to),
         }
     }
+}
 
-    /// The same output, borrowed for a shorter time.
-    pub(crate) fn reborrow(&mut self) -> Output<'_> {
+/// An [`Output`] that several threads write at once.
+#[derive(Clone, Copy)]
+pub(crate) enum Sink<'a> {
+    /// 8-bit values, and the smallest and the largest of their type.
+    Int8(SharedMut<'a, u8>, (i32, i32), Requantize<'a>),
+    I32(SharedMut<'a, i32>),
+    F32(SharedMut<'a, f32>, Dequantize<'a>),
+}
+
+impl Sink<'_> {
+    /// Number of results.
+    pub(crate) fn len(&self) -> usize {
         match self {
-            Output::Int8(Int8Mut::U8(values), to) => Output::Int8(Int8Mut::U8(values), *to),
-            Output::Int8(Int8Mut::I8(values), to) => Output::Int8(Int8Mut::I8(values), *to),
-            Output::I32(values) => Output::I32(values),
-            Output::F32(values, to) => Output::F32(values, *to),
+            Sink::Int8(values, ..) => values.len(),
+            Sink::I32(values) => values.len(),
+            Sink::F32(values, _) => values.len(),
         }
     }
 }
@@ -160,12 +172,11 @@ pub(crate) struct Place<'a, T> {
 impl<'a> Prepared<'a> {
     /// Writes `m` rows of `n` columns from `first_col` on; per-column values of the output are
     /// indexed from `first_col` on as well.
-    pub(crate) fn new(out: Matrix<Output<'a>>, m: usize, n: usize, first_col: usize) -> Self {
+    pub(crate) fn new(out: Matrix<Sink<'a>>, m: usize, n: usize, first_col: usize) -> Self {
         let (stride, end) = (out.stride, first_col + n);
         let fits = |len: usize| assert!(matrix_fits(len, m, end, stride), "a matrix is too short");
         match out.data {
-            Output::Int8(values, requantize) => {
-                let (lo, hi) = values.limits();
+            Sink::Int8(bytes, (lo, hi), requantize) => {
                 let within = lo <= requantize.lo && requantize.lo <= requantize.hi;
                 assert!(within && requantize.hi <= hi, "limits beyond the output's type");
                 assert!((lo..=hi).contains(&requantize.zero_point), "zero point beyond the type");
@@ -175,16 +186,15 @@ impl<'a> Prepared<'a> {
                     true => assert!(r.values.len() >= end, "the row to be added is too short"),
                     false => fits(r.values.len()),
                 });
-                let bytes = values.into_bytes();
                 fits(bytes.len());
                 let place = Place::new(bytes, stride, first_col);
                 Prepared::Int8(Int8Finish { place, requantize })
             }
-            Output::I32(values) => {
+            Sink::I32(values) => {
                 fits(values.len());
                 Prepared::I32(I32Finish { place: Place::new(values, stride, first_col) })
             }
-            Output::F32(values, dequantize) => {
+            Sink::F32(values, dequantize) => {
                 fits(values.len());
                 assert!(dequantize.scale.len() >= end, "scales are missing");
                 assert!(dequantize.bias.is_none_or(|b| b.len() >= end), "the bias is too short");
@@ -217,8 +227,8 @@ impl<'a> Prepared<'a> {
 }
 
 impl<'a, T> Place<'a, T> {
-    fn new(out: &'a mut [T], stride: usize, first_col: usize) -> Self {
-        Place { out: SharedMut::new(out), stride, first_col, planes: None, compensation: None }
+    fn new(out: SharedMut<'a, T>, stride: usize, first_col: usize) -> Self {
+        Place { out, stride, first_col, planes: None, compensation: None }
     }
 
     #[inline(always)]

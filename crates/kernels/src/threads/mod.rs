@@ -4,18 +4,30 @@
 
 mod gate;
 mod team;
+mod walk;
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
 
 use team::Team;
+use walk::Walk;
 
 /// A fixed number of threads, of which the caller of a loop is one. With one thread everything
 /// runs on the caller, without overhead. Loops inside of a loop run on the thread they are in.
 pub struct Pool {
     threads: usize,
-    team: Option<Team>,
+    crew: Crew,
+}
+
+/// Who runs the loops of a pool.
+enum Crew {
+    /// The caller.
+    Caller,
+    /// The caller and threads that wait for loops.
+    Team(Team),
+    /// The caller, but this share of them only: other threads run the other ones.
+    Share(usize),
 }
 
 impl Pool {
@@ -28,14 +40,14 @@ impl Pool {
             return Pool::single();
         }
         match Team::new(threads) {
-            Ok(team) => Pool { threads, team: Some(team) },
+            Ok(team) => Pool { threads, crew: Crew::Team(team) },
             Err(_) => Pool::single(),
         }
     }
 
     /// The calling thread only.
     pub fn single() -> Pool {
-        Pool { threads: 1, team: None }
+        Pool { threads: 1, crew: Crew::Caller }
     }
 
     /// How many threads work at once.
@@ -47,16 +59,48 @@ impl Pool {
     /// a time. Others wait, and come in nearly as they arrived. A caller alone shares its loops with
     /// all threads; where there are many, each computes on its own thread.
     pub fn install<R>(&self, body: impl FnOnce() -> R) -> R {
-        match &self.team {
-            Some(team) => team.admit(body),
-            None => body(),
+        match &self.crew {
+            Crew::Team(team) => team.admit(body),
+            Crew::Caller | Crew::Share(_) => body(),
         }
+    }
+
+    /// Calls `body` for each step below `steps`, one after another, on all threads at once: each
+    /// gets a pool that runs its share of every loop, and goes on when all shares of the step are
+    /// done. So threads meet once a step, and no loop is opened or closed. `done` is called on the
+    /// caller's thread after each step.
+    ///
+    /// A loop of such a step is not complete when it returns, only when the step is: loops of one
+    /// step must not depend on each other.
+    pub(crate) fn walk(
+        &self,
+        steps: usize,
+        body: impl Fn(usize, &Pool) + Sync,
+        done: impl Fn(usize) + Sync,
+    ) {
+        let (team, shares) = match &self.crew {
+            Crew::Team(team) => (team, 1 + team.seats(self.threads)),
+            Crew::Caller | Crew::Share(_) => return alone(steps, body, done),
+        };
+        if shares == 1 {
+            return alone(steps, body, done);
+        }
+        let of_share =
+            |step, share| body(step, &Pool { threads: shares, crew: Crew::Share(share) });
+        let walk = Walk::new(steps, shares);
+        team.run(shares, &|share| {
+            let stays = || team.has_seat(share);
+            walk.join(share, &of_share, &done, &stays);
+        });
     }
 
     /// Calls `body` with consecutive ranges of at most `grain` items that cover `0..items`, as equal
     /// as can be, so many that each thread gets as many.
     pub fn for_each_range(&self, items: usize, grain: usize, body: impl Fn(Range<usize>) + Sync) {
-        let least = items.div_ceil(grain.max(1));
+        if grain <= 1 {
+            return self.for_each(items, |item| body(item..item + 1));
+        }
+        let least = items.div_ceil(grain);
         let tasks = match least {
             0 | 1 => least,
             _ => least.next_multiple_of(self.threads).min(items),
@@ -110,8 +154,9 @@ impl Pool {
 
     /// Calls `body` with each number below `tasks`.
     fn for_each(&self, tasks: usize, body: impl Fn(usize) + Sync) {
-        match &self.team {
-            Some(team) if tasks > 1 => team.run(tasks, &body),
+        match &self.crew {
+            Crew::Team(team) if tasks > 1 => team.run(tasks, &body),
+            Crew::Share(share) => share_of(tasks, *share, self.threads).for_each(body),
             _ => (0..tasks).for_each(body),
         }
     }
@@ -134,6 +179,20 @@ impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").field("threads", &self.threads).finish()
     }
+}
+
+/// All steps on the caller.
+fn alone(steps: usize, body: impl Fn(usize, &Pool), done: impl Fn(usize)) {
+    let pool = Pool::single();
+    for step in 0..steps {
+        body(step, &pool);
+        done(step);
+    }
+}
+
+/// The turns of share `share` of `shares`: the same part of every loop.
+fn share_of(turns: usize, share: usize, shares: usize) -> Range<usize> {
+    share * turns / shares..(share + 1) * turns / shares
 }
 
 /// Where the ranges of a share end: each is a part of what is left.
@@ -170,6 +229,27 @@ impl<'a, T> SharedMut<'a, T> {
     pub(crate) fn pointer(&self, range: Range<usize>) -> *mut T {
         assert!(range.start <= range.end && range.end <= self.len);
         self.data.wrapping_add(range.start)
+    }
+
+    /// Number of elements.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The part `range` of the slice, to read.
+    ///
+    /// # Safety
+    /// Nobody writes to the part while it is alive.
+    pub(crate) unsafe fn read(&self, range: Range<usize>) -> &'a [T] {
+        assert!(range.start <= range.end && range.end <= self.len);
+        // SAFETY: in bounds by the check above; not written by the caller's promise.
+        unsafe { std::slice::from_raw_parts(self.data.add(range.start), range.len()) }
+    }
+
+    /// The part `range` of the slice, to be shared as it is.
+    pub(crate) fn part(&self, range: Range<usize>) -> SharedMut<'a, T> {
+        let (len, data) = (range.len(), self.pointer(range));
+        SharedMut { data, len, lifetime: PhantomData }
     }
 
     /// Where element `index` lies, if there is one.

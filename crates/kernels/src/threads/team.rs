@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::gate::Gate;
+use super::share_of;
 
 /// How long an idle worker looks for the next loop before it sleeps.
 const PATIENCE: Duration = Duration::from_micros(150);
@@ -105,7 +106,7 @@ impl Share {
 /// On cache lines of its own: nobody waits for a line because its neighbour is looked at.
 #[derive(Default)]
 #[repr(align(128))]
-struct Apart<T>(T);
+pub(super) struct Apart<T>(T);
 
 impl<T> Deref for Apart<T> {
     type Target = T;
@@ -205,12 +206,23 @@ impl Team {
     }
 
     /// Workers that may join a loop: those that no other caller stands for.
-    fn seats(&self, turns: usize) -> usize {
+    pub(super) fn seats(&self, turns: usize) -> usize {
         if ROLE.get() == Role::AtWork {
             return 0;
         }
+        self.free().min(turns.saturating_sub(1))
+    }
+
+    /// Workers that no other caller stands for.
+    fn free(&self) -> usize {
         let callers = self.gate.taken().max(1);
-        (self.workers.len() + 1).saturating_sub(callers).min(turns.saturating_sub(1))
+        (self.workers.len() + 1).saturating_sub(callers)
+    }
+
+    /// Whether who runs share `share` of a loop may go on: the caller, or a worker that no other
+    /// caller stands for by now.
+    pub(super) fn has_seat(&self, share: usize) -> bool {
+        share <= self.free()
     }
 
     fn wake(&self, seats: usize) {
@@ -255,8 +267,9 @@ impl Shared {
         // SAFETY: nobody can join, and the last who did has left; `busy` keeps other callers away.
         unsafe { *self.door.work.get() = Some(Work { body, shares, single: turns <= shares }) };
         for (i, share) in self.shares.iter().enumerate().take(shares) {
-            share.next.store(i * turns / shares, Ordering::Relaxed);
-            share.end.store((i + 1) * turns / shares, Ordering::Relaxed);
+            let part = share_of(turns, i, shares);
+            share.next.store(part.start, Ordering::Relaxed);
+            share.end.store(part.end, Ordering::Relaxed);
         }
         let number = self.phase().number().wrapping_add(1);
         // SeqCst, as a worker that falls asleep: either it sees this, or we see it asleep.

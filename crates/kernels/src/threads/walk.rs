@@ -1,0 +1,202 @@
+//! Steps that threads walk through side by side, each with a share of every step, until all shares
+//! of a step are done.
+//!
+//! Who is done with its share waits for the others on a cache line that each of them writes once a
+//! step. A share that nobody has begun, because its thread sleeps, was interrupted or left, is
+//! taken over by one that waits.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::team::Apart;
+
+/// Looks at a share that is not begun before it is taken over, where its thread is on the way.
+const PATIENCE: u32 = 64;
+
+/// Looks before the processor is offered to others.
+const LONG: u32 = 20_000;
+
+/// A walk of several threads.
+pub(super) struct Walk {
+    steps: usize,
+    shares: Vec<Share>,
+    /// A thread panicked: its share will never be done.
+    broken: AtomicBool,
+}
+
+/// How far a share is. What is written once a step by one thread and read by all others lies apart
+/// from what only its thread looks at, as a rule.
+#[derive(Default)]
+struct Share {
+    /// Steps that were begun.
+    begun: Apart<AtomicUsize>,
+    seen: Apart<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// Steps that are done.
+    done: AtomicUsize,
+    /// Whether its thread walks.
+    present: AtomicBool,
+}
+
+impl Share {
+    /// Begins a step, unless somebody has.
+    fn begin(&self, step: usize) -> bool {
+        let next = self.begun.compare_exchange(step, step + 1, Ordering::AcqRel, Ordering::Relaxed);
+        next.is_ok()
+    }
+}
+
+/// Marks a share as left, and the walk as broken where its thread panics.
+struct Leave<'a>(&'a Walk, usize);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        let Leave(walk, share) = *self;
+        if std::thread::panicking() {
+            walk.broken.store(true, Ordering::Release);
+        }
+        walk.shares[share].seen.present.store(false, Ordering::Release);
+    }
+}
+
+impl Walk {
+    /// A walk of `steps` steps, each of which has `shares` shares.
+    pub(super) fn new(steps: usize, shares: usize) -> Walk {
+        let shares = (0..shares).map(|_| Share::default()).collect();
+        Walk { steps, shares, broken: AtomicBool::new(false) }
+    }
+
+    /// Walks with the others, as the thread of share `own`: calls `body` with steps and shares.
+    /// Share 0 is the caller's, which calls `done` after each step; the others leave when `stays`
+    /// says no.
+    pub(super) fn join(
+        &self,
+        own: usize,
+        body: &dyn Fn(usize, usize),
+        done: &dyn Fn(usize),
+        stays: &dyn Fn() -> bool,
+    ) {
+        let _leave = Leave(self, own);
+        self.shares[own].seen.present.store(true, Ordering::Release);
+        for step in 0..self.steps {
+            if !stays() {
+                return;
+            }
+            self.run(step, own, body);
+            self.meet(step, body);
+            if self.broken.load(Ordering::Relaxed) {
+                return;
+            }
+            if own == 0 {
+                done(step);
+            }
+        }
+    }
+
+    /// Runs a share of a step, unless somebody has begun it.
+    fn run(&self, step: usize, share: usize, body: &dyn Fn(usize, usize)) {
+        let state = &self.shares[share];
+        if state.begin(step) {
+            body(step, share);
+            state.seen.done.store(step + 1, Ordering::Release);
+        }
+    }
+
+    /// Waits until all shares of a step are done.
+    fn meet(&self, step: usize, body: &dyn Fn(usize, usize)) {
+        for (share, state) in self.shares.iter().enumerate() {
+            let mut looks = 0u32;
+            while state.seen.done.load(Ordering::Acquire) <= step {
+                looks = looks.saturating_add(1);
+                if looks > PATIENCE || !state.seen.present.load(Ordering::Relaxed) {
+                    self.run(step, share, body);
+                }
+                if self.broken.load(Ordering::Acquire) {
+                    return;
+                }
+                // A thread without a processor needs ours.
+                if looks > LONG { std::thread::yield_now() } else { std::hint::spin_loop() }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Pool;
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    /// Steps that each add what the one before has left, item by item.
+    fn sums(pool: &Pool, steps: usize) -> usize {
+        let items: Vec<AtomicUsize> = (0..97).map(AtomicUsize::new).collect();
+        let last = AtomicUsize::new(0);
+        let step = |step: usize, pool: &Pool| {
+            pool.for_each_range(items.len() / 2, 1, |range| {
+                for i in range {
+                    // Even steps fill one half from the other one, odd steps go back.
+                    let (from, to) = if step.is_multiple_of(2) { (i, 96 - i) } else { (96 - i, i) };
+                    let from = items[from].load(Ordering::Relaxed);
+                    items[to].store(from + 1, Ordering::Relaxed);
+                }
+            });
+        };
+        pool.walk(steps, step, |step| assert_eq!(last.fetch_add(1, Ordering::Relaxed), step));
+        assert_eq!(last.into_inner(), steps);
+        items.into_iter().map(AtomicUsize::into_inner).sum()
+    }
+
+    #[test]
+    fn a_step_sees_all_of_the_step_before() {
+        let expected = sums(&Pool::single(), 100);
+        for threads in [2, 3, 5] {
+            let pool = Pool::new(threads);
+            for _ in 0..50 {
+                assert_eq!(sums(&pool, 100), expected);
+                assert_eq!(pool.install(|| sums(&pool, 100)), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn callers_at_once_walk_alone() {
+        let (pool, expected) = (Pool::new(3), sums(&Pool::single(), 100));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        assert_eq!(pool.install(|| sums(&pool, 100)), expected);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn shares_without_a_thread_are_taken_over() {
+        let walk = Walk::new(3, 4);
+        let seen: Vec<AtomicUsize> = (0..12).map(|_| AtomicUsize::new(0)).collect();
+        let body =
+            |step: usize, share: usize| _ = seen[step * 4 + share].fetch_add(1, Ordering::Relaxed);
+        walk.join(0, &body, &|_| (), &|| true);
+        // Who comes late finds nothing to do, and who leaves misses nothing.
+        walk.join(2, &body, &|_| (), &|| true);
+        walk.join(3, &body, &|_| (), &|| false);
+        assert!(seen.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+    }
+
+    #[test]
+    fn a_panic_in_any_share_reaches_the_caller() {
+        let pool = Pool::new(3);
+        for bad in [0, 40, 99] {
+            let step = |_: usize, pool: &Pool| {
+                pool.for_each_range(100, 1, |range| assert!(!range.contains(&bad)));
+            };
+            let walk = || pool.walk(4, step, |_| ());
+            assert!(catch_unwind(AssertUnwindSafe(walk)).is_err());
+            assert_eq!(sums(&pool, 10), sums(&Pool::single(), 10));
+        }
+    }
+}
