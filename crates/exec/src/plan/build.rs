@@ -8,6 +8,7 @@ use super::lower::Lowering;
 use super::planes::hand_planes;
 use super::program::Program;
 use super::scope::Scope;
+use super::sequence;
 use super::weights::deferred;
 use crate::session::{Mode, NodePlan};
 use fewbit_core::{Error, Graph, Patch, Result, Tensor, ValueType};
@@ -54,6 +55,7 @@ pub(crate) fn build(
     let (steps, plan) = lowering.finish()?;
     let mut program = assign_layouts(&graph, &types, steps, outputs, taps)?;
     hand_planes(&mut program);
+    program.sequences = sequence::find(&program);
     Ok(Built { program, plan })
 }
 

@@ -36,7 +36,12 @@ pub(crate) trait Kernel: Send + Sync {
     }
 
     /// The convolution of codes that this is.
-    fn integer_conv(&mut self) -> Option<&mut IntegerConv> {
+    fn integer_conv(&self) -> Option<&IntegerConv> {
+        None
+    }
+
+    /// The same, to be changed.
+    fn integer_conv_mut(&mut self) -> Option<&mut IntegerConv> {
         None
     }
 

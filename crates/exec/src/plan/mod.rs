@@ -2,8 +2,8 @@
 //!
 //! [`build`] is the way through: [`float`] drops activation quantization where the mode ignores
 //! it, [`factor`] makes sums exact where the mode simulates, [`analyze`] derives types and folds constants, [`lower`] turns nodes (and groups of nodes)
-//! into prepared kernels, [`layout`] decides which values lie channels-last, and the result is a
-//! [`program::Program`].
+//! into prepared kernels, [`layout`] decides which values lie channels-last, [`planes`] and
+//! [`sequence`] let convolutions work together, and the result is a [`program::Program`].
 
 pub(crate) mod analyze;
 pub(crate) mod build;
@@ -19,4 +19,5 @@ pub(crate) mod permute;
 mod planes;
 pub(crate) mod program;
 pub(crate) mod scope;
+mod sequence;
 pub(crate) mod weights;

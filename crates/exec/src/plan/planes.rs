@@ -10,7 +10,7 @@ pub(super) fn hand_planes(program: &mut Program) {
         }
         let Some(reader) = only_reader(program, writer) else { continue };
         let (before, from) = program.steps.split_at_mut(reader);
-        let both = (before[writer].kernel.integer_conv(), from[0].kernel.integer_conv());
+        let both = (before[writer].kernel.integer_conv_mut(), from[0].kernel.integer_conv_mut());
         if let (Some(writer), Some(reader)) = both {
             writer.hand_planes(reader);
         }

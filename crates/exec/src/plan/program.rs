@@ -1,6 +1,7 @@
 //! A graph made ready to run: steps over numbered slots, and the loop that runs them.
 
 use super::kernel::{Inputs, Kernel, RunCtx};
+use super::sequence::Sequence;
 use crate::session::{Tap, TapEvent};
 use fewbit_core::{DType, Error, Result, Tensor};
 use fewbit_kernels::cpu::ask_for;
@@ -45,6 +46,8 @@ pub(crate) struct Watched {
 #[derive(Default)]
 pub(crate) struct Program {
     pub steps: Vec<Step>,
+    /// Steps that are run as one where they can be, in their order.
+    pub sequences: Vec<Sequence>,
     pub slots: usize,
     /// Values known before the run.
     pub constants: Vec<(Slot, Tensor)>,
@@ -54,6 +57,14 @@ pub(crate) struct Program {
     pub outputs: Vec<Slot>,
     /// Values that are watched.
     pub watched: Vec<Watched>,
+}
+
+impl Program {
+    /// The sequence that begins with step `index`.
+    fn sequence_at(&self, index: usize) -> Option<&Sequence> {
+        let found = self.sequences.binary_search_by_key(&index, |s| s.steps.start).ok()?;
+        Some(&self.sequences[found])
+    }
 }
 
 /// What follows a run.
@@ -80,9 +91,25 @@ pub(crate) fn execute(
         observer.watch(program, ctx, &known, &values)?;
     }
     let (mut inputs, mut types) = (Inputs::new(), InputTypes::default());
+    let mut done = 0;
     for (index, step) in program.steps.iter().enumerate() {
+        if index < done {
+            continue;
+        }
+        if let Some(sequence) = program.sequence_at(index) {
+            let times = observer.as_deref_mut().and_then(|observer| observer.times.as_mut());
+            if sequence.run(&program.steps, ctx, &mut values, times)? {
+                done = sequence.steps.end;
+                if let Some(observer) = &mut observer {
+                    let written: Vec<Slot> = sequence.kept().collect();
+                    observer.watch(program, ctx, &written, &values)?;
+                }
+                continue;
+            }
+        }
         look_ahead(&program.steps[index + 1..], &values);
-        let began = observer.is_some().then(Instant::now);
+        let timed = observer.as_ref().is_some_and(|observer| observer.times.is_some());
+        let began = timed.then(Instant::now);
         gather(step, &mut values, &mut inputs);
         types.keep(&inputs);
         let outputs = step.kernel.run(ctx, &mut inputs).map_err(|e| e.at(place(step, &types)))?;

@@ -2,13 +2,13 @@
 
 use super::geometry::{Geometry, Pads};
 use super::transposed::Transposed;
-use crate::plan::integer::finish::{Finish, int8};
+use crate::plan::integer::finish::{Codes, Finish, int8, no_values};
 use crate::plan::integer::product::{Operands, Product, product, weight_zero};
 use crate::plan::kernel::{Inputs, Kernel, RunCtx, required};
 use crate::plan::layout::Rule;
 use crate::plan::lower::{Lowered, Lowering};
-use fewbit_core::{DType, Error, Node, NodeId, Result, Tensor};
-use fewbit_kernels::conv::{ConvInput, ConvShape, PackedConvI8, conv2d_i8};
+use fewbit_core::{DType, Error, Node, NodeId, Result, Tensor, element_count};
+use fewbit_kernels::conv::{ConvInput, ConvShape, Link, PackedConvI8, Place, conv2d_i8};
 use fewbit_kernels::{Int8, Isa};
 use std::sync::OnceLock;
 
@@ -133,16 +133,6 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    /// # Errors
-    /// When the codes are not 8-bit.
-    fn no_values(self) -> Result<Int8<'static>> {
-        match self.dtype {
-            DType::U8 => Ok(Int8::U8(&[])),
-            DType::I8 => Ok(Int8::I8(&[])),
-            other => Err(Error::internal(format!("{other} is no 8-bit type"))),
-        }
-    }
-
     fn of(self, values: Int8<'_>) -> ConvInput<'_> {
         ConvInput { values, zero_point: self.zero_point }
     }
@@ -160,9 +150,10 @@ pub(crate) struct IntegerConv {
 
 /// What follows from the shape of an input.
 #[derive(Clone)]
-struct Sizes {
+pub(crate) struct Sizes {
     plane: ConvShape,
-    output: Vec<usize>,
+    /// Shape of the output.
+    pub output: Vec<usize>,
 }
 
 impl IntegerConv {
@@ -188,7 +179,7 @@ impl IntegerConv {
         stored.release();
         let finish = finish.prepared(isa);
         if let Some(to) = finish.plain_codes() {
-            weights.prepare(input.of(input.no_values()?), &to);
+            weights.prepare(input.of(no_values(input.dtype)), &to);
         }
         Ok(IntegerConv { form, weights, input, finish, sizes: OnceLock::new() })
     }
@@ -212,16 +203,26 @@ impl IntegerConv {
         {
             return Ok(sizes.clone());
         }
-        let (pads, output) = geometry.of_input(x.shape())?;
-        let sizes = Sizes { plane: self.plane(x, &pads), output };
+        let sizes = self.sizes_of(geometry, x.shape())?;
         // Another thread may have been first.
         _ = self.sizes.set((x.shape().to_vec(), sizes.clone()));
         Ok(sizes)
     }
 
-    fn plane(&self, x: &Tensor, pads: &Pads) -> ConvShape {
-        let spatial = &x.shape()[1..x.rank() - 1];
-        self.form.geometry().plane(x.shape()[0], spatial, pads)
+    fn sizes_of(&self, geometry: &Geometry, input: &[usize]) -> Result<Sizes> {
+        let (pads, output) = geometry.of_input(input)?;
+        Ok(Sizes { plane: self.plane(input, &pads), output })
+    }
+
+    fn plane(&self, input: &[usize], pads: &Pads) -> ConvShape {
+        let spatial = &input[1..input.len() - 1];
+        self.form.geometry().plane(input[0], spatial, pads)
+    }
+
+    /// This convolution as one of a sequence, where it can be that.
+    pub fn as_link(&self) -> Option<IntegerLink<'_>> {
+        let Form::Direct(geometry) = &self.form else { return None };
+        Some(IntegerLink { conv: self, geometry, codes: self.finish.codes()? })
     }
 
     fn convolve(
@@ -266,7 +267,7 @@ impl Kernel for IntegerConv {
                 // The low byte of a zero point is its code.
                 let fill = self.input.zero_point as u8;
                 let (spread, pads, output) = transposed.spread(ctx, x, fill)?;
-                let sizes = Sizes { plane: self.plane(&spread, &pads), output };
+                let sizes = Sizes { plane: self.plane(spread.shape(), &pads), output };
                 let output = self.convolve(ctx, &spread, sizes, residual)?;
                 ctx.arena.recycle(spread);
                 output
@@ -279,7 +280,72 @@ impl Kernel for IntegerConv {
         self.form.geometry().macs(outputs.first().map_or(0, Tensor::len))
     }
 
-    fn integer_conv(&mut self) -> Option<&mut IntegerConv> {
+    fn integer_conv(&self) -> Option<&IntegerConv> {
         Some(self)
+    }
+
+    fn integer_conv_mut(&mut self) -> Option<&mut IntegerConv> {
+        Some(self)
+    }
+}
+
+/// A convolution from codes to codes, as one of a sequence.
+#[derive(Clone, Copy)]
+pub(crate) struct IntegerLink<'a> {
+    conv: &'a IntegerConv,
+    geometry: &'a Geometry,
+    codes: &'a Codes,
+}
+
+impl<'a> IntegerLink<'a> {
+    /// Type of the results.
+    pub fn dtype(&self) -> DType {
+        self.codes.dtype
+    }
+
+    /// Sizes for inputs of these types and shapes; `None` where this does not compute with such, or
+    /// gives nothing.
+    pub fn sizes(
+        &self,
+        (dtype, image): (DType, &[usize]),
+        residual: Option<(DType, &[usize])>,
+    ) -> Option<Sizes> {
+        let sizes = self.conv.sizes_of(self.geometry, image).ok()?;
+        let added = self.codes.residual.map(|added| (added.dtype, sizes.output.as_slice()));
+        let fits = dtype == self.conv.input.dtype && residual == added && sizes.len() > 0;
+        fits.then_some(sizes)
+    }
+
+    /// The kernels' view: images and a residual come from `places`, results go to `buffer`.
+    pub fn link(
+        &self,
+        sizes: &'a Sizes,
+        places: (Place, Option<Place>),
+        buffer: usize,
+    ) -> Link<'a> {
+        let (from, residual) = places;
+        let Input { dtype, zero_point } = self.conv.input;
+        Link {
+            shape: &sizes.plane,
+            weights: &self.conv.weights,
+            from,
+            input: ConvInput { values: no_values(dtype), zero_point },
+            to: self.codes.without_values(),
+            residual,
+            signed: self.codes.dtype == DType::I8,
+            buffer,
+        }
+    }
+
+    /// Multiply-accumulates.
+    pub fn macs(&self, sizes: &Sizes) -> u64 {
+        self.geometry.macs(sizes.len())
+    }
+}
+
+impl Sizes {
+    /// Number of results, which are bytes; 0 where they are too many.
+    pub fn len(&self) -> usize {
+        element_count(&self.output).unwrap_or(0)
     }
 }

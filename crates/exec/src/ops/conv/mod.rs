@@ -7,7 +7,7 @@ mod integer;
 mod lower;
 pub(crate) mod transposed;
 
-pub(crate) use integer::{IntegerConv, coded, lower_integer};
+pub(crate) use integer::{IntegerConv, IntegerLink, Sizes, coded, lower_integer};
 pub(crate) use lower::lower;
 
 use crate::def::{OpDef, Role};

@@ -65,8 +65,16 @@ impl Finish {
     /// How sums become codes to which nothing is added.
     pub fn plain_codes(&self) -> Option<Requantize<'_>> {
         match self {
-            Finish::Codes(codes) if codes.residual.is_none() => codes.requantize(None, &[]).ok(),
+            Finish::Codes(codes) if codes.residual.is_none() => Some(codes.requantize(None)),
             _ => None,
+        }
+    }
+
+    /// How sums become codes to which nothing is added but a tensor of their shape.
+    pub fn codes(&self) -> Option<&Codes> {
+        match self {
+            Finish::Codes(codes) => codes.residual.is_none_or(|r| !r.is_row).then_some(codes),
+            Finish::Float { .. } => None,
         }
     }
 
@@ -81,7 +89,7 @@ impl Finish {
     ) -> Result<Output<'a>> {
         Ok(match self {
             Finish::Codes(codes) => {
-                let to = codes.requantize(residual, out.shape())?;
+                let to = codes.requantize(codes.residual(residual, out.shape())?);
                 Output::Int8(int8_mut(out)?, to)
             }
             Finish::Float { scale, bias, clamp } => {
@@ -110,34 +118,43 @@ impl Codes {
         self
     }
 
-    fn requantize<'a>(
-        &'a self,
-        residual: Option<&'a Tensor>,
+    /// What is added to an output of shape `shape`.
+    fn residual<'a>(
+        &self,
+        tensor: Option<&'a Tensor>,
         shape: &[usize],
-    ) -> Result<Requantize<'a>> {
-        let residual = match (self.residual, residual) {
-            (None, _) => None,
-            (Some(Addend { dtype, is_row, zero_point, multiplier }), Some(tensor)) => {
-                let fits = match is_row {
-                    true => tensor.len() == self.multiplier.len(),
-                    false => tensor.shape() == shape,
-                };
-                if !fits {
-                    return Err(Error::internal("a residual has another shape than the output"));
-                }
-                let values = int8(tensor, dtype)?;
-                Some(Residual { values, is_row, zero_point, multiplier, own: self.own })
-            }
-            (Some(_), None) => return Err(Error::internal("the residual is missing")),
+    ) -> Result<Option<Residual<'a>>> {
+        let Some(added) = self.residual else { return Ok(None) };
+        let tensor = tensor.ok_or_else(|| Error::internal("the residual is missing"))?;
+        let fits = match added.is_row {
+            true => tensor.len() == self.multiplier.len(),
+            false => tensor.shape() == shape,
         };
-        Ok(Requantize {
+        if !fits {
+            return Err(Error::internal("a residual has another shape than the output"));
+        }
+        Ok(Some(self.added(added, int8(tensor, added.dtype)?)))
+    }
+
+    fn added<'a>(&self, added: Addend, values: Int8<'a>) -> Residual<'a> {
+        let Addend { is_row, zero_point, multiplier, .. } = added;
+        Residual { values, is_row, zero_point, multiplier, own: self.own }
+    }
+
+    fn requantize<'a>(&'a self, residual: Option<Residual<'a>>) -> Requantize<'a> {
+        Requantize {
             bias: self.bias.as_deref(),
             multiplier: &self.multiplier,
             residual,
             zero_point: self.zero_point,
             lo: self.lo,
             hi: self.hi,
-        })
+        }
+    }
+
+    /// The kernels' view, with a residual whose values are missing.
+    pub fn without_values(&self) -> Requantize<'_> {
+        self.requantize(self.residual.map(|added| self.added(added, no_values(added.dtype))))
     }
 }
 
@@ -150,6 +167,14 @@ pub(crate) fn int8(tensor: &Tensor, dtype: DType) -> Result<Int8<'_>> {
         DType::U8 => Ok(Int8::U8(tensor.as_slice()?)),
         DType::I8 => Ok(Int8::I8(tensor.as_slice()?)),
         other => Err(Error::internal(format!("{other} is no 8-bit type"))),
+    }
+}
+
+/// No values of an 8-bit type.
+pub(crate) fn no_values(dtype: DType) -> Int8<'static> {
+    match dtype {
+        DType::I8 => Int8::I8(&[]),
+        _ => Int8::U8(&[]),
     }
 }
 
