@@ -40,7 +40,13 @@ impl ConvShape {
 
     fn out_size(&self, axis: usize, padded: usize) -> usize {
         let reach = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
-        padded.checked_sub(reach).map_or(0, |room| room / self.stride[axis] + 1)
+        // Sizes are asked for so often that a division would be felt.
+        let steps = |room: usize| match self.stride[axis] {
+            1 => room,
+            2 => room / 2,
+            step => room / step,
+        };
+        padded.checked_sub(reach).map_or(0, |room| steps(room) + 1)
     }
 
     /// Number of output pixels of all images.

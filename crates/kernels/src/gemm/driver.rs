@@ -162,6 +162,10 @@ where
         unsafe {
             #[cfg(target_arch = "x86_64")]
             let cols = all_lines::<K, F>(&left, self.panels, cols, self.finish);
+            // Room for sums is cleared where it is wanted only.
+            if cols.is_empty() {
+                return;
+            }
             let mut sums = Sums::new();
             for index in cols {
                 if self.panels.n() - index * NR >= NR {

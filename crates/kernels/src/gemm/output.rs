@@ -5,7 +5,7 @@ use super::float::{Clamp, Matrix, load, matrix_fits, store};
 use super::fused_add::FusedAdd;
 use super::kernel::{NR, prefetch};
 #[cfg(target_arch = "x86_64")]
-use super::x86_avx512_lines::LineFactors;
+use super::x86_avx512_lines::{LineFactors, WIDE};
 #[cfg(target_arch = "x86_64")]
 use super::x86_finish::{Bytes, Rows, ToBytes};
 #[cfg(target_arch = "x86_64")]
@@ -371,6 +371,16 @@ pub(crate) struct Int8Columns {
     pub(super) range: Range,
 }
 
+#[cfg(target_arch = "x86_64")]
+impl Int8Columns {
+    /// Those of nothing.
+    const EMPTY: Int8Columns = Int8Columns {
+        add: [0; NR],
+        multiplier: [0.0; NR],
+        range: Range { lo: 0.0, hi: 0.0, zero_point: 0 },
+    };
+}
+
 /// The range of results before the zero point is added, as floats, and the zero point.
 #[derive(Clone, Copy)]
 pub(super) struct Range {
@@ -563,10 +573,13 @@ impl Finish for Int8Finish<'_> {
         }
         let rows = factors.rows;
         let residual = self.residual(row, rows, col, width);
-        let columns = std::array::from_fn(|panel| {
-            let before = panel * NR;
-            self.columns(col + before, NR.min(width - before))
-        });
+        let mut columns = [const { Int8Columns::EMPTY }; PANELS];
+        // A loop: closures of arrays are not inlined, so they would miss the instruction set. Whole
+        // panels of four are loaded without the question how many columns there are.
+        for (panel, columns) in columns.iter_mut().enumerate() {
+            let left = if PANELS == WIDE { NR } else { NR.min(width - panel * NR) };
+            *columns = self.columns(col + panel * NR, left);
+        }
         let to = LineBytes { columns: &columns, residual };
         // SAFETY: the pointers were checked; the caller's promise for the rest.
         unsafe { to.lines(factors, self.rows(row, rows, col, width)) }
