@@ -43,8 +43,11 @@ struct Seen {
 impl Share {
     /// Begins a step, unless somebody has.
     fn begin(&self, step: usize) -> bool {
-        let next = self.begun.compare_exchange(step, step + 1, Ordering::AcqRel, Ordering::Relaxed);
-        next.is_ok()
+        let exchange = || {
+            self.begun.compare_exchange(step, step + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        };
+        // To look first costs less than to write where another thread works.
+        self.begun.load(Ordering::Relaxed) == step && exchange()
     }
 }
 

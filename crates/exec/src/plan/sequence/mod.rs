@@ -12,6 +12,7 @@ use fewbit_core::{DType, Result, Tensor};
 use fewbit_kernels::conv::{Place, conv2d_i8_sequence};
 use room::Room;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -137,7 +138,7 @@ impl Sequence {
         walk.run(ctx, &given, buffers, clock.as_ref());
         if let (Some(times), Some(clock)) = (times, clock) {
             let macs = convs.iter().zip(&layout.links).map(|(conv, (sizes, _))| conv.macs(sizes));
-            times.extend(clock.laps().into_iter().zip(macs));
+            times.extend(clock.laps().zip(macs));
         }
         self.store(ctx, room, layout.kept.iter().copied().zip(kept), values);
         Ok(true)
@@ -254,30 +255,35 @@ impl Walk<'_> {
             self.convs[index].link(sizes, (place(*image), residual.map(place)), *buffer)
         };
         let inputs: Vec<&[u8]> = inputs.iter().map(|tensor| tensor.bytes()).collect();
-        let done = |_| clock.into_iter().for_each(Clock::lap);
+        let done = |index| clock.into_iter().for_each(|clock| clock.end(index));
         conv2d_i8_sequence(*ctx.kernels, self.convs.len(), link, &inputs, buffers, done);
     }
 }
 
-/// When each convolution was done. One thread only looks at it, but the compiler does not know.
-struct Clock(Mutex<Vec<Instant>>);
+/// When each convolution was done, in nanoseconds.
+struct Clock {
+    start: Instant,
+    ends: Vec<AtomicU64>,
+}
 
 impl Clock {
     fn start(laps: usize) -> Clock {
-        let mut times = Vec::with_capacity(laps + 1);
-        times.push(Instant::now());
-        Clock(Mutex::new(times))
+        let ends = (0..laps).map(|_| AtomicU64::new(0)).collect();
+        Clock { start: Instant::now(), ends }
     }
 
-    fn lap(&self) {
-        self.0.lock().unwrap_or_else(|e| e.into_inner()).push(Instant::now());
+    fn end(&self, lap: usize) {
+        let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.ends[lap].store(now, Ordering::Relaxed);
     }
 
-    /// Nanoseconds of each lap.
-    fn laps(self) -> Vec<u64> {
-        let times = self.0.into_inner().unwrap_or_else(|e| e.into_inner());
-        let nanoseconds = |pair: &[Instant]| (pair[1] - pair[0]).as_nanos();
-        times.windows(2).map(|pair| nanoseconds(pair).try_into().unwrap_or(u64::MAX)).collect()
+    /// How long each lap took.
+    fn laps(self) -> impl Iterator<Item = u64> {
+        let mut last = 0;
+        self.ends.into_iter().map(move |end| {
+            let end = end.into_inner();
+            end.saturating_sub(std::mem::replace(&mut last, end))
+        })
     }
 }
 

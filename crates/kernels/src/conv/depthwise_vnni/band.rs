@@ -112,7 +112,7 @@ impl Job for Band<'_> {
         let limits = unsafe { self.output.limits() };
         self.ask_for_weights(self.blocks.start);
         self.ask_for_weights(self.blocks.start + 1);
-        if self.weights.has_windows() {
+        if self.weights.kinds.windows {
             self.find_lines();
             self.find_rows();
         }
@@ -141,7 +141,7 @@ impl Band<'_> {
     /// Output lines that one block computes before the next.
     fn lines_at_once(&self) -> usize {
         let (shape, unit) = (self.image.shape, self.weights.line_unit());
-        if !self.weights.has_windows() {
+        if !self.weights.kinds.windows {
             return unit;
         }
         let line_bytes = shape.stride[0] * shape.in_w * shape.in_c;
@@ -195,7 +195,7 @@ impl Band<'_> {
     fn look_at(&mut self, plane: Plane) {
         if plane != self.image.plane {
             self.image.plane = plane;
-            if self.weights.has_windows() {
+            if self.weights.kinds.windows {
                 self.find_rows();
             }
         }

@@ -102,6 +102,27 @@ struct Place {
     row: usize,
 }
 
+/// What kinds of blocks there are.
+#[derive(Clone, Copy)]
+struct Kinds {
+    /// Some are computed by windows.
+    windows: bool,
+    /// Some are computed by strips.
+    strips: bool,
+    /// The most pixels below each other.
+    stack: usize,
+}
+
+impl Kinds {
+    fn of(blocks: &[Block]) -> Kinds {
+        Kinds {
+            windows: blocks.iter().any(|block| block.window),
+            strips: blocks.iter().any(|block| !block.window),
+            stack: blocks.iter().map(|block| block.stack).max().unwrap_or(1),
+        }
+    }
+}
+
 /// The mask of the first `width` bytes of a block.
 #[inline(always)]
 fn mask(width: usize) -> u64 {
@@ -123,6 +144,7 @@ pub(super) struct DepthwiseVnni {
     /// Output rows that they serve: 1, or an even number.
     rows: usize,
     blocks: Vec<Block>,
+    kinds: Kinds,
     weights: Vec<Line>,
     /// The sum of the weights of each channel.
     sums: Vec<i32>,
@@ -160,6 +182,7 @@ impl DepthwiseVnni {
             stride: shape.stride,
             quads,
             rows,
+            kinds: Kinds::of(&blocks),
             blocks,
             weights: Vec::new(),
             sums: weights.chunks_exact(taps).map(sum).collect(),
@@ -285,17 +308,12 @@ impl DepthwiseVnni {
 
     /// Output lines that are computed together.
     fn line_unit(&self) -> usize {
-        self.rows * self.blocks.iter().map(|block| block.stack).max().unwrap_or(1)
-    }
-
-    /// Whether some blocks are computed by windows.
-    fn has_windows(&self) -> bool {
-        self.blocks.iter().any(|block| block.window)
+        self.rows * self.kinds.stack
     }
 
     /// Whether a line alone costs little more than half of two.
     fn has_single_lines(&self) -> bool {
-        self.has_windows() && self.line_unit() == self.rows
+        self.kinds.windows && self.kinds.stack == 1
     }
 
     /// Lines of scratch for each of [`Rooms`].
@@ -304,11 +322,9 @@ impl DepthwiseVnni {
         let of_windows = [self.rows * shape.out_w(), row];
         let words = self.strip_columns() * self.quads * PARTS;
         let of_strips = [words, self.rows * OUTPUTS * PARTS];
-        let most = |i: usize| {
-            let room = |block: &Block| if block.window { of_windows[i] } else { of_strips[i] };
-            self.blocks.iter().map(room).max().unwrap_or(0)
-        };
-        [most(0), most(1)]
+        let Kinds { windows, strips, .. } = self.kinds;
+        let room = |wanted: bool, lines: usize| if wanted { lines } else { 0 };
+        [0, 1].map(|i| room(windows, of_windows[i]).max(room(strips, of_strips[i])))
     }
 
     /// Outputs of the widest strip.
