@@ -8,7 +8,7 @@ mod tests;
 use super::kernel::RunCtx;
 use super::program::{Program, Slot, Step};
 use crate::ops::conv::{IntegerLink, Sizes};
-use fewbit_core::{DType, Result, Tensor};
+use fewbit_core::{DType, Error, Result, Tensor};
 use fewbit_kernels::conv::{Place, conv2d_i8_sequence};
 use room::Room;
 use std::ops::Range;
@@ -26,6 +26,8 @@ pub(crate) struct Sequence {
     inputs: Vec<(Slot, bool)>,
     /// For each step, where its result goes that is read behind the sequence.
     kept: Vec<Option<Slot>>,
+    /// For each step, those whose results no step behind it reads, itself included.
+    ends: Vec<Vec<usize>>,
     /// The layout of the last run.
     last: Mutex<Option<Arc<Layout>>>,
 }
@@ -36,7 +38,7 @@ struct Reads {
     residual: Option<Value>,
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 enum Value {
     /// What comes from elsewhere.
     Input(usize),
@@ -104,7 +106,8 @@ impl Sequence {
                 || program.watched.iter().any(|watched| watched.slot == *slot)
         };
         let kept = steps.iter().map(|step| step.outputs[0].filter(is_read)).collect();
-        Sequence { steps: range, reads, inputs, kept, last: Mutex::default() }
+        let ends = ends(&reads);
+        Sequence { steps: range, reads, inputs, kept, ends, last: Mutex::default() }
     }
 
     /// Results that are read behind the sequence.
@@ -129,8 +132,12 @@ impl Sequence {
         let both = (given.collect::<Option<Vec<_>>>(), convs.collect::<Option<Vec<_>>>());
         let (Some(given), Some(convs)) = both else { return Ok(false) };
         let Some(layout) = self.layout(&convs, &given) else { return Ok(false) };
-        let mut room = ctx.arena.tensor(DType::U8, vec![layout.room.len()])?;
-        let mut kept = layout.kept(ctx, &convs)?;
+        let memory = || {
+            let room = ctx.arena.tensor(DType::U8, vec![layout.room.len()])?;
+            Ok((room, layout.kept(ctx, &convs)?))
+        };
+        let first = &steps[self.steps.start];
+        let (mut room, mut kept) = memory().map_err(|e: Error| e.at(first.label.clone()))?;
         let mut buffers = layout.room.split(room.bytes_mut());
         buffers.extend(kept.iter_mut().map(Tensor::bytes_mut));
         let clock = times.is_some().then(|| Clock::start(convs.len()));
@@ -187,9 +194,8 @@ impl Sequence {
                 None => Some(room.take(sizes.len())),
                 Some(_) => None,
             });
-            for dead in (0..=index).filter(|&i| self.last_read(i) == index) {
-                buffers[dead].into_iter().for_each(|buffer| room.give(buffer));
-            }
+            let dead = self.ends[index].iter().filter_map(|&step| buffers[step]);
+            dead.for_each(|buffer| room.give(buffer));
         }
         let behind = room.count()..;
         let mut behind = behind.into_iter();
@@ -197,13 +203,6 @@ impl Sequence {
         let links = links.into_iter().zip(buffers);
         let links = links.map(|(sizes, buffer)| Some((sizes, buffer?))).collect::<Option<_>>()?;
         Some(Layout { inputs, links, room, kept })
-    }
-
-    /// The last step that reads the result of step `index`: itself where none does.
-    fn last_read(&self, index: usize) -> usize {
-        let result = Value::Result(index);
-        let reads = |r: &Reads| r.image == result || r.residual == Some(result);
-        self.reads.iter().rposition(reads).unwrap_or(index)
     }
 
     /// Sizes of all convolutions; `None` where a value has not the type or shape that is read.
@@ -219,6 +218,21 @@ impl Sequence {
         }
         Some(links)
     }
+}
+
+/// For each step, those whose results no step behind it reads, itself included.
+fn ends(reads: &[Reads]) -> Vec<Vec<usize>> {
+    let mut last: Vec<usize> = (0..reads.len()).collect();
+    for (index, Reads { image, residual }) in reads.iter().enumerate() {
+        for value in [Some(*image), *residual] {
+            if let Some(Value::Result(step)) = value {
+                last[step] = index;
+            }
+        }
+    }
+    let mut ends = vec![Vec::new(); reads.len()];
+    last.into_iter().enumerate().for_each(|(step, index)| ends[index].push(step));
+    ends
 }
 
 /// The number of the input in a slot, a new one where it has none.
