@@ -94,13 +94,9 @@ impl Free {
     /// caches depends on who read and wrote a buffer before.
     fn take(&mut self, len: usize) -> Option<UniqueBytes> {
         self.clock += 1;
-        let fits = self.buffers.iter().enumerate();
-        let fits = fits.filter(|(_, (bytes, _))| bytes.capacity() >= len);
-        let place = |bytes: &UniqueBytes| (bytes.capacity(), bytes.address());
-        let (index, (best, _)) = fits.min_by_key(|(_, (bytes, _))| place(bytes))?;
-        // A buffer many times too large would keep big layers from reusing it.
-        let suits = best.capacity() <= len.saturating_mul(4).max(1 << 16);
-        suits.then(|| self.buffers.remove(index).0)
+        let free = self.buffers.iter().map(|(bytes, _)| (bytes.capacity(), bytes.address()));
+        let index = best_fit(free, len, 1 << 16)?;
+        Some(self.buffers.remove(index).0)
     }
 
     /// Keeps a buffer; returns those that have waited for too long.
@@ -111,6 +107,19 @@ impl Free {
         self.buffers.push((bytes, self.clock));
         self.buffers.drain(..unwanted).collect()
     }
+}
+
+/// Of buffers given by size and place, the smallest that `len` bytes fit in, the first in memory
+/// among equals. One of more than `small` bytes that is many times too large is left alone: it would
+/// be missing where a big value comes.
+pub(crate) fn best_fit(
+    free: impl Iterator<Item = (usize, usize)>,
+    len: usize,
+    small: usize,
+) -> Option<usize> {
+    let suits = len..=len.saturating_mul(4).max(small);
+    let fits = free.enumerate().filter(|(_, (size, _))| suits.contains(size));
+    fits.min_by_key(|(_, buffer)| *buffer).map(|(index, _)| index)
 }
 
 #[cfg(test)]

@@ -96,16 +96,11 @@ pub(crate) fn execute(
         if index < done {
             continue;
         }
-        if let Some(sequence) = program.sequence_at(index) {
-            let times = observer.as_deref_mut().and_then(|observer| observer.times.as_mut());
-            if sequence.run(&program.steps, ctx, &mut values, times)? {
-                done = sequence.steps.end;
-                if let Some(observer) = &mut observer {
-                    let written: Vec<Slot> = sequence.kept().collect();
-                    observer.watch(program, ctx, &written, &values)?;
-                }
-                continue;
-            }
+        if let Some(sequence) = program.sequence_at(index)
+            && run_as_one(program, sequence, ctx, &mut values, observer.as_deref_mut())?
+        {
+            done = sequence.steps.end;
+            continue;
         }
         look_ahead(&program.steps[index + 1..], &values);
         let timed = observer.as_ref().is_some_and(|observer| observer.times.is_some());
@@ -128,6 +123,23 @@ pub(crate) fn execute(
         }
     }
     program.outputs.iter().map(|&slot| finished(&values, slot)).collect()
+}
+
+/// Runs a sequence, if it can be run now.
+fn run_as_one(
+    program: &Program,
+    sequence: &Sequence,
+    ctx: &RunCtx,
+    values: &mut [Option<Tensor>],
+    mut observer: Option<&mut Observer>,
+) -> Result<bool> {
+    let times = observer.as_deref_mut().and_then(|observer| observer.times.as_mut());
+    let ran = sequence.run(&program.steps, ctx, values, times)?;
+    if let (true, Some(observer)) = (ran, observer) {
+        let written: Vec<Slot> = sequence.kept().collect();
+        observer.watch(program, ctx, &written, values)?;
+    }
+    Ok(ran)
 }
 
 /// Asks for what the next steps read before they compute. Weights that are read once for each token

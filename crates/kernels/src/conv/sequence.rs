@@ -4,7 +4,7 @@ use super::int8::{ConvInput, PackedConvI8, convolve};
 use super::shape::ConvShape;
 use crate::cpu::Ctx;
 use crate::gemm::{Requantize, Residual, Sink};
-use crate::int8::Int8;
+use crate::int8::{Int8, Int8Mut};
 use crate::threads::SharedMut;
 
 /// Where a convolution of a sequence finds values.
@@ -81,7 +81,7 @@ impl Places<'_> {
         if let (Some(place), Some(Residual { values, .. })) = (link.residual, &mut to.residual) {
             *values = read(place, shape.output_len(), *values);
         }
-        let limits = if link.signed { (-128, 127) } else { (0, 255) };
+        let like = if link.signed { Int8Mut::I8(&mut []) } else { Int8Mut::U8(&mut []) };
         let out = self.buffers[link.buffer].part(0..shape.output_len());
         // SAFETY: as this function.
         unsafe {
@@ -90,7 +90,7 @@ impl Places<'_> {
                 shape,
                 ConvInput { values, ..input },
                 weights,
-                Sink::Int8(out, limits, to),
+                Sink::Int8(out, like.limits(), to),
             );
         }
     }

@@ -51,9 +51,8 @@ struct Layout {
     inputs: Vec<(DType, Vec<usize>)>,
     /// Sizes of each convolution, and the buffer that it writes.
     links: Vec<(Sizes, usize)>,
+    /// Its buffers come first, then those of results that are kept.
     room: Room,
-    /// Steps whose results are kept, in the order of their buffers, which follow those of the room.
-    kept: Vec<usize>,
 }
 
 /// The sequences of a program.
@@ -134,20 +133,20 @@ impl Sequence {
         let Some(layout) = self.layout(&convs, &given) else { return Ok(false) };
         let memory = || {
             let room = ctx.arena.tensor(DType::U8, vec![layout.room.len()])?;
-            Ok((room, layout.kept(ctx, &convs)?))
+            Ok((room, self.kept_tensors(ctx, &convs, &layout)?))
         };
         let first = &steps[self.steps.start];
         let (mut room, mut kept) = memory().map_err(|e: Error| e.at(first.label.clone()))?;
         let mut buffers = layout.room.split(room.bytes_mut());
         buffers.extend(kept.iter_mut().map(Tensor::bytes_mut));
         let clock = times.is_some().then(|| Clock::start(convs.len()));
-        let walk = Walk { reads: &self.reads, layout: &layout, convs: &convs };
-        walk.run(ctx, &given, buffers, clock.as_ref());
+        let ready = Ready { reads: &self.reads, layout: &layout, convs: &convs };
+        ready.run(ctx, &given, buffers, clock.as_ref());
         if let (Some(times), Some(clock)) = (times, clock) {
             let macs = convs.iter().zip(&layout.links).map(|(conv, (sizes, _))| conv.macs(sizes));
             times.extend(clock.laps().zip(macs));
         }
-        self.store(ctx, room, layout.kept.iter().copied().zip(kept), values);
+        self.store(ctx, room, kept, values);
         Ok(true)
     }
 
@@ -162,24 +161,27 @@ impl Sequence {
         })
     }
 
-    /// Keeps results that are read later; gives buffers back that are not.
-    fn store(
+    /// Tensors for results that are read behind the sequence.
+    fn kept_tensors(
         &self,
         ctx: &RunCtx,
-        room: Tensor,
-        kept: impl Iterator<Item = (usize, Tensor)>,
-        values: &mut [Option<Tensor>],
-    ) {
+        convs: &[IntegerLink],
+        layout: &Layout,
+    ) -> Result<Vec<Tensor>> {
+        let links = convs.iter().zip(&layout.links).zip(&self.kept);
+        let kept = links.filter(|(_, slot)| slot.is_some());
+        kept.map(|((conv, (sizes, _)), _)| ctx.arena.tensor(conv.dtype(), sizes.output.clone()))
+            .collect()
+    }
+
+    /// Keeps results that are read later; gives buffers back that are not.
+    fn store(&self, ctx: &RunCtx, room: Tensor, kept: Vec<Tensor>, values: &mut [Option<Tensor>]) {
         ctx.arena.recycle(room);
         let dead = self.inputs.iter().filter(|(_, dead)| *dead);
         for tensor in dead.filter_map(|(slot, _)| values[*slot].take()) {
             ctx.arena.recycle(tensor);
         }
-        for (index, tensor) in kept {
-            if let Some(slot) = self.kept[index] {
-                values[slot] = Some(tensor);
-            }
-        }
+        self.kept().zip(kept).for_each(|(slot, tensor)| values[slot] = Some(tensor));
     }
 
     /// Sizes and buffers, where the inputs fit the convolutions.
@@ -188,10 +190,9 @@ impl Sequence {
         let links = self.sizes(convs, &inputs)?;
         let mut room = Room::default();
         let mut buffers = Vec::with_capacity(links.len());
-        let kept: Vec<usize> = (0..links.len()).filter(|&i| self.kept[i].is_some()).collect();
         for (index, sizes) in links.iter().enumerate() {
             buffers.push(match self.kept[index] {
-                None => Some(room.take(sizes.len())),
+                None => Some(room.take(sizes.len())?),
                 Some(_) => None,
             });
             let dead = self.ends[index].iter().filter_map(|&step| buffers[step]);
@@ -202,7 +203,7 @@ impl Sequence {
         let buffers = buffers.into_iter().map(|buffer| buffer.or_else(|| behind.next()));
         let links = links.into_iter().zip(buffers);
         let links = links.map(|(sizes, buffer)| Some((sizes, buffer?))).collect::<Option<_>>()?;
-        Some(Layout { inputs, links, room, kept })
+        Some(Layout { inputs, links, room })
     }
 
     /// Sizes of all convolutions; `None` where a value has not the type or shape that is read.
@@ -245,13 +246,13 @@ fn input_of(inputs: &mut Vec<(Slot, bool)>, slot: Slot) -> Value {
 }
 
 /// Convolutions ready to run.
-struct Walk<'a> {
+struct Ready<'a> {
     reads: &'a [Reads],
     layout: &'a Layout,
     convs: &'a [IntegerLink<'a>],
 }
 
-impl Walk<'_> {
+impl Ready<'_> {
     fn run(
         &self,
         ctx: &RunCtx,
@@ -307,13 +308,5 @@ impl Layout {
             *dtype == tensor.dtype() && shape == tensor.shape()
         };
         self.inputs.iter().zip(inputs).all(same)
-    }
-
-    /// Tensors for results that are kept.
-    fn kept(&self, ctx: &RunCtx, convs: &[IntegerLink]) -> Result<Vec<Tensor>> {
-        let tensor = |&index: &usize| {
-            ctx.arena.tensor(convs[index].dtype(), self.links[index].0.output.clone())
-        };
-        self.kept.iter().map(tensor).collect()
     }
 }

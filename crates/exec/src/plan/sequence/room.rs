@@ -1,5 +1,6 @@
 //! Places in one piece of memory for values whose lives are known.
 
+use crate::memory::best_fit;
 use std::ops::Range;
 
 /// Buffers begin at multiples of this: a cache line.
@@ -14,22 +15,15 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// The number of a buffer for a value of `len` bytes.
-    pub fn take(&mut self, len: usize) -> usize {
-        let place = |buffer: usize| (self.buffers[buffer].len(), buffer);
-        let fits = (0..self.free.len()).filter(|&i| {
-            let size = self.buffers[self.free[i]].len();
-            // One many times too large would keep big values from reusing it.
-            (len..=len.saturating_mul(4)).contains(&size)
-        });
-        match fits.min_by_key(|&i| place(self.free[i])) {
-            Some(index) => self.free.swap_remove(index),
-            None => {
-                let start = self.len().next_multiple_of(ALIGN);
-                self.buffers.push(start..start + len);
-                self.buffers.len() - 1
-            }
+    /// The number of a buffer for a value of `len` bytes; `None` where no memory is so large.
+    pub fn take(&mut self, len: usize) -> Option<usize> {
+        let free = self.free.iter().map(|&buffer| (self.buffers[buffer].len(), buffer));
+        if let Some(index) = best_fit(free, len, 0) {
+            return Some(self.free.swap_remove(index));
         }
+        let start = self.len().checked_next_multiple_of(ALIGN)?;
+        self.buffers.push(start..start.checked_add(len)?);
+        Some(self.buffers.len() - 1)
     }
 
     /// Takes a buffer back whose value is dead.
@@ -67,11 +61,13 @@ mod tests {
     #[test]
     fn dead_buffers_are_used_again_by_values_of_their_size() {
         let mut room = Room::default();
-        let (large, small) = (room.take(1000), room.take(100));
+        let [large, small] = [1000, 100].map(|len| room.take(len).unwrap());
         room.give(large);
         room.give(small);
         // The smallest that fits, but none that is far too large.
-        assert_eq!([room.take(90), room.take(90), room.take(400)], [small, 2, large]);
+        let taken = [90, 90, 400].map(|len| room.take(len).unwrap());
+        assert_eq!(taken, [small, 2, large]);
+        assert_eq!(room.take(usize::MAX - 64), None);
         let mut memory = vec![0; room.len()];
         let buffers = room.split(&mut memory);
         assert_eq!(buffers.iter().map(|b| b.len()).collect::<Vec<_>>(), [1000, 100, 90]);
