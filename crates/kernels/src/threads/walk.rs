@@ -132,17 +132,18 @@ mod tests {
     use super::*;
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
-    /// Steps that each add what the one before has left, item by item.
+    /// Steps that go from one half of the items to the other and back. Each item comes from one that
+    /// another thread's share wrote in the step before.
     fn sums(pool: &Pool, steps: usize) -> usize {
-        let items: Vec<AtomicUsize> = (0..97).map(AtomicUsize::new).collect();
+        const HALF: usize = 48;
+        let items: Vec<AtomicUsize> = (0..2 * HALF).map(AtomicUsize::new).collect();
         let last = AtomicUsize::new(0);
         let step = |step: usize, pool: &Pool| {
-            pool.for_each_range(items.len() / 2, 1, |range| {
+            let (from, to) = if step.is_multiple_of(2) { (0, HALF) } else { (HALF, 0) };
+            pool.for_each_range(HALF, 1, |range| {
                 for i in range {
-                    // Even steps fill one half from the other one, odd steps go back.
-                    let (from, to) = if step.is_multiple_of(2) { (i, 96 - i) } else { (96 - i, i) };
-                    let from = items[from].load(Ordering::Relaxed);
-                    items[to].store(from + 1, Ordering::Relaxed);
+                    let item = items[from + HALF - 1 - i].load(Ordering::Relaxed);
+                    items[to + i].store(item + 1, Ordering::Relaxed);
                 }
             });
         };
