@@ -115,6 +115,8 @@ fn every_other_command_tells_what_is_documented() {
             "ratio_low",
             "ratio_high",
             "operators.0.ms",
+            "operators.0.low_ms",
+            "operators.0.high_ms",
             "isa",
             "mode",
             "runs",

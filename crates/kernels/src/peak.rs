@@ -17,8 +17,8 @@ pub struct Peak {
 /// Turns of a loop: some ten microseconds.
 const TURNS: usize = 2000;
 
-/// How long each peak is looked for: a clock that was low has time to rise.
-const PATIENCE: Duration = Duration::from_millis(10);
+/// How long each peak is looked for: far longer than threads need to meet.
+const PATIENCE: Duration = Duration::from_millis(3);
 
 /// A loop of `TURNS` turns, and the multiply-accumulates of a turn.
 struct Loop {

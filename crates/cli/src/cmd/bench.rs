@@ -3,7 +3,7 @@
 use crate::exit::Outcome;
 use crate::flags::{ModeFlag, Work, shape};
 use crate::ui::{Table, Ui, ms, percent};
-use fewbit::{Bench, BenchOptions, Error, Result};
+use fewbit::{Bench, BenchOptions, Error, OperatorTime, Result};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -90,17 +90,16 @@ fn show(result: &Bench, args: &Args, ui: &Ui) {
     }
     show_slower(result, ui);
     ui.line("");
+    show_operators(result, ui);
+}
+
+/// Where the time goes, and what the processor does at most.
+fn show_operators(result: &Bench, ui: &Ui) {
     let shown = if ui.verbose { usize::MAX } else { SHOWN_OPERATORS };
-    let mut table =
-        Table::new(&["operator", "kernel", "runs", "count", "time", "share", "GMAC/s", "of peak"]);
-    for op in result.operators.iter().take(shown) {
-        let how = if op.integer { "integer" } else { "float" };
-        let macs =
-            if op.gmacs_per_s > 0.0 { format!("{:.1}", op.gmacs_per_s) } else { String::new() };
-        let (count, time, share) = (op.count.to_string(), ms(op.ms), percent(op.share));
-        let of_peak = op.of_peak.map(percent).unwrap_or_default();
-        table.row(&[op.op.as_str(), &op.kernel, how, &count, &time, &share, &macs, &of_peak]);
-    }
+    let mut table = Table::new(&[
+        "operator", "kernel", "runs", "count", "median", "p10", "p90", "share", "GMAC/s", "of peak",
+    ]);
+    result.operators.iter().take(shown).for_each(|op| table.row(&cells(op)));
     ui.print(&table.render());
     if result.operators.len() > shown {
         ui.line(&format!("  and {} more: --verbose shows all", result.operators.len() - shown));
@@ -108,10 +107,28 @@ fn show(result: &Bench, args: &Args, ui: &Ui) {
     if let (Some(int8), Some(float)) = (result.peak_int8_gmacs_per_s, result.peak_float_gmacs_per_s)
     {
         ui.line(&format!(
-            "peak: what bare loops of the same instructions did on as many threads, {int8:.0} GMAC/s \
-             of 8-bit numbers, {float:.0} of floats"
+            "peak: what bare loops of the same instructions did on as many threads between the runs, \
+             {int8:.0} GMAC/s of 8-bit numbers, {float:.0} of floats"
         ));
     }
+}
+
+fn cells(op: &OperatorTime) -> [String; 10] {
+    let how = if op.integer { "integer" } else { "float" };
+    let macs = if op.gmacs_per_s > 0.0 { format!("{:.1}", op.gmacs_per_s) } else { String::new() };
+    let [median, low, high] = [op.ms, op.low_ms, op.high_ms].map(ms);
+    [
+        op.op.clone(),
+        op.kernel.clone(),
+        how.to_string(),
+        op.count.to_string(),
+        median,
+        low,
+        high,
+        percent(op.share),
+        macs,
+        op.of_peak.map(percent).unwrap_or_default(),
+    ]
 }
 
 /// Operators that are better left alone, in the words of a recipe.

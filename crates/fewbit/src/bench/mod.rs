@@ -1,12 +1,13 @@
 //! Latency: warm-up, many runs, percentiles; two models take turns.
 
+mod profile;
+
 use fewbit_core::{DType, Error, Model, Result, Tensor};
-use fewbit_exec::{Mode, OpTable, Port, Session, SessionOptions, StepTime};
-use fewbit_kernels::peak::{Peak, peak};
-use fewbit_kernels::{Ctx, Pool};
+use fewbit_exec::{Mode, OpTable, Port, Session, SessionOptions};
+use fewbit_kernels::Pool;
 use fewbit_quant::Progress;
+use profile::{Profile, slower};
 use serde::Serialize;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -69,7 +70,8 @@ pub struct Bench {
     /// `float`, `simulate` or `integer`.
     pub mode: String,
     /// 8-bit multiply-accumulates in a second that the processor does at most on these threads, in
-    /// units of 10^9, measured beside the operators; absent where there is no way to.
+    /// units of 10^9, median of some measurements between the runs; absent where there is no way
+    /// to measure it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_int8_gmacs_per_s: Option<f64>,
     /// The same for 32-bit floats.
@@ -112,11 +114,15 @@ pub struct OperatorTime {
     pub count: usize,
     /// Milliseconds in one run (median over runs).
     pub ms: f64,
+    /// 10% of the runs took less, in milliseconds.
+    pub low_ms: f64,
+    /// 90% of the runs took less.
+    pub high_ms: f64,
     /// Share of the whole run.
     pub share: f64,
     /// Multiply-accumulates in a second, in units of 10^9; 0 where they are not counted.
     pub gmacs_per_s: f64,
-    /// Share of the peak of its kind of numbers; absent where it is not known.
+    /// Share of the peak of its kind of numbers, both medians; absent where it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub of_peak: Option<f64>,
 }
@@ -167,9 +173,16 @@ pub fn bench(
     let own = Timed::new(model, options.mode, options, &pool)?;
     let other = against.map(|(m, mode)| Timed::new(m, mode, options, &pool)).transpose()?;
     let all: Vec<&Timed> = std::iter::once(&own).chain(&other).collect();
+    let mut profile = Profile::default();
+    let is_alone = other.is_none() && options.callers <= 1;
+    let look = |run: (usize, usize)| {
+        if is_alone {
+            profile.look(&own, &pool, run);
+        }
+    };
     let started = Instant::now();
     let times = match options.callers {
-        0 | 1 => take_turns(&all, options, progress)?,
+        0 | 1 => take_turns(&all, options, progress, look)?,
         callers => vec![own.load(callers, Duration::from_secs_f64(options.seconds))?],
     };
     let busy_ms = match options.callers {
@@ -177,12 +190,14 @@ pub fn bench(
         _ => started.elapsed().as_secs_f64() * 1e3,
     };
     let mine = sorted(&times[0]);
-    let profile = Profile::measure(&own, mine.len().min(PROFILED))?;
-    let peak = peak(Ctx { isa: own.session.isa(), pool: &pool });
+    if !is_alone {
+        profile = Profile::measure(&own, &pool, mine.len())?;
+    }
     let slower = match &other {
         None => Vec::new(),
-        Some(other) => slower(&profile, &Profile::measure(other, mine.len().min(PROFILED))?),
+        Some(other) => slower(&profile, &Profile::measure(other, &pool, mine.len())?),
     };
+    let peak = profile.peak();
     let median = quantile(&mine, 0.5);
     Ok(Bench {
         median_ms: median,
@@ -196,7 +211,7 @@ pub fn bench(
         mode: crate::evaluate::mode_name(options.mode).to_string(),
         peak_int8_gmacs_per_s: peak.map(|peak| peak.int8 / 1e9),
         peak_float_gmacs_per_s: peak.map(|peak| peak.float / 1e9),
-        operators: profile.operators(peak),
+        operators: profile.operators(),
         steps: profile.steps(),
         against: times.get(1).map(|theirs| Ratio::of(&times[0], theirs)),
         slower,
@@ -265,11 +280,13 @@ impl Timed {
     }
 }
 
-/// Warms all sessions up, then runs them in turns; one list of milliseconds for each.
+/// Warms all sessions up, then runs them in turns; one list of milliseconds for each. `look` is
+/// called after each turn, with its number and how many there are.
 fn take_turns(
     all: &[&Timed],
     options: &BenchOptions,
     progress: &dyn Progress,
+    mut look: impl FnMut((usize, usize)),
 ) -> Result<Vec<Vec<f64>>> {
     let warm_up = Instant::now();
     let long_enough = Duration::from_secs_f64((options.seconds / 5.0).clamp(0.0, 1.0));
@@ -284,102 +301,15 @@ fn take_turns(
     let runs = (fit as usize).clamp(options.least_runs.max(1), MAX_RUNS);
     let mut times = vec![Vec::with_capacity(runs); all.len()];
     progress.start("bench", runs);
-    for _ in 0..runs {
+    for turn in 0..runs {
         for (timed, list) in all.iter().zip(&mut times) {
             list.push(timed.run()?);
         }
+        look((turn, runs));
         progress.step();
     }
     progress.finish();
     Ok(times)
-}
-
-/// The most runs whose steps are timed: of a small model, few would be over in one busy moment of
-/// the machine.
-const PROFILED: usize = 400;
-
-/// The steps of some runs, and the sums of each run by kind.
-struct Profile {
-    steps: Vec<StepTime>,
-    /// Nanoseconds by run, then by step.
-    runs: Vec<Vec<u64>>,
-}
-
-impl Profile {
-    fn measure(timed: &Timed, runs: usize) -> Result<Profile> {
-        // With another model in turns, or many callers, the caches were not this one's alone.
-        for _ in 0..runs.div_ceil(10) {
-            timed.run()?;
-        }
-        let mut profile = Profile { steps: Vec::new(), runs: Vec::new() };
-        for _ in 0..runs.max(1) {
-            timed.run()?;
-            profile.steps = timed.session.profile();
-            profile.runs.push(profile.steps.iter().map(|step| step.nanoseconds).collect());
-        }
-        Ok(profile)
-    }
-
-    /// Median of the time that the steps `which` take together, in milliseconds.
-    fn median(&self, which: &[usize]) -> f64 {
-        let sum = |run: &Vec<u64>| which.iter().map(|&step| run[step] as f64 / 1e6).sum();
-        quantile(&sorted(&self.runs.iter().map(sum).collect::<Vec<f64>>()), 0.5)
-    }
-
-    fn steps(&self) -> Vec<StepMedian> {
-        let steps = self.steps.iter().enumerate().map(|(index, step)| {
-            let ms = self.median(&[index]);
-            StepMedian {
-                first: step.first.clone(),
-                node: step.node.clone(),
-                op: step.op.clone(),
-                kernel: step.kernel.clone(),
-                integer: step.integer,
-                ms,
-                gmacs_per_s: step.macs as f64 / 1e6 / ms.max(1e-9),
-            }
-        });
-        steps.collect()
-    }
-
-    fn operators(&self, peak: Option<Peak>) -> Vec<OperatorTime> {
-        let mut kinds: HashMap<(&str, &str, bool), Vec<usize>> = HashMap::new();
-        for (index, step) in self.steps.iter().enumerate() {
-            kinds.entry((&step.op, &step.kernel, step.integer)).or_default().push(index);
-        }
-        let line = |((op, kernel, integer), which): (_, Vec<usize>)| {
-            let (ms, op, kernel) = (self.median(&which), String::from(op), String::from(kernel));
-            let macs: u64 = which.iter().map(|&step| self.steps[step].macs).sum();
-            let (count, gmacs_per_s) = (which.len(), macs as f64 / 1e6 / ms.max(1e-9));
-            let most = peak.map(|peak| if integer { peak.int8 } else { peak.float });
-            let of_peak = most.filter(|_| macs > 0).map(|most| gmacs_per_s * 1e9 / most);
-            OperatorTime { op, kernel, integer, count, ms, share: 0.0, gmacs_per_s, of_peak }
-        };
-        let mut lines: Vec<OperatorTime> = kinds.into_iter().map(line).collect();
-        let total: f64 = lines.iter().map(|l| l.ms).sum();
-        lines.iter_mut().for_each(|l| l.share = l.ms / total.max(1e-9));
-        lines.sort_by(|a, b| b.ms.total_cmp(&a.ms).then_with(|| a.op.cmp(&b.op)));
-        lines
-    }
-}
-
-/// Below this, clocks and caches make the difference.
-const NOTICED_MS: f64 = 0.005;
-
-/// Steps on integers that take longer than those in float that begin with the same node.
-fn slower(own: &Profile, other: &Profile) -> Vec<Slower> {
-    let theirs = other.steps();
-    let floats: HashMap<&str, &StepMedian> = theirs
-        .iter()
-        .filter(|step| !step.integer)
-        .map(|step| (step.first.as_str(), step))
-        .collect();
-    let twin = |step: StepMedian| {
-        let against_ms = floats.get(step.first.as_str()).filter(|_| step.integer)?.ms;
-        let noticed = step.ms > 1.05 * against_ms && step.ms - against_ms > NOTICED_MS;
-        noticed.then_some(Slower { node: step.first, op: step.op, ms: step.ms, against_ms })
-    };
-    own.steps().into_iter().filter_map(twin).collect()
 }
 
 fn random_inputs(ports: &[Port], seed: u64) -> Result<Vec<(String, Tensor)>> {
@@ -440,30 +370,6 @@ mod tests {
         assert_eq!([0.5, 0.9, 0.99].map(|q| quantile(&values, q)), [5.0, 9.0, 10.0]);
         assert_eq!(quantile(&[3.0], 0.5), 3.0);
         assert!(quantile(&[], 0.5).is_nan());
-    }
-
-    #[test]
-    fn what_is_quicker_in_float_is_named() {
-        let profile = |integer: bool, nanoseconds: [u64; 3]| Profile {
-            steps: ["a", "b", "c"]
-                .map(|name| StepTime {
-                    first: name.to_string(),
-                    node: format!("{name}_last"),
-                    op: "Conv".to_string(),
-                    kernel: "conv".to_string(),
-                    integer: integer && name != "c",
-                    nanoseconds: 0,
-                    macs: 0,
-                })
-                .into(),
-            runs: vec![nanoseconds.to_vec()],
-        };
-        // Slower; slower by less than is noticed; in float in both.
-        let own = profile(true, [90_000, 51_000, 90_000]);
-        let found = slower(&own, &profile(false, [40_000, 50_000, 40_000]));
-        let names: Vec<&str> = found.iter().map(|step| step.node.as_str()).collect();
-        assert_eq!(names, ["a"]);
-        assert_eq!((found[0].ms, found[0].against_ms), (0.09, 0.04));
     }
 
     #[test]
