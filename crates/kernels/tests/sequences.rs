@@ -23,6 +23,9 @@ const WIDE: usize = 80;
 /// Channels of blocks.
 const NARROW: usize = 24;
 
+/// The most lines of all images.
+const LINES: usize = 28;
+
 /// One convolution: its sizes, where it reads, what it adds.
 struct Layer {
     shape: ConvShape,
@@ -32,10 +35,10 @@ struct Layer {
 
 /// Two blocks as in MobileNetV2, the first of which adds the input of the sequence, the second the
 /// result of the first, and a dense convolution between them. Every layer has a buffer of its own.
-fn layers() -> Vec<Layer> {
+fn layers([batch, in_h]: [usize; 2]) -> Vec<Layer> {
     let shape = |in_c, out_c, kernel: usize, groups| ConvShape {
-        batch: 2,
-        in_h: 9,
+        batch,
+        in_h,
         in_w: 7,
         in_c,
         out_c,
@@ -146,7 +149,7 @@ fn in_sequence(ctx: Ctx<'_>, layers: &[Layer], input: &[u8], buffers: &[usize]) 
             buffer: buffers[index],
         }
     };
-    let mut memory = vec![vec![1; 2 * 9 * 7 * WIDE]; layers.len()];
+    let mut memory = vec![vec![1; LINES * 7 * WIDE]; layers.len()];
     let slices = memory.iter_mut().map(Vec::as_mut_slice).collect();
     let done = std::sync::Mutex::new(Vec::new());
     let count = layers.len();
@@ -157,21 +160,26 @@ fn in_sequence(ctx: Ctx<'_>, layers: &[Layer], input: &[u8], buffers: &[usize]) 
 
 #[test]
 fn sequences_compute_what_convolutions_one_by_one_compute() {
-    let layers = layers();
-    let input = bytes(7, layers[0].shape.input_len());
-    for isa in Isa::available() {
-        let want = one_by_one(Ctx { isa, pool: &Pool::single() }, &layers, &input);
-        for threads in 1..=4 {
-            let pool = Pool::new(threads);
-            let ctx = Ctx { isa, pool: &pool };
-            // Each in a buffer of its own, then in few that are used again.
-            let got = in_sequence(ctx, &layers, &input, &[0, 1, 2, 3, 4, 5, 6]);
-            for (index, (got, want)) in got.iter().zip(&want).enumerate() {
-                assert!(got.starts_with(want), "layer {index}: {isa}, {threads} threads");
-            }
-            for _ in 0..20 {
-                let got = in_sequence(ctx, &layers, &input, &[0, 1, 2, 0, 1, 2, 3]);
-                assert!(got[3].starts_with(&want[6]), "{isa}, {threads} threads");
+    // The lines of the second size are shared out equally by two and by four threads, which need
+    // not meet behind each convolution then.
+    for size in [[2, 9], [1, LINES]] {
+        let layers = layers(size);
+        let input = bytes(7, layers[0].shape.input_len());
+        for isa in Isa::available() {
+            let want = one_by_one(Ctx { isa, pool: &Pool::single() }, &layers, &input);
+            for threads in 1..=4 {
+                let pool = Pool::new(threads);
+                let ctx = Ctx { isa, pool: &pool };
+                // Each in a buffer of its own, then in few that are used again.
+                let got = in_sequence(ctx, &layers, &input, &[0, 1, 2, 3, 4, 5, 6]);
+                for (index, (got, want)) in got.iter().zip(&want).enumerate() {
+                    let which = format!("layer {index} of {size:?}");
+                    assert!(got.starts_with(want), "{which}: {isa}, {threads} threads");
+                }
+                for _ in 0..20 {
+                    let got = in_sequence(ctx, &layers, &input, &[0, 1, 2, 0, 1, 2, 3]);
+                    assert!(got[3].starts_with(&want[6]), "{size:?}: {isa}, {threads} threads");
+                }
             }
         }
     }
@@ -180,7 +188,7 @@ fn sequences_compute_what_convolutions_one_by_one_compute() {
 #[test]
 #[should_panic(expected = "reads what it writes")]
 fn a_convolution_that_reads_what_it_writes_is_refused() {
-    let layers = layers();
+    let layers = layers([2, 9]);
     let input = bytes(7, layers[0].shape.input_len());
     let pool = Pool::new(2);
     in_sequence(Ctx { isa: Isa::best(), pool: &pool }, &layers, &input, &[0, 0, 1, 2, 3, 4, 5]);

@@ -109,6 +109,17 @@ impl DepthwiseI8 {
         let _ = (zero, to);
     }
 
+    /// Whether it is certain that each of `shares` threads writes its part of the lines of 8-bit
+    /// results, whole.
+    pub(super) fn writes_lines(&self, shape: &ConvShape, shares: usize) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if let (Some(vnni), Some(_)) = (&self.vnni, &self.factors) {
+            return vnni.writes_lines(shape, shares);
+        }
+        let _ = (shape, shares);
+        false
+    }
+
     pub(super) fn bytes(&self) -> usize {
         let pairs: usize =
             self.starts.iter().map(|start| size_of_val(start.weights.as_slice())).sum();

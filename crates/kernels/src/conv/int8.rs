@@ -8,6 +8,7 @@ use super::winograd::{self, Winograd};
 use crate::cpu::{Ctx, Isa};
 use crate::gemm::driver::Rows;
 use crate::gemm::rows::{Convert, MatrixRows};
+use crate::gemm::split::by_rows;
 use crate::gemm::{
     Activations, Matrix, Output, PackedI8, Prepared, Requantize, Sink, Source, WeightZero, drive_i8,
 };
@@ -22,6 +23,9 @@ pub struct PackedConvI8 {
     /// Whether results are written in planes of channels.
     out_planes: bool,
 }
+
+/// Parts of so many lines for each thread are equal enough.
+const MANY_LINES: usize = 16;
 
 enum Form {
     /// One matrix per group.
@@ -89,6 +93,26 @@ impl PackedConvI8 {
             (self.out_planes, next.in_planes) = (true, true);
         }
         handed
+    }
+
+    /// Whether each output line comes from the input line of the same number, and `shares` threads
+    /// do best to take their part of the lines each.
+    pub(super) fn goes_by_lines(&self, shape: &ConvShape, shares: usize) -> bool {
+        let lines = shape.batch * shape.out_h();
+        let Form::Groups(groups) = &self.form else { return false };
+        !self.out_planes
+            && groups.len() == 1
+            && shape.is_pointwise()
+            && (lines.is_multiple_of(shares) || lines >= MANY_LINES * shares)
+            && by_rows(shape.out_pixels(), shape.out_c)
+    }
+
+    /// Whether it is certain that each of `shares` threads writes its part of the output's lines.
+    pub(super) fn writes_lines(&self, shape: &ConvShape, shares: usize) -> bool {
+        match &self.form {
+            Form::Depthwise(depthwise) => depthwise.writes_lines(shape, shares),
+            _ => self.goes_by_lines(shape, shares),
+        }
     }
 
     /// Bytes held.

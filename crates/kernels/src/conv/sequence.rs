@@ -5,7 +5,8 @@ use super::shape::ConvShape;
 use crate::cpu::Ctx;
 use crate::gemm::{Requantize, Residual, Sink};
 use crate::int8::{Int8, Int8Mut};
-use crate::threads::SharedMut;
+use crate::threads::{Pool, SharedMut};
+use std::ops::Range;
 
 /// Where a convolution of a sequence finds values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +39,8 @@ pub struct Link<'a> {
 }
 
 /// Runs `count` convolutions, each as [`conv2d_i8`](super::conv2d_i8) does, in `buffers`. `done` is
-/// called after each of them, on the calling thread. Results are the same, but threads meet once a
-/// convolution, where loops are opened and closed otherwise.
+/// called after each of them, on the calling thread, when its share is done. Results are the same,
+/// but threads meet where one reads what others wrote, instead of opening and closing loops.
 ///
 /// # Panics
 /// When a place is missing or too short, a convolution reads the buffer that it writes to, or as
@@ -55,10 +56,61 @@ pub fn conv2d_i8_sequence<'a>(
     let buffers: Vec<_> = buffers.into_iter().map(SharedMut::new).collect();
     let places = Places { inputs, buffers: &buffers };
     let run = |index, pool: &_| {
-        // SAFETY: threads run shares of the same convolution, and meet before the next one.
+        // SAFETY: threads meet behind each convolution but those that `meetings` finds.
         unsafe { places.run(Ctx { isa: ctx.isa, pool }, &link(index)) }
     };
-    ctx.pool.walk(count, run, done);
+    ctx.pool.walk(count, |shares| meetings(count, &link, shares), run, done);
+}
+
+/// For each convolution, whether threads meet behind it.
+fn meetings<'a>(count: usize, link: impl Fn(usize) -> Link<'a>, shares: usize) -> Vec<bool> {
+    let mut since: Vec<Link<'a>> = Vec::new();
+    let meets = |index: usize| {
+        since.push(link(index));
+        let meets = index + 1 == count || !link(index + 1).goes_on(&since, shares);
+        if meets {
+            since.clear();
+        }
+        meets
+    };
+    (0..count).map(meets).collect()
+}
+
+impl Link<'_> {
+    /// Whether each of `shares` threads may run its lines of this convolution while others are at
+    /// those `since` they last met: then it reads no line that others write there, and writes
+    /// where nobody reads or writes there.
+    fn goes_on(&self, since: &[Link<'_>], shares: usize) -> bool {
+        let shape = self.shape;
+        let reads = [
+            (Some(self.from), [shape.in_w, shape.in_c]),
+            (self.residual, [shape.out_w(), shape.out_c]),
+        ];
+        let is_own = |(place, line): (Option<Place>, [usize; 2])| {
+            let mut writers = since.iter().filter(|link| place == Some(link.writes()));
+            writers.all(|link| {
+                let from = link.shape;
+                let lines = from.batch * from.out_h() == shape.batch * shape.out_h();
+                let line = line == [from.out_w(), from.out_c];
+                lines && line && link.weights.writes_lines(from, shares)
+            })
+        };
+        self.weights.goes_by_lines(shape, shares)
+            && reads.into_iter().all(is_own)
+            && !since.iter().any(|link| link.touches(self.writes()))
+    }
+
+    fn reads_own(&self) -> bool {
+        self.from == self.writes() || self.residual == Some(self.writes())
+    }
+
+    fn writes(&self) -> Place {
+        Place::Buffer(self.buffer)
+    }
+
+    fn touches(&self, place: Place) -> bool {
+        [Some(self.from), self.residual, Some(self.writes())].contains(&Some(place))
+    }
 }
 
 /// What the convolutions of a sequence read and write.
@@ -69,45 +121,124 @@ struct Places<'a> {
 
 impl Places<'_> {
     /// # Safety
-    /// Nobody writes to a buffer but threads that run shares of the same convolution.
+    /// Nobody writes to a buffer that is read but threads that write other lines of it, where
+    /// [`Link::goes_on`], and nobody touches the one that is written but threads that run other
+    /// shares of this convolution.
     unsafe fn run(&self, ctx: Ctx<'_>, link: &Link<'_>) {
-        let Link { shape, input, weights, .. } = *link;
-        let own = Some(Place::Buffer(link.buffer));
-        assert!(Some(link.from) != own && link.residual != own, "reads what it writes");
-        // SAFETY: only this convolution writes meanwhile, and to another buffer.
-        let read = |place, len, like| unsafe { self.read(place, len, like) };
-        let values = read(link.from, shape.input_len(), input.values);
-        let mut to = link.to;
-        if let (Some(place), Some(Residual { values, .. })) = (link.residual, &mut to.residual) {
-            *values = read(place, shape.output_len(), *values);
-        }
-        let like = if link.signed { Int8Mut::I8(&mut []) } else { Int8Mut::U8(&mut []) };
-        let out = self.buffers[link.buffer].part(0..shape.output_len());
-        // SAFETY: as this function.
-        unsafe {
-            convolve(
-                ctx,
-                shape,
-                ConvInput { values, ..input },
-                weights,
-                Sink::Int8(out, like.limits(), to),
-            );
+        let Link { shape, weights, .. } = *link;
+        assert!(!link.reads_own(), "reads what it writes");
+        let lines = shape.batch * shape.out_h();
+        match ctx.pool.part(lines) {
+            Some(part) if weights.goes_by_lines(shape, ctx.pool.threads()) => {
+                let part_of = ConvShape { batch: 1, in_h: part.len(), ..*shape };
+                let ctx = Ctx { isa: ctx.isa, pool: &Pool::single() };
+                // SAFETY: as this function; others write other lines.
+                unsafe { self.convolve(ctx, &Link { shape: &part_of, ..*link }, part.start) }
+            }
+            // SAFETY: as this function.
+            _ => unsafe { self.convolve(ctx, link, 0) },
         }
     }
 
-    /// The first `len` values of a place, of the type of `like`.
+    /// Runs a convolution whose images and results begin at line `line` of their places.
+    ///
+    /// # Safety
+    /// As [`Places::run`], for its lines.
+    unsafe fn convolve(&self, ctx: Ctx<'_>, link: &Link<'_>, line: usize) {
+        let Link { shape, input, weights, .. } = *link;
+        let [from, to] = [shape.in_w * shape.in_c, shape.out_w() * shape.out_c].map(|n| n * line);
+        // SAFETY: the caller's promise.
+        let read = |place, start, len, like| unsafe { self.read(place, start..start + len, like) };
+        let values = read(link.from, from, shape.input_len(), input.values);
+        let mut finish = link.to;
+        if let (Some(place), Some(Residual { values, .. })) = (link.residual, &mut finish.residual)
+        {
+            *values = read(place, to, shape.output_len(), *values);
+        }
+        let like = if link.signed { Int8Mut::I8(&mut []) } else { Int8Mut::U8(&mut []) };
+        let out = self.buffers[link.buffer].part(to..to + shape.output_len());
+        let sink = Sink::Int8(out, like.limits(), finish);
+        // SAFETY: the caller's promise.
+        unsafe { convolve(ctx, shape, ConvInput { values, ..input }, weights, sink) }
+    }
+
+    /// The values of a part of a place, of the type of `like`.
     ///
     /// # Safety
     /// Nobody writes to them while they are alive.
-    unsafe fn read(&self, place: Place, len: usize, like: Int8<'_>) -> Int8<'_> {
+    unsafe fn read(&self, place: Place, part: Range<usize>, like: Int8<'_>) -> Int8<'_> {
         let bytes = match place {
-            Place::Input(index) => &self.inputs[index][..len],
+            Place::Input(index) => &self.inputs[index][part],
             // SAFETY: the caller's promise.
-            Place::Buffer(index) => unsafe { self.buffers[index].read(0..len) },
+            Place::Buffer(index) => unsafe { self.buffers[index].read(part) },
         };
         match like {
             Int8::U8(_) => Int8::U8(bytes),
             Int8::I8(_) => Int8::I8(bytemuck::cast_slice(bytes)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::int8::ConvInput;
+    use super::*;
+    use crate::cpu::{Isa, Level};
+    use crate::gemm::WeightZero;
+
+    const INPUT: ConvInput<'static> = ConvInput { values: Int8::U8(&[]), zero_point: 3 };
+
+    fn requantize(multiplier: &[f32]) -> Requantize<'_> {
+        Requantize { bias: None, multiplier, residual: None, zero_point: 90, lo: 0, hi: 255 }
+    }
+
+    /// Which of a wide, a depthwise, a narrow and a wide convolution threads meet behind, each in
+    /// the buffer that is named.
+    fn met(lines: usize, buffers: [usize; 4], shares: usize) -> Vec<bool> {
+        let shape = |in_c, out_c, kernel: usize, groups| ConvShape {
+            batch: 1,
+            in_h: lines,
+            in_w: 14,
+            in_c,
+            out_c,
+            kernel: [kernel; 2],
+            stride: [1; 2],
+            dilation: [1; 2],
+            pads: [kernel / 2; 4],
+            groups,
+        };
+        let shapes =
+            [shape(32, 64, 1, 1), shape(64, 64, 3, 64), shape(64, 32, 1, 1), shape(32, 64, 1, 1)];
+        let multiplier = [0.01; 64];
+        let weights = shapes.each_ref().map(|shape| {
+            let values = vec![1; shape.weights_len()];
+            let mut packed =
+                PackedConvI8::new(Isa::best(), shape, Int8::I8(&values), WeightZero::None);
+            packed.prepare(INPUT, &requantize(&multiplier[..shape.out_c]));
+            packed
+        });
+        let link = |index: usize| Link {
+            shape: &shapes[index],
+            weights: &weights[index],
+            from: index.checked_sub(1).map_or(Place::Input(0), |i| Place::Buffer(buffers[i])),
+            input: INPUT,
+            to: requantize(&multiplier[..shapes[index].out_c]),
+            residual: None,
+            signed: false,
+            buffer: buffers[index],
+        };
+        meetings(4, link, shares)
+    }
+
+    #[test]
+    fn threads_meet_where_they_read_lines_of_others_or_write_what_others_touch() {
+        // Only these kernels promise whose lines are written by whom.
+        let promises = Isa::best().level() == Level::Avx512;
+        assert_eq!(met(28, [0, 1, 2, 3], 2), [true, !promises, false, true]);
+        // The third writes what others may still read for the second, or the fourth for the third.
+        assert_eq!(met(28, [0, 1, 0, 3], 2), [true, true, false, true]);
+        assert_eq!(met(28, [0, 1, 2, 1], 2), [true, !promises, true, true]);
+        // Lines that cannot be shared out equally.
+        assert_eq!(met(7, [0, 1, 2, 3], 2), [true; 4]);
     }
 }

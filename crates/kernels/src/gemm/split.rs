@@ -56,7 +56,7 @@ impl Split {
         if threads == 1 {
             return Split::new([rows, mr], panels, needed, 1);
         }
-        if tiles >= threads && rows * MANY_ROWS >= panels * NR {
+        if tiles >= threads && by_rows(rows, panels * NR) {
             // What a thread writes in one layer, it reads from its own cache in the next.
             let row_blocks = needed.next_multiple_of(threads);
             let unit = if tiles / row_blocks < FEW_TILES { 1 } else { mr };
@@ -86,6 +86,11 @@ impl Split {
     pub(crate) fn panel_range(&self, task: usize) -> Range<usize> {
         even(self.panels, self.panel_blocks, task / self.row_blocks)
     }
+}
+
+/// Whether rows are many enough, for so many columns, that threads share them out.
+pub(crate) fn by_rows(rows: usize, columns: usize) -> bool {
+    rows.saturating_mul(MANY_ROWS) >= columns
 }
 
 /// Part `index` of `parts` parts.

@@ -66,15 +66,16 @@ impl Pool {
     }
 
     /// Calls `body` for each step below `steps`, one after another, on all threads at once: each
-    /// gets a pool that runs its share of every loop, and goes on when all shares of the step are
-    /// done. So threads meet once a step, and no loop is opened or closed. `done` is called on the
-    /// caller's thread after each step.
+    /// gets a pool that runs its share of every loop. No loop is opened or closed: threads wait for
+    /// each other behind those steps that `meets` names, given how many shares there are. `done` is
+    /// called on the caller's thread after its share of each step.
     ///
-    /// A loop of such a step is not complete when it returns, only when the step is: loops of one
-    /// step must not depend on each other.
+    /// A loop of such a step is not complete when it returns, only when threads have met: loops
+    /// between two meetings must not depend on other shares.
     pub(crate) fn walk(
         &self,
         steps: usize,
+        meets: impl FnOnce(usize) -> Vec<bool>,
         body: impl Fn(usize, &Pool) + Sync,
         done: impl Fn(usize) + Sync,
     ) {
@@ -87,11 +88,19 @@ impl Pool {
         }
         let of_share =
             |step, share| body(step, &Pool { threads: shares, crew: Crew::Share(share) });
-        let walk = Walk::new(steps, shares);
+        let walk = Walk::new(meets(shares), shares);
         team.run(shares, &|share| {
             let stays = || team.has_seat(share);
             walk.join(share, &of_share, &done, &stays);
         });
+    }
+
+    /// The part of `items` that is this share's, where the pool is one of several.
+    pub(crate) fn part(&self, items: usize) -> Option<Range<usize>> {
+        match self.crew {
+            Crew::Share(share) => Some(share_of(items, share, self.threads)),
+            Crew::Caller | Crew::Team(_) => None,
+        }
     }
 
     /// Calls `body` with consecutive ranges of at most `grain` items that cover `0..items`, as equal
@@ -191,7 +200,7 @@ fn alone(steps: usize, body: impl Fn(usize, &Pool), done: impl Fn(usize)) {
 }
 
 /// The turns of share `share` of `shares`: the same part of every loop.
-fn share_of(turns: usize, share: usize, shares: usize) -> Range<usize> {
+pub(crate) fn share_of(turns: usize, share: usize, shares: usize) -> Range<usize> {
     share * turns / shares..(share + 1) * turns / shares
 }
 

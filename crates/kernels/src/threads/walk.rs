@@ -1,10 +1,11 @@
-//! Steps that threads walk through side by side, each with a share of every step, until all shares
-//! of a step are done.
+//! Steps that threads walk through side by side, each with a share of every step. Behind some steps
+//! they meet: nobody goes on before all shares are that far.
 //!
 //! Who is done with its share waits for the others on a cache line that each of them writes once a
-//! step. A share that nobody has begun, because its thread sleeps, was interrupted or left, is
-//! taken over by one that waits.
+//! step. A share that nobody works on, because its thread sleeps, was interrupted or left, is taken
+//! over by one that waits, step by step.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::team::Apart;
@@ -17,7 +18,8 @@ const LONG: u32 = 20_000;
 
 /// A walk of several threads.
 pub(super) struct Walk {
-    steps: usize,
+    /// For each step, whether threads meet behind it.
+    meets: Vec<bool>,
     shares: Vec<Share>,
     /// A thread panicked: its share will never be done.
     broken: AtomicBool,
@@ -65,15 +67,17 @@ impl Drop for Leave<'_> {
 }
 
 impl Walk {
-    /// A walk of `steps` steps, each of which has `shares` shares.
-    pub(super) fn new(steps: usize, shares: usize) -> Walk {
+    /// A walk of steps of `shares` shares each; `meets` says behind which of them threads meet, as
+    /// they do behind the last one.
+    pub(super) fn new(mut meets: Vec<bool>, shares: usize) -> Walk {
+        meets.last_mut().into_iter().for_each(|last| *last = true);
         let shares = (0..shares).map(|_| Share::default()).collect();
-        Walk { steps, shares, broken: AtomicBool::new(false) }
+        Walk { meets, shares, broken: AtomicBool::new(false) }
     }
 
     /// Walks with the others, as the thread of share `own`: calls `body` with steps and shares.
-    /// Share 0 is the caller's, which calls `done` after each step; the others leave when `stays`
-    /// says no.
+    /// Share 0 is the caller's, which calls `done` after each step, where it need not wait for other
+    /// shares; the others leave when `stays` says no.
     pub(super) fn join(
         &self,
         own: usize,
@@ -83,12 +87,13 @@ impl Walk {
     ) {
         let _leave = Leave(self, own);
         self.shares[own].seen.present.store(true, Ordering::Release);
-        for step in 0..self.steps {
+        for (step, &meets) in self.meets.iter().enumerate() {
             if !stays() {
                 return;
             }
             self.run(step, own, body);
-            self.meet(step, body);
+            let wanted = if meets { 0..self.shares.len() } else { own..own + 1 };
+            self.wait(step, wanted, body);
             if self.broken.load(Ordering::Relaxed) {
                 return;
             }
@@ -107,14 +112,19 @@ impl Walk {
         }
     }
 
-    /// Waits until all shares of a step are done.
-    fn meet(&self, step: usize, body: &dyn Fn(usize, usize)) {
-        for (share, state) in self.shares.iter().enumerate() {
-            let mut looks = 0u32;
-            while state.seen.done.load(Ordering::Acquire) <= step {
+    /// Waits until some shares have done a step and all before it.
+    fn wait(&self, step: usize, shares: Range<usize>, body: &dyn Fn(usize, usize)) {
+        for share in shares {
+            let (state, mut looks) = (&self.shares[share], 0u32);
+            loop {
+                // The next step of the share: it has done all before.
+                let next = state.seen.done.load(Ordering::Acquire);
+                if next > step {
+                    break;
+                }
                 looks = looks.saturating_add(1);
                 if looks > PATIENCE || !state.seen.present.load(Ordering::Relaxed) {
-                    self.run(step, share, body);
+                    self.run(next, share, body);
                 }
                 if self.broken.load(Ordering::Acquire) {
                     return;
@@ -147,7 +157,10 @@ mod tests {
                 }
             });
         };
-        pool.walk(steps, step, |step| assert_eq!(last.fetch_add(1, Ordering::Relaxed), step));
+        let meets = |_| vec![true; steps];
+        pool.walk(steps, meets, step, |step| {
+            assert_eq!(last.fetch_add(1, Ordering::Relaxed), step)
+        });
         assert_eq!(last.into_inner(), steps);
         items.into_iter().map(AtomicUsize::into_inner).sum()
     }
@@ -160,6 +173,30 @@ mod tests {
             for _ in 0..50 {
                 assert_eq!(sums(&pool, 100), expected);
                 assert_eq!(pool.install(|| sums(&pool, 100)), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_share_sees_what_it_did_itself_where_threads_do_not_meet() {
+        const STEPS: usize = 100;
+        for threads in [2, 3, 5] {
+            let pool = Pool::new(threads);
+            for _ in 0..50 {
+                let items: Vec<AtomicUsize> = (0..64).map(|_| AtomicUsize::new(0)).collect();
+                let step = |step: usize, pool: &Pool| {
+                    pool.for_each_range(items.len(), 1, |range| {
+                        for item in &items[range] {
+                            // Each step exactly once, in order, whoever does it.
+                            let last = item.load(Ordering::Relaxed);
+                            assert_eq!(last, step);
+                            item.store(last + 1, Ordering::Relaxed);
+                        }
+                    });
+                };
+                let meets = |_| (0..STEPS).map(|step| step % 7 == 3).collect();
+                pool.walk(STEPS, meets, step, |_| ());
+                assert!(items.iter().all(|item| item.load(Ordering::Relaxed) == STEPS));
             }
         }
     }
@@ -180,7 +217,7 @@ mod tests {
 
     #[test]
     fn shares_without_a_thread_are_taken_over() {
-        let walk = Walk::new(3, 4);
+        let walk = Walk::new(vec![false; 3], 4);
         let seen: Vec<AtomicUsize> = (0..12).map(|_| AtomicUsize::new(0)).collect();
         let body =
             |step: usize, share: usize| _ = seen[step * 4 + share].fetch_add(1, Ordering::Relaxed);
@@ -198,7 +235,7 @@ mod tests {
             let step = |_: usize, pool: &Pool| {
                 pool.for_each_range(100, 1, |range| assert!(!range.contains(&bad)));
             };
-            let walk = || pool.walk(4, step, |_| ());
+            let walk = || pool.walk(4, |_| vec![true; 4], step, |_| ());
             assert!(catch_unwind(AssertUnwindSafe(walk)).is_err());
             assert_eq!(sums(&pool, 10), sums(&Pool::single(), 10));
         }

@@ -344,6 +344,11 @@ impl<'a> IntegerLink<'a> {
 }
 
 impl Sizes {
+    /// Whether each result comes from one pixel.
+    pub fn is_pointwise(&self) -> bool {
+        self.plane.kernel == [1, 1] && self.plane.stride == [1, 1]
+    }
+
     /// Number of results, which are bytes; 0 where they are too many.
     pub fn len(&self) -> usize {
         element_count(&self.output).unwrap_or(0)

@@ -32,6 +32,9 @@ pub(crate) struct Sequence {
     last: Mutex<Option<Arc<Layout>>>,
 }
 
+/// Buffers that are dead, but not used again before threads have met for certain.
+const HELD: usize = 4;
+
 /// Inputs of a convolution.
 struct Reads {
     image: Value,
@@ -190,13 +193,22 @@ impl Sequence {
         let links = self.sizes(convs, &inputs)?;
         let mut room = Room::default();
         let mut buffers = Vec::with_capacity(links.len());
+        // Where threads may not have met since, others still read what is dead here.
+        let mut held: Vec<usize> = Vec::new();
         for (index, sizes) in links.iter().enumerate() {
+            if !sizes.is_pointwise() {
+                held.drain(..).for_each(|buffer| room.give(buffer));
+            }
             buffers.push(match self.kept[index] {
                 None => Some(room.take(sizes.len())?),
                 Some(_) => None,
             });
             let dead = self.ends[index].iter().filter_map(|&step| buffers[step]);
-            dead.for_each(|buffer| room.give(buffer));
+            held.extend(dead);
+            // Many in a row would need memory for all: threads meet instead.
+            while held.len() > HELD {
+                room.give(held.remove(0));
+            }
         }
         let behind = room.count()..;
         let mut behind = behind.into_iter();
@@ -275,7 +287,7 @@ impl Ready<'_> {
     }
 }
 
-/// When each convolution was done, in nanoseconds.
+/// When the calling thread was done with each convolution, in nanoseconds.
 struct Clock {
     start: Instant,
     ends: Vec<AtomicU64>,

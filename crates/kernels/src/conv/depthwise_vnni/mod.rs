@@ -37,6 +37,7 @@ use crate::cpu::{self, Ctx, Isa, Level};
 use crate::gemm::{PlainBytes, Requantize, WeightZero, unsigned_zero};
 use crate::int8::Int8;
 use crate::scratch::{Line, with_scratch};
+use crate::threads::share_of;
 
 /// Registers of lanes for the 64 bytes of a block.
 const PARTS: usize = 4;
@@ -304,6 +305,14 @@ impl DepthwiseVnni {
                 }
             }
         });
+    }
+
+    /// Whether each of `shares` threads writes its part of the output's lines, whole.
+    pub(super) fn writes_lines(&self, shape: &ConvShape, shares: usize) -> bool {
+        let split = Split::new(shares, shape, self);
+        let part = |share| share_of(split.out_h, share, shares);
+        let is_own = |share| split.parts(share).eq([(part(share), 0..split.blocks)]);
+        shape.batch == 1 && split.tasks == shares && (0..shares).all(is_own)
     }
 
     /// Output lines that are computed together.
