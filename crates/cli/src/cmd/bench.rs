@@ -113,6 +113,7 @@ fn show_operators(result: &Bench, ui: &Ui) {
     }
 }
 
+/// A line of the table.
 fn cells(op: &OperatorTime) -> [String; 10] {
     let how = if op.integer { "integer" } else { "float" };
     let macs = if op.gmacs_per_s > 0.0 { format!("{:.1}", op.gmacs_per_s) } else { String::new() };

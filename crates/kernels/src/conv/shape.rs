@@ -90,7 +90,7 @@ impl ConvShape {
     }
 
     /// Whether each output pixel depends on the input pixel of the same position only.
-    pub(crate) fn is_pointwise(&self) -> bool {
+    pub fn is_pointwise(&self) -> bool {
         self.kernel == [1, 1] && self.stride == [1, 1] && self.pads == [0; 4]
     }
 

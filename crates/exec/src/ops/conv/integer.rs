@@ -346,7 +346,7 @@ impl<'a> IntegerLink<'a> {
 impl Sizes {
     /// Whether each result comes from one pixel.
     pub fn is_pointwise(&self) -> bool {
-        self.plane.kernel == [1, 1] && self.plane.stride == [1, 1]
+        self.plane.is_pointwise()
     }
 
     /// Number of results, which are bytes; 0 where they are too many.

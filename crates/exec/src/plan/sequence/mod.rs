@@ -32,7 +32,8 @@ pub(crate) struct Sequence {
     last: Mutex<Option<Arc<Layout>>>,
 }
 
-/// Buffers that are dead, but not used again before threads have met for certain.
+/// The most buffers that are dead, but not used again before threads have met for certain. It is for
+/// speed alone: the kernels see what threads still read, and let them meet.
 const HELD: usize = 4;
 
 /// Inputs of a convolution.
