@@ -194,7 +194,7 @@ mod tests {
 
     /// Which of a wide, a depthwise, a narrow and a wide convolution threads meet behind, each in
     /// the buffer that is named.
-    fn met(lines: usize, buffers: [usize; 4], shares: usize) -> Vec<bool> {
+    fn met(isa: Isa, lines: usize, buffers: [usize; 4], shares: usize) -> Vec<bool> {
         let shape = |in_c, out_c, kernel: usize, groups| ConvShape {
             batch: 1,
             in_h: lines,
@@ -212,8 +212,7 @@ mod tests {
         let multiplier = [0.01; 64];
         let weights = shapes.each_ref().map(|shape| {
             let values = vec![1; shape.weights_len()];
-            let mut packed =
-                PackedConvI8::new(Isa::best(), shape, Int8::I8(&values), WeightZero::None);
+            let mut packed = PackedConvI8::new(isa, shape, Int8::I8(&values), WeightZero::None);
             packed.prepare(INPUT, &requantize(&multiplier[..shape.out_c]));
             packed
         });
@@ -232,13 +231,16 @@ mod tests {
 
     #[test]
     fn threads_meet_where_they_read_lines_of_others_or_write_what_others_touch() {
-        // Only these kernels promise whose lines are written by whom.
-        let promises = Isa::best().level() == Level::Avx512;
-        assert_eq!(met(28, [0, 1, 2, 3], 2), [true, !promises, false, true]);
-        // The third writes what others may still read for the second, or the fourth for the third.
-        assert_eq!(met(28, [0, 1, 0, 3], 2), [true, true, false, true]);
-        assert_eq!(met(28, [0, 1, 2, 1], 2), [true, !promises, true, true]);
-        // Lines that cannot be shared out equally.
-        assert_eq!(met(7, [0, 1, 2, 3], 2), [true; 4]);
+        for isa in Isa::available() {
+            // Only these depthwise kernels promise whose lines are written by whom.
+            let promises = isa.level() == Level::Avx512;
+            assert_eq!(met(isa, 28, [0, 1, 2, 3], 2), [true, !promises, false, true]);
+            // The third writes what others may still read for the second, or the fourth for the
+            // third.
+            assert_eq!(met(isa, 28, [0, 1, 0, 3], 2), [true, true, false, true]);
+            assert_eq!(met(isa, 28, [0, 1, 2, 1], 2), [true, !promises, true, true]);
+            // Lines that cannot be shared out equally.
+            assert_eq!(met(isa, 7, [0, 1, 2, 3], 2), [true; 4]);
+        }
     }
 }
