@@ -95,6 +95,16 @@ impl PackedConvI8 {
         handed
     }
 
+    /// Whether results are written in planes, by [`PackedConvI8::hand_planes`].
+    pub fn writes_planes(&self) -> bool {
+        self.out_planes
+    }
+
+    /// Whether images are read in planes, by the same.
+    pub(super) fn reads_planes(&self) -> bool {
+        self.in_planes
+    }
+
     /// Whether each output line comes from the input line of the same number, and `shares` threads
     /// do best to take their part of the lines each.
     pub(super) fn goes_by_lines(&self, shape: &ConvShape, shares: usize) -> bool {

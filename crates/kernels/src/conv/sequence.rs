@@ -5,6 +5,7 @@ use super::shape::ConvShape;
 use crate::cpu::Ctx;
 use crate::gemm::{Requantize, Residual, Sink};
 use crate::int8::{Int8, Int8Mut};
+use crate::scratch::Line;
 use crate::threads::{Pool, SharedMut};
 use std::ops::Range;
 
@@ -17,7 +18,8 @@ pub enum Place {
     Buffer(usize),
 }
 
-/// One convolution of a sequence. Images are NHWC, from the beginning of their place on.
+/// One convolution of a sequence. Images are NHWC. In a buffer they lie where [`start`] says, an input
+/// is no longer than they are.
 #[derive(Clone, Copy)]
 pub struct Link<'a> {
     /// Sizes.
@@ -36,6 +38,16 @@ pub struct Link<'a> {
     pub signed: bool,
     /// The buffer that results are written to.
     pub buffer: usize,
+}
+
+/// Where a value of `len` bytes begins in a buffer of `room` bytes: in the middle, but at a cache line.
+/// Large and small values that use a buffer one after another are cut in two at the same place, so
+/// that neither of two threads writes what the other one's cache has changed last: where caches are
+/// far from each other, that takes as long as the convolution. Values in planes of channels, of which
+/// threads have a part each, begin where the buffer does.
+pub fn start(room: usize, len: usize, planes: bool) -> usize {
+    let around = if planes { 0 } else { room.saturating_sub(len) };
+    around / 2 / size_of::<Line>() * size_of::<Line>()
 }
 
 /// Runs `count` convolutions, each as [`conv2d_i8`](super::conv2d_i8) does, in `buffers`. `done` is
@@ -113,6 +125,13 @@ impl Link<'_> {
     }
 }
 
+/// How long a value is, and whether it lies in planes of channels.
+#[derive(Clone, Copy)]
+struct Value {
+    len: usize,
+    planes: bool,
+}
+
 /// What the convolutions of a sequence read and write.
 struct Places<'a> {
     inputs: &'a [&'a [u8]],
@@ -133,44 +152,60 @@ impl Places<'_> {
                 let part_of = ConvShape { batch: 1, in_h: part.len(), ..*shape };
                 let ctx = Ctx { isa: ctx.isa, pool: &Pool::single() };
                 // SAFETY: as this function; others write other lines.
-                unsafe { self.convolve(ctx, &Link { shape: &part_of, ..*link }, part.start) }
+                unsafe { self.convolve(ctx, link, &part_of, part.start) }
             }
             // SAFETY: as this function.
-            _ => unsafe { self.convolve(ctx, link, 0) },
+            _ => unsafe { self.convolve(ctx, link, shape, 0) },
         }
     }
 
-    /// Runs a convolution whose images and results begin at line `line` of their places.
+    /// Runs a convolution, all of it or a part of the size `shape` that begins at line `line`.
     ///
     /// # Safety
-    /// As [`Places::run`], for its lines.
-    unsafe fn convolve(&self, ctx: Ctx<'_>, link: &Link<'_>, line: usize) {
-        let Link { shape, input, weights, .. } = *link;
-        let [from, to] = [shape.in_w * shape.in_c, shape.out_w() * shape.out_c].map(|n| n * line);
+    /// As [`Places::run`], for the lines of the part.
+    unsafe fn convolve(&self, ctx: Ctx<'_>, link: &Link<'_>, shape: &ConvShape, line: usize) {
+        let Link { shape: whole, input, weights, .. } = *link;
+        let part = |line_len: usize, len: usize| line * line_len..line * line_len + len;
+        let from = part(shape.in_w * shape.in_c, shape.input_len());
+        let to = part(shape.out_w() * shape.out_c, shape.output_len());
+        let image = Value { len: whole.input_len(), planes: weights.reads_planes() };
+        let result = Value { len: whole.output_len(), planes: weights.writes_planes() };
         // SAFETY: the caller's promise.
-        let read = |place, start, len, like| unsafe { self.read(place, start..start + len, like) };
-        let values = read(link.from, from, shape.input_len(), input.values);
+        let values = unsafe { self.read((link.from, image), from, input.values) };
         let mut finish = link.to;
         if let (Some(place), Some(Residual { values, .. })) = (link.residual, &mut finish.residual)
         {
-            *values = read(place, to, shape.output_len(), *values);
+            let added = Value { planes: false, ..result };
+            // SAFETY: the caller's promise.
+            *values = unsafe { self.read((place, added), to.clone(), *values) };
         }
         let like = if link.signed { Int8Mut::I8(&mut []) } else { Int8Mut::U8(&mut []) };
-        let out = self.buffers[link.buffer].part(to..to + shape.output_len());
-        let sink = Sink::Int8(out, like.limits(), finish);
+        let sink = Sink::Int8(self.value(link.buffer, result).part(to), like.limits(), finish);
         // SAFETY: the caller's promise.
         unsafe { convolve(ctx, shape, ConvInput { values, ..input }, weights, sink) }
     }
 
-    /// The values of a part of a place, of the type of `like`.
+    /// A value in a buffer.
+    fn value(&self, buffer: usize, Value { len, planes }: Value) -> SharedMut<'_, u8> {
+        let buffer = &self.buffers[buffer];
+        let start = start(buffer.len(), len, planes);
+        buffer.part(start..start + len)
+    }
+
+    /// A part of a value in a place, of the type of `like`.
     ///
     /// # Safety
-    /// Nobody writes to them while they are alive.
-    unsafe fn read(&self, place: Place, part: Range<usize>, like: Int8<'_>) -> Int8<'_> {
+    /// Nobody writes to the part while it is alive.
+    unsafe fn read(
+        &self,
+        (place, value): (Place, Value),
+        part: Range<usize>,
+        like: Int8<'_>,
+    ) -> Int8<'_> {
         let bytes = match place {
             Place::Input(index) => &self.inputs[index][part],
             // SAFETY: the caller's promise.
-            Place::Buffer(index) => unsafe { self.buffers[index].read(part) },
+            Place::Buffer(index) => unsafe { self.value(index, value).read(part) },
         };
         match like {
             Int8::U8(_) => Int8::U8(bytes),

@@ -316,6 +316,11 @@ impl<'a> IntegerLink<'a> {
         fits.then_some(sizes)
     }
 
+    /// Whether results lie in planes of channels.
+    pub fn writes_planes(&self) -> bool {
+        self.conv.weights.writes_planes()
+    }
+
     /// The kernels' view: images and a residual come from `places`, results go to `buffer`.
     pub fn link(
         &self,

@@ -201,7 +201,7 @@ impl Sequence {
                 held.drain(..).for_each(|buffer| room.give(buffer));
             }
             buffers.push(match self.kept[index] {
-                None => Some(room.take(sizes.len())?),
+                None => Some(room.take(sizes.len(), convs[index].writes_planes())?),
                 Some(_) => None,
             });
             let dead = self.ends[index].iter().filter_map(|&step| buffers[step]);
