@@ -18,8 +18,8 @@ pub enum Place {
     Buffer(usize),
 }
 
-/// One convolution of a sequence. Images are NHWC. In a buffer they lie where [`start`] says, an input
-/// is no longer than they are.
+/// One convolution of a sequence. Images are NHWC. In a buffer, they begin where [`start`] says for
+/// their length: who reads a value sees all of it.
 #[derive(Clone, Copy)]
 pub struct Link<'a> {
     /// Sizes.
@@ -40,11 +40,11 @@ pub struct Link<'a> {
     pub buffer: usize,
 }
 
-/// Where a value of `len` bytes begins in a buffer of `room` bytes: in the middle, but at a cache line.
-/// Large and small values that use a buffer one after another are cut in two at the same place, so
-/// that neither of two threads writes what the other one's cache has changed last: where caches are
-/// far from each other, that takes as long as the convolution. Values in planes of channels, of which
-/// threads have a part each, begin where the buffer does.
+/// Where a value of `len` bytes begins in a buffer of `room` bytes: so that it lies in the middle, but
+/// at a cache line. Large and small values that use a buffer one after another are cut in two at the
+/// same place then, and neither of two threads writes what is in the other one's cache: where caches
+/// are far from each other, that can take as long as the convolution. Values in planes of channels, each
+/// of which is cut, begin where the buffer does.
 pub fn start(room: usize, len: usize, planes: bool) -> usize {
     let around = if planes { 0 } else { room.saturating_sub(len) };
     around / 2 / size_of::<Line>() * size_of::<Line>()
@@ -262,6 +262,16 @@ mod tests {
             buffer: buffers[index],
         };
         meetings(4, link, shares)
+    }
+
+    #[test]
+    fn values_of_any_length_are_cut_in_two_at_the_same_place() {
+        for len in [128, 1 << 10, 1 << 12] {
+            assert_eq!(start(1 << 12, len, false) + len / 2, 1 << 11);
+            assert_eq!(start(1 << 12, len, true), 0);
+        }
+        // At a cache line, and refused elsewhere.
+        assert_eq!([start(1000, 100, false), start(100, 1000, false)], [448, 0]);
     }
 
     #[test]
