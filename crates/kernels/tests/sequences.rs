@@ -2,7 +2,7 @@
 //! number of threads.
 
 use fewbit_kernels::conv::{
-    ConvInput, ConvShape, Link, PackedConvI8, Place, conv2d_i8, conv2d_i8_sequence, start,
+    ConvInput, ConvShape, Link, PackedConvI8, Place, conv2d_i8, conv2d_i8_sequence, start_in_buffer,
 };
 use fewbit_kernels::gemm::{Output, Requantize, Residual, WeightZero};
 use fewbit_kernels::{Ctx, Int8, Int8Mut, Isa, Pool};
@@ -164,7 +164,7 @@ fn in_sequence(
     let result = |index: usize| {
         let buffer = &memory[buffers[index]];
         let len = layers[index].shape.output_len();
-        let start = start(buffer.len(), len, weights[index].writes_planes());
+        let start = start_in_buffer(buffer.len(), len, weights[index].writes_planes());
         (!buffers[index + 1..].contains(&buffers[index])).then(|| buffer[start..start + len].into())
     };
     (0..count).map(result).collect()

@@ -31,5 +31,5 @@ mod winograd_x86;
 
 pub use float::{PackedConvF32, conv2d_f32};
 pub use int8::{ConvInput, PackedConvI8, conv2d_i8};
-pub use sequence::{Link, Place, conv2d_i8_sequence, start};
+pub use sequence::{Link, Place, conv2d_i8_sequence, start_in_buffer};
 pub use shape::ConvShape;

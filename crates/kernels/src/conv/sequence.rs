@@ -18,7 +18,7 @@ pub enum Place {
     Buffer(usize),
 }
 
-/// One convolution of a sequence. Images are NHWC. In a buffer, they begin where [`start`] says for
+/// One convolution of a sequence. Images are NHWC. In a buffer, they begin where [`start_in_buffer`] says for
 /// their length: who reads a value sees all of it.
 #[derive(Clone, Copy)]
 pub struct Link<'a> {
@@ -45,7 +45,7 @@ pub struct Link<'a> {
 /// same place then, and neither of two threads writes what is in the other one's cache: where caches
 /// are far from each other, that can take as long as the convolution. Values in planes of channels, each
 /// of which is cut, begin where the buffer does.
-pub fn start(room: usize, len: usize, planes: bool) -> usize {
+pub fn start_in_buffer(room: usize, len: usize, planes: bool) -> usize {
     let around = if planes { 0 } else { room.saturating_sub(len) };
     around / 2 / size_of::<Line>() * size_of::<Line>()
 }
@@ -188,7 +188,7 @@ impl Places<'_> {
     /// A value in a buffer.
     fn value(&self, buffer: usize, Value { len, planes }: Value) -> SharedMut<'_, u8> {
         let buffer = &self.buffers[buffer];
-        let start = start(buffer.len(), len, planes);
+        let start = start_in_buffer(buffer.len(), len, planes);
         buffer.part(start..start + len)
     }
 
@@ -267,11 +267,14 @@ mod tests {
     #[test]
     fn values_of_any_length_are_cut_in_two_at_the_same_place() {
         for len in [128, 1 << 10, 1 << 12] {
-            assert_eq!(start(1 << 12, len, false) + len / 2, 1 << 11);
-            assert_eq!(start(1 << 12, len, true), 0);
+            assert_eq!(start_in_buffer(1 << 12, len, false) + len / 2, 1 << 11);
+            assert_eq!(start_in_buffer(1 << 12, len, true), 0);
         }
         // At a cache line, and refused elsewhere.
-        assert_eq!([start(1000, 100, false), start(100, 1000, false)], [448, 0]);
+        assert_eq!(
+            [start_in_buffer(1000, 100, false), start_in_buffer(100, 1000, false)],
+            [448, 0]
+        );
     }
 
     #[test]
