@@ -93,7 +93,7 @@ fn requantize(to: &Requantize<'_>, sum: i32, index: usize, col: usize) -> i32 {
     rounded.clamp(i64::from(to.lo), i64::from(to.hi)) as i32
 }
 
-const SIZES: [(usize, usize, usize); 30] = [
+const SIZES: [(usize, usize, usize); 32] = [
     (1, 1, 1),
     (1, 16, 16),
     (1, 37, 70),
@@ -125,6 +125,9 @@ const SIZES: [(usize, usize, usize); 30] = [
     (25, 40, 24),
     (27, 9, 80),
     (49, 30, 109),
+    // In parts of 520 and 512, where rows of 512 would lie further apart than those of 520.
+    (4, 1032, 17),
+    (50, 1032, 5),
 ];
 
 #[test]
@@ -526,6 +529,20 @@ fn conv_shape(random: &mut Random, case: usize) -> ConvShape {
     }
 }
 
+/// One output channel for one input channel, pixel by pixel.
+const PLAIN: ConvShape = ConvShape {
+    batch: 1,
+    in_h: 1,
+    in_w: 1,
+    in_c: 1,
+    out_c: 1,
+    kernel: [1; 2],
+    stride: [1; 2],
+    dilation: [1; 2],
+    pads: [0; 4],
+    groups: 1,
+};
+
 /// A convolution whose sums are so long that they are computed part by part.
 fn long_shape(random: &mut Random, case: usize) -> ConvShape {
     let groups = 1 + random.below(2);
@@ -606,10 +623,16 @@ fn terms(shape: &ConvShape, index: usize) -> Vec<(Option<usize>, usize)> {
 #[test]
 fn f32_convolutions_follow_the_definition() {
     let mut random = Random(4);
-    for case in 0..170 {
+    for case in 0..172 {
         let shape = match case {
             0..150 => conv_shape(&mut random, case),
-            _ => long_shape(&mut random, case),
+            150..170 => long_shape(&mut random, case),
+            // 1,032 terms, as in `SIZES`; of four outputs or of many.
+            _ => {
+                let (in_h, in_w) = [(3, 5), (9, 12)][case - 170];
+                let kernel = [2, 4];
+                ConvShape { in_h, in_w, in_c: 129, kernel, ..PLAIN }
+            }
         };
         let input = random.floats(shape.input_len());
         let weights = random.floats(shape.weights_len());

@@ -25,22 +25,23 @@ impl LeftParts for PatchRows<'_, Same> {
         &'s self,
         rows: Range<usize>,
         k: Range<usize>,
+        per_row: usize,
         scratch: &'s mut [f32],
     ) -> (&'s [f32], usize) {
         if k.len() == self.padded_k {
             return self.fetch(rows, scratch);
         }
-        let (pitch, segments) = (pitch::<f32>(k.len()), self.segments(k));
+        let segments = self.segments(k);
         let (out_h, out_w) = (self.shape.out_h(), self.shape.out_w());
         let (mut x, mut line) = (rows.start % out_w, rows.start / out_w);
-        for out in scratch.chunks_exact_mut(pitch).take(rows.len()) {
+        for out in scratch.chunks_exact_mut(per_row).take(rows.len()) {
             self.patch_part(line / out_h, line % out_h, x, &segments, out);
             x += 1;
             if x == out_w {
                 (x, line) = (0, line + 1);
             }
         }
-        (scratch, pitch)
+        (scratch, per_row)
     }
 }
 

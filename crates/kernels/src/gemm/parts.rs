@@ -23,16 +23,17 @@ const MOST_PANELS: usize = 32;
 
 /// The left operand, of which a part of k can be fetched.
 pub(crate) trait LeftParts: Sync {
-    /// Elements of scratch that [`LeftParts::fetch_part`] wants per row for parts of `len` of `k`;
-    /// 0 where it needs none.
+    /// Elements of scratch that [`LeftParts::fetch_part`] wants per row where parts are `len` of `k`,
+    /// the last one fewer; 0 where it needs none.
     fn scratch_per_row(&self, len: usize, k: usize) -> usize;
 
-    /// The elements `k` of the rows `rows`, and the distance of two rows. The scratch has [`NR`]
-    /// elements more than the rows need.
+    /// The elements `k` of the rows `rows`, and the distance of two rows. The scratch has `per_row`
+    /// elements for each of them, as [`LeftParts::scratch_per_row`] said, and [`NR`] more.
     fn fetch_part<'s>(
         &'s self,
         rows: Range<usize>,
         k: Range<usize>,
+        per_row: usize,
         scratch: &'s mut [f32],
     ) -> (&'s [f32], usize);
 }
@@ -144,10 +145,14 @@ pub(super) struct Task<'a, K, R> {
 }
 
 impl<K: FloatKernel, R: LeftParts> Task<'_, K, R> {
-    /// Elements for the rows of A, filled up to whole cache lines.
+    /// Elements for a row of A.
+    fn left_per_row(&self) -> usize {
+        self.rows.scratch_per_row(self.cut.len, self.cut.k)
+    }
+
+    /// Elements for all rows of A, filled up to whole cache lines.
     fn left_len(&self) -> usize {
-        let per_row = self.rows.scratch_per_row(self.cut.len, self.cut.k);
-        (self.rows_of.len() * per_row + NR).next_multiple_of(NR)
+        (self.rows_of.len() * self.left_per_row() + NR).next_multiple_of(NR)
     }
 
     /// Rows of sums per panel: those of a batch where they are finished at once, and room for a
@@ -177,9 +182,10 @@ impl<K: FloatKernel, R: LeftParts> Job for Run<'_, '_, K, R> {
         let (a, rest) = scratch.split_at_mut(task.left_len());
         let (b, sums) = rest.as_chunks_mut::<NR>().0.split_at_mut(task.cut.len);
         let (count, sums_len) = (task.rows_of.len(), task.sums_len());
+        let per_row = task.left_per_row();
         for index in 0..task.cut.count() {
             let k = task.cut.part(index);
-            let (data, stride) = task.rows.fetch_part(task.rows_of.clone(), k.clone(), a);
+            let (data, stride) = task.rows.fetch_part(task.rows_of.clone(), k.clone(), per_row, a);
             assert!(data.len() >= (count - 1) * stride + k.len(), "rows of A are too short");
             let left = Left { data, stride, first: task.rows_of.start, count };
             if K::B_BYTES > 0 {

@@ -202,16 +202,16 @@ impl LeftParts for MatrixRows<'_, Same> {
         &'s self,
         rows: Range<usize>,
         k: Range<usize>,
+        per_row: usize,
         scratch: &'s mut [f32],
     ) -> (&'s [f32], usize) {
-        if k.len() == self.k && self.direct().is_some() {
+        if per_row == 0 {
             return (&self.data[rows.start * self.stride..], self.stride);
         }
-        let pitch = pitch::<f32>(k.len());
         for (i, row) in rows.enumerate() {
             let from = &self.data[row * self.stride..][k.clone()];
-            scratch[i * pitch..][..k.len()].copy_from_slice(from);
+            scratch[i * per_row..][..k.len()].copy_from_slice(from);
         }
-        (scratch, pitch)
+        (scratch, per_row)
     }
 }
