@@ -6,11 +6,11 @@ mod nets;
 use fewbit_core::{Attr, DType, Graph, Model, Node, Tensor, ValueType};
 use fewbit_exec::{Mode, Session, SessionOptions};
 use fewbit_kernels::Isa;
-use nets::{Ranges, Rng, network};
+use nets::{Ranges, Rng, Style, network};
 
 /// The quantized network of a seed, with ranges measured on its float form, and an input.
-fn quantized(seed: u64) -> (Model, Tensor) {
-    let (float, names, shape) = network(seed, None);
+fn quantized(style: Style, seed: u64) -> (Model, Tensor) {
+    let (float, names, shape) = network(style, seed, None);
     let x = Rng::new(seed ^ 77).tensor(&shape, 1.0);
     let mut options = SessionOptions::new(Mode::Float).threads(1);
     options.taps.extend(names);
@@ -25,7 +25,7 @@ fn quantized(seed: u64) -> (Model, Tensor) {
             Ok(())
         })
         .unwrap();
-    (network(seed, Some(&ranges)).0, x)
+    (network(style, seed, Some(&ranges)).0, x)
 }
 
 fn run(model: &Model, options: &SessionOptions, x: &Tensor) -> Vec<(String, Tensor)> {
@@ -36,7 +36,7 @@ fn run(model: &Model, options: &SessionOptions, x: &Tensor) -> Vec<(String, Tens
 fn random_networks_agree() {
     let (mut values, mut integer) = (0usize, 0usize);
     for seed in 0..150 {
-        let (model, x) = quantized(seed);
+        let (model, x) = quantized(Style::Small, seed);
         let simulated = run(&model, &SessionOptions::new(Mode::Simulate).threads(1), &x);
         let session = Session::new(&model, &SessionOptions::new(Mode::Integer).threads(1)).unwrap();
         integer += session.plan().iter().filter(|line| line.integer).count();
@@ -162,7 +162,7 @@ fn values_between_convolutions_are_watched_in_their_own_order() {
 #[test]
 fn results_do_not_depend_on_threads_or_instruction_set() {
     for seed in 0..20 {
-        let (model, x) = quantized(seed);
+        let (model, x) = quantized(Style::Small, seed);
         for mode in [Mode::Integer, Mode::Simulate, Mode::Float] {
             let with = |threads, isa: Isa| {
                 let isa = Some(isa.level());
@@ -177,6 +177,24 @@ fn results_do_not_depend_on_threads_or_instruction_set() {
                         "seed {seed}, {mode:?}, {isa}, {threads}"
                     );
                 }
+            }
+        }
+    }
+}
+
+/// Convolutions that run as one, in the buffers of the run before, on several threads.
+#[test]
+fn mobile_networks_agree() {
+    for seed in 0..40 {
+        let (model, x) = quantized(Style::Mobile, seed);
+        let simulated = run(&model, &SessionOptions::new(Mode::Simulate).threads(1), &x);
+        for (isa, threads) in Isa::available().into_iter().zip([2, 1, 3, 2].into_iter().cycle()) {
+            let options = SessionOptions::new(Mode::Integer).threads(threads);
+            let options = SessionOptions { isa: Some(isa.level()), ..options };
+            let session = Session::new(&model, &options).unwrap();
+            for turn in ["first", "second"] {
+                let found = session.run(&[("x", x.clone())]).unwrap();
+                assert_eq!(found, simulated, "seed {seed}, {isa}, {threads} threads, {turn} run");
             }
         }
     }

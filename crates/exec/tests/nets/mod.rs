@@ -44,6 +44,16 @@ impl Rng {
     }
 }
 
+/// What random networks are like.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Style {
+    /// Few values, layers of every kind. All codes are outputs.
+    Small,
+    /// As networks for phones: larger images, more channels, mostly pointwise and depthwise
+    /// convolutions. Few codes are outputs, so that layers are fused, and convolutions run as one.
+    Mobile,
+}
+
 /// Ranges of float values by name.
 pub type Ranges = HashMap<String, (f32, f32)>;
 
@@ -56,6 +66,7 @@ struct Act {
 }
 
 struct Net<'a> {
+    style: Style,
     graph: Graph,
     rng: Rng,
     ranges: Option<&'a Ranges>,
@@ -68,18 +79,32 @@ struct Net<'a> {
 
 /// The network of a seed: float without `ranges`, with Q/DQ around everything otherwise. Also the
 /// names of the activations whose ranges are needed, and the shape of the input `x`.
-pub fn network(seed: u64, ranges: Option<&Ranges>) -> (Model, Vec<String>, Vec<usize>) {
+pub fn network(
+    style: Style,
+    seed: u64,
+    ranges: Option<&Ranges>,
+) -> (Model, Vec<String>, Vec<usize>) {
     let mut rng = Rng::new(seed);
-    let shape =
-        vec![1 + rng.below(2), rng.pick(&[3, 4, 8, 16]), 5 + rng.below(9), 4 + rng.below(9)];
+    let (shape, layers) = match style {
+        Style::Small => {
+            let channels = [1 + rng.below(2), rng.pick(&[3, 4, 8, 16])];
+            ([&channels[..], &[5 + rng.below(9), 4 + rng.below(9)]].concat(), 4)
+        }
+        Style::Mobile => {
+            let channels = [1 + rng.below(8) / 7, rng.pick(&[3, 8, 16, 24, 32, 64, 80, 96, 144])];
+            let size = [rng.pick(&[7, 9, 14, 28, 33, 56]), rng.pick(&[7, 11, 14, 20, 28])];
+            ([channels, size].concat(), 4 + rng.below(8))
+        }
+    };
     let signed = rng.chance(50);
     let graph = Graph::new(format!("seed {seed}"));
-    let mut net = Net { graph, rng, ranges, counts: HashMap::new(), signed, names: Vec::new() };
+    let counts = HashMap::new();
+    let mut net = Net { style, graph, rng, ranges, counts, signed, names: Vec::new() };
     let x = net.graph.add_value("x", ValueType::fixed(DType::F32, &shape)).unwrap();
     net.graph.add_input(x);
     net.names.push("x".to_string());
     let mut acts = vec![net.quantized(x, shape.clone())];
-    for _ in 0..4 + net.rng.below(4) {
+    for _ in 0..layers + net.rng.below(4) {
         let act = net.layer(&acts);
         acts.push(act);
     }
@@ -117,8 +142,9 @@ impl Net<'_> {
         output
     }
 
-    /// Q and DQ after a float value; the codes become an output of the graph.
+    /// Q and DQ after a float value; the codes may become an output of the graph.
     fn quantized(&mut self, value: ValueId, shape: Vec<usize>) -> Act {
+        let watched = self.style == Style::Small || self.rng.chance(6);
         let cut = 0.6 + self.rng.below(60) as f32 / 100.0;
         let symmetric = self.rng.chance(30);
         let Some(ranges) = self.ranges else { return Act { value, shape, scale: 1.0 } };
@@ -135,7 +161,9 @@ impl Net<'_> {
         let s = self.constant("scale", Tensor::scalar(scale));
         let z = self.constant("zero", zero);
         let codes = self.node("QuantizeLinear", &[value, s, z], &[]);
-        self.graph.add_output(codes);
+        if watched {
+            self.graph.add_output(codes);
+        }
         let value = self.node("DequantizeLinear", &[codes, s, z], &[]);
         Act { value, shape, scale }
     }
@@ -207,7 +235,11 @@ impl Net<'_> {
         let last = acts[acts.len() - 1].clone();
         let same: Vec<&Act> =
             acts[..acts.len() - 1].iter().filter(|a| a.shape == last.shape).collect();
-        match self.rng.below(12) {
+        let kind = match self.style {
+            Style::Small => self.rng.below(12),
+            Style::Mobile => self.rng.below(26).saturating_sub(16),
+        };
+        match kind {
             0..=4 => self.conv(last),
             5 | 6 => match same.first() {
                 Some(other) => self.residual(&last, other),
@@ -215,7 +247,9 @@ impl Net<'_> {
             },
             7 => self.pool(last),
             8 => self.unary(last),
-            9 => self.concat(&last, same.first().copied().cloned().unwrap_or(last.clone())),
+            9 if last.shape[1] < 200 => {
+                self.concat(&last, same.first().copied().cloned().unwrap_or(last.clone()))
+            }
             10 => self.transposed(last),
             _ => self.arithmetic(&last),
         }
@@ -233,24 +267,40 @@ impl Net<'_> {
         }
     }
 
+    /// Groups, and out channels of a convolution that may have any number of them.
+    fn groups(&mut self, channels: usize) -> (usize, usize) {
+        let mobile = self.style == Style::Mobile;
+        let [depthwise, two, more] = if mobile { [40, 8, 5] } else { [25, 20, 50] };
+        if self.rng.chance(depthwise) {
+            return (channels, channels * (1 + usize::from(self.rng.chance(more))));
+        }
+        let groups = if channels % 2 == 0 && self.rng.chance(two) { 2 } else { 1 };
+        let out = match (mobile, self.rng.chance(30)) {
+            (false, _) => 1 + self.rng.below(9),
+            (true, true) => 1 + self.rng.below(90),
+            (true, false) => 8 * self.rng.pick(&[1, 2, 3, 4, 6, 8, 9, 12, 16, 18, 20, 24]),
+        };
+        (groups, groups * out)
+    }
+
+    /// The size of a kernel.
+    fn kernel(&mut self, depthwise: bool) -> [usize; 2] {
+        match (self.style, depthwise) {
+            (Style::Small, _) => self.rng.pick(&[[1, 1], [3, 3], [3, 1], [2, 3]]),
+            (Style::Mobile, true) => self.rng.pick(&[[3, 3], [3, 3], [3, 3], [5, 5], [3, 1]]),
+            (Style::Mobile, false) => self.rng.pick(&[[1, 1], [1, 1], [1, 1], [3, 3], [2, 3]]),
+        }
+    }
+
     fn conv_value(&mut self, act: &Act, keep: bool) -> (ValueId, Vec<usize>) {
         let [n, c, h, w] = act.shape[..] else { unreachable!() };
-        let depthwise = self.rng.chance(25);
-        let groups = if depthwise {
-            c
-        } else if c % 2 == 0 && self.rng.chance(20) {
-            2
-        } else {
-            1
-        };
-        let out = match (keep, depthwise) {
-            (true, _) => c,
-            (_, true) => c * (1 + self.rng.below(2)),
-            _ => groups * (1 + self.rng.below(9)),
-        };
-        let k = self.rng.pick(&[[1, 1], [3, 3], [3, 1], [2, 3]]);
+        let (groups, out) = self.groups(c);
+        let out = if keep { c } else { out };
+        let k = self.kernel(groups == c);
         let k = if keep { [3, 3] } else { [k[0].min(h), k[1].min(w)] };
-        let stride = if keep { 1 } else { 1 + self.rng.below(2) };
+        let mobile = self.style == Style::Mobile;
+        let one = keep || mobile && self.rng.chance(50);
+        let stride = if one { 1 } else { 1 + self.rng.below(2) };
         let reach = |k: usize, d: usize| d * (k - 1) + 1;
         let dilation = if !keep && self.rng.chance(20) && reach(k[0], 2) <= h && reach(k[1], 2) <= w
         {
@@ -260,6 +310,7 @@ impl Net<'_> {
         };
         let pads: Vec<usize> = match keep {
             true => vec![1; 4],
+            false if mobile => (0..4).map(|i| (k[i % 2] - 1) / 2).collect(),
             false => (0..4).map(|i| self.rng.below(k[i % 2])).collect(),
         };
         let (weight, scales) =
