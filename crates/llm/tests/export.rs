@@ -37,9 +37,6 @@ fn config(name: &str) -> Map<String, Value> {
     for field in ["rope_interleaved", "sliding_window_pattern", "no_rope_layer_interval"] {
         config.set(field, Value::Null);
     }
-    if name == "mistral" {
-        config.set("sliding_window", Value::Null);
-    }
     config.set("bos_token_id", 1);
     config.set("eos_token_id", 2);
     config.fields().clone()
@@ -147,12 +144,25 @@ fn what_gguf_cannot_hold_is_refused() {
         let path = folder(dir.path(), name);
         let mut config = config(name);
         config.insert(field.to_string(), value);
+        config.insert("use_sliding_window".to_string(), json!(field == "layer_types"));
         std::fs::write(path.join("config.json"), Value::Object(config).to_string()).unwrap();
         let model = LanguageModel::open(&path).unwrap();
         export::to_gguf(&model).unwrap_err().stable_code()
     };
-    assert_eq!(refused("gemma3_text", "sliding_window_pattern", json!(2)), "FB-4712");
-    assert_eq!(refused("smollm3", "no_rope_layers", json!([1, 0])), "FB-4712");
+    for (name, field, value) in [
+        ("gemma3_text", "sliding_window_pattern", json!(2)),
+        ("gemma3_text", "rope_local_base_freq", json!(5000.0)),
+        ("smollm3", "no_rope_layers", json!([1, 0])),
+        ("gemma2", "query_pre_attn_scalar", json!(24)),
+        ("gemma2", "attn_logit_softcapping", Value::Null),
+        ("qwen2", "layer_types", json!(["full_attention", "sliding_attention"])),
+        ("llama", "hidden_act", json!("gelu")),
+        ("gpt2", "activation_function", json!("relu")),
+        ("gpt2", "scale_attn_weights", json!(false)),
+        ("bert", "hidden_act", json!("relu")),
+    ] {
+        assert_eq!(refused(name, field, value), "FB-4712", "{name}: {field}");
+    }
     // A tensor that no table names.
     assert_eq!(refused("llama", "num_hidden_layers", json!(1)), "FB-4713");
 }

@@ -1,6 +1,6 @@
 //! Gemma 2 and 3 (text).
 
-use super::llama::base;
+use super::llama::{base, is_local};
 use super::rope::{local_base, plain};
 use super::{Architecture, Network};
 use crate::graph::decoder::Decoder;
@@ -20,7 +20,8 @@ pub(super) const GEMMA2: Architecture = Architecture {
         decoder.logit_cap = cap(settings, "final_logit_softcapping", 30.0)?;
         let window = settings.size_or("sliding_window", 4096)?;
         for (index, layer) in decoder.layers.iter_mut().enumerate() {
-            layer.window = (index % 2 == 0).then_some(window);
+            let local = is_local(settings, index).unwrap_or(index % 2 == 0);
+            layer.window = local.then_some(window);
         }
         Ok(Network::Decoder(decoder))
     },
@@ -35,6 +36,8 @@ pub(super) const GEMMA3: Architecture = Architecture {
     network: |settings, weights| {
         let mut decoder = gemma(settings, weights, 62)?;
         decoder.head_norm = Some(decoder.norm);
+        decoder.score_cap = cap(settings, "attn_logit_softcapping", 0.0)?;
+        decoder.logit_cap = cap(settings, "final_logit_softcapping", 0.0)?;
         let size = decoder.heads.size;
         decoder.rotaries.push(plain(settings, size, local_base(settings)?)?);
         let window = settings.size_or("sliding_window", 1024)?;
@@ -70,13 +73,9 @@ fn gemma(settings: &Settings, weights: &dyn Weights, largest: usize) -> Result<D
     Ok(decoder)
 }
 
+/// A bound, or none where the settings say null.
 fn cap(settings: &Settings, name: &str, default: f64) -> Result<Option<f32>> {
+    let default = if settings.fields().contains_key(name) { 0.0 } else { default };
     let value = settings.number_or(name, default)?;
     Ok((value > 0.0).then_some(value as f32))
-}
-
-/// As `layer_types` says.
-fn is_local(settings: &Settings, index: usize) -> Option<bool> {
-    let kind = settings.get("layer_types")?.as_array()?.get(index)?.as_str()?;
-    Some(kind == "sliding_attention")
 }

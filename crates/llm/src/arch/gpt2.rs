@@ -5,7 +5,8 @@ use super::{Architecture, Network};
 use crate::graph::decoder::{Decoder, Layer};
 use crate::graph::{Activation, FeedForward, Norm};
 use crate::source::{Settings, Weights, names};
-use fewbit_core::Result;
+use fewbit_core::{Error, Result};
+use serde_json::Value;
 
 pub(super) const GPT2: Architecture = Architecture {
     names: &["gpt2"],
@@ -35,6 +36,11 @@ fn decoder(settings: &Settings, weights: &dyn Weights) -> Result<Decoder> {
     let settings = &settings;
     let hidden = settings.size("hidden_size")?;
     let heads = heads(settings, hidden)?;
+    if settings.flag("scale_attn_by_inverse_layer_idx") {
+        let what = "attention that is scaled by the number of the layer";
+        return Err(Error::unsupported(what).code("FB-4705"));
+    }
+    let unscaled = settings.get("scale_attn_weights").and_then(Value::as_bool) == Some(false);
     let activation = Activation::named(settings.text("activation_function").unwrap_or("gelu_new"))?;
     Ok(Decoder {
         hidden,
@@ -46,7 +52,7 @@ fn decoder(settings: &Settings, weights: &dyn Weights) -> Result<Decoder> {
         norm: Norm::Layer { epsilon: settings.number_or("layer_norm_eps", 1e-5)? as f32 },
         post_norms: false,
         head_norm: None,
-        scale: 1.0 / (heads.size as f32).sqrt(),
+        scale: if unscaled { 1.0 } else { 1.0 / (heads.size as f32).sqrt() },
         score_cap: None,
         logit_cap: None,
         embedding_scale: None,

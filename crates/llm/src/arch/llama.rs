@@ -68,6 +68,12 @@ pub(super) fn heads(settings: &Settings, hidden: usize) -> Result<HeadShape> {
     HeadShape { queries, keys, size }.check()
 }
 
+/// Whether a layer sees a window, as `layer_types` says.
+pub(super) fn is_local(settings: &Settings, index: usize) -> Option<bool> {
+    let kind = settings.get("layer_types")?.as_array()?.get(index)?.as_str()?;
+    Some(kind == "sliding_attention")
+}
+
 /// Number of layers.
 pub(super) fn layer_count(settings: &Settings) -> Result<usize> {
     let layers = settings.size("num_hidden_layers")?;

@@ -1,6 +1,6 @@
 //! Qwen 2, 2.5 and 3, dense.
 
-use super::llama::base;
+use super::llama::{base, is_local};
 use super::{Architecture, Network};
 use crate::graph::decoder::Decoder;
 use crate::source::{Settings, Weights, names};
@@ -35,7 +35,11 @@ fn windowed(settings: &Settings, weights: &dyn Weights) -> Result<Decoder> {
     if settings.flag("use_sliding_window") {
         let window = settings.opt_size("sliding_window")?;
         let full = settings.size_or("max_window_layers", decoder.layers.len())?;
-        decoder.layers.iter_mut().skip(full).for_each(|layer| layer.window = window);
+        for (index, layer) in decoder.layers.iter_mut().enumerate() {
+            if is_local(settings, index).unwrap_or(index >= full) {
+                layer.window = window;
+            }
+        }
     }
     Ok(decoder)
 }

@@ -50,21 +50,25 @@ pub(super) fn rotary(settings: &Settings, weights: &dyn Weights, size: usize) ->
     let rotary = plain(settings, size, base)?;
     let stretch = Stretch { settings, scaling: &scaling, base, rotary };
     let rotary = match kind(&scaling) {
-        "default" | "none" => Ok(stretch.rotary),
+        // `dynamic` changes the base beyond the context only, and no text is longer.
+        "default" | "none" | "dynamic" => Ok(stretch.rotary),
         "linear" => stretch.linear(),
         "llama3" => stretch.llama3(),
         "yarn" => stretch.yarn(),
         "longrope" | "su" => stretch.long(weights),
         other => Err(Error::unsupported(format!("rotation of the kind `{other}`"))
             .code("FB-4706")
-            .hint("known are default, linear, llama3, yarn and longrope")),
+            .hint("known are default, linear, dynamic, llama3, yarn and longrope")),
     };
     divided(rotary.at(|| "rope_scaling")?, weights)
 }
 
 /// Unscaled rotation of a head, or of the part of it that is turned.
 pub(super) fn plain(settings: &Settings, size: usize, base: f64) -> Result<Rotary> {
-    let part = settings.number_or("partial_rotary_factor", 1.0)?;
+    let part = match scaling(settings).opt_number("partial_rotary_factor")? {
+        Some(part) => part,
+        None => settings.number_or("partial_rotary_factor", 1.0)?,
+    };
     let turned = settings.size_or("rotary_dim", (size as f64 * part.clamp(0.0, 1.0)) as usize)?;
     if turned > size || turned == 0 || turned % 2 != 0 {
         let what = format!("{turned} of the {size} elements of a head are to be turned");

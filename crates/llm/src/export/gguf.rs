@@ -1,5 +1,6 @@
 //! The tensors of a GGUF file, from a checkpoint in the layout of Hugging Face.
 
+use super::kept;
 use super::metadata::metadata;
 use super::piece::{Order, Piece, Pieces, place};
 use crate::arch::{Architecture, Network};
@@ -40,8 +41,8 @@ const IDLE: &[&str] = &[
 /// The GGUF form of a checkpoint that lies in a folder of Hugging Face.
 ///
 /// # Errors
-/// When a tensor has no name in GGUF, is stored in a type that GGUF has not, or the tokenizer is
-/// of a kind that GGUF cannot hold.
+/// When a tensor has no name in GGUF, is stored in a type that GGUF has not, the tokenizer is of a
+/// kind that GGUF cannot hold, or the model computes what GGUF cannot say.
 pub fn to_gguf(model: &LanguageModel) -> Result<GgufForm> {
     let at = || shown(&model.checkpoint().path);
     let tensors = Tensors { model, checkpoint: model.checkpoint() };
@@ -49,6 +50,7 @@ pub fn to_gguf(model: &LanguageModel) -> Result<GgufForm> {
     tensors.refuse_unknown(&known).at(at)?;
     let metadata = metadata(model, &list).at(at)?;
     let pieces = Pieces::new(list, model.checkpoint().weights.files());
+    kept::check(model, &metadata, &pieces).at(at)?;
     Ok(GgufForm { metadata, pieces })
 }
 

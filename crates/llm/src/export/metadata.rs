@@ -6,7 +6,7 @@ use super::vocabulary;
 use crate::arch::rope;
 use crate::arch::{Architecture, Network};
 use crate::graph::Norm;
-use crate::graph::decoder::{Decoder, Layer};
+use crate::graph::decoder::Decoder;
 use crate::graph::encoder::Encoder;
 use crate::model::LanguageModel;
 use crate::source::Settings;
@@ -76,7 +76,6 @@ impl Keys {
         settings: &Settings,
         pieces: &[Piece],
     ) -> Result<()> {
-        check_pattern(architecture.gguf, decoder)?;
         let heads = decoder.heads;
         self.size("block_count", decoder.layers.len())?;
         self.size("context_length", decoder.context)?;
@@ -144,11 +143,11 @@ impl Keys {
         Ok(())
     }
 
-    /// Only for families whose windows llama.cpp knows.
+    /// Only for families whose windows llama.cpp knows, and Mistral's, which it ignores.
     fn windows(&mut self, decoder: &Decoder) -> Result<()> {
         let window = decoder.layers.iter().find_map(|layer| layer.window);
         match (self.gguf, window) {
-            ("gemma2" | "gemma3" | "phi3", Some(window)) => {
+            ("gemma2" | "gemma3" | "phi3" | "llama", Some(window)) => {
                 self.size("attention.sliding_window", window)
             }
             // Without the key, a default that is none of ours would apply.
@@ -176,23 +175,6 @@ impl Keys {
         let types = types.map_or(1, |piece| piece.info.rows());
         self.metadata.set("tokenizer.ggml.token_type_count", types as u32);
         Ok(())
-    }
-}
-
-/// Which layers see a window or are not rotated has no key: programs know it of each family.
-fn check_pattern(gguf: &str, decoder: &Decoder) -> Result<()> {
-    let usual = |index: usize, layer: &Layer| match gguf {
-        "gemma2" => layer.window.is_some() == index.is_multiple_of(2),
-        "gemma3" => layer.window.is_none() == (index + 1).is_multiple_of(6),
-        "smollm3" => layer.rotary.is_none() == (index + 1).is_multiple_of(4),
-        _ => true,
-    };
-    match decoder.layers.iter().enumerate().position(|(index, layer)| !usual(index, layer)) {
-        None => Ok(()),
-        Some(index) => {
-            let what = format!("layer {index} is of another kind than in other models of {gguf}");
-            Err(Error::unsupported(format!("{what}; GGUF cannot say so")).code("FB-4712"))
-        }
     }
 }
 

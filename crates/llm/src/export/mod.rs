@@ -8,6 +8,7 @@
 mod config;
 mod gguf;
 mod hugging_face;
+mod kept;
 mod metadata;
 mod piece;
 mod seen;

@@ -25,6 +25,19 @@ struct Seen {
 }
 
 impl Seen {
+    fn view(&self) -> View<'_> {
+        View { weights: &*self.model.checkpoint().weights, pieces: &self.pieces }
+    }
+}
+
+/// The same, borrowed.
+pub(super) struct View<'a> {
+    /// Those of the folder.
+    pub(super) weights: &'a dyn Weights,
+    pub(super) pieces: &'a Pieces,
+}
+
+impl View<'_> {
     fn index(&self, name: &str) -> Option<usize> {
         self.pieces.list().iter().position(|piece| piece.info.name == name)
     }
@@ -45,11 +58,11 @@ impl Seen {
     }
 }
 
-impl Weights for Seen {
+impl Weights for View<'_> {
     fn get(&self, name: &str) -> Result<Option<Weight>> {
         let Some(index) = self.index(name) else { return Ok(None) };
         match self.pieces.list()[index].is_mapped() {
-            true => self.model.checkpoint().weights.get(name),
+            true => self.weights.get(name),
             false => self.read(index).map(Weight::plain).map(Some),
         }
     }
@@ -59,7 +72,25 @@ impl Weights for Seen {
     }
 
     fn stored_name(&self, name: &str) -> String {
-        self.model.checkpoint().weights.stored_name(name)
+        self.weights.stored_name(name)
+    }
+
+    fn files(&self) -> &[InputFile] {
+        self.pieces.files()
+    }
+}
+
+impl Weights for Seen {
+    fn get(&self, name: &str) -> Result<Option<Weight>> {
+        self.view().get(name)
+    }
+
+    fn has(&self, name: &str) -> Result<bool> {
+        self.view().has(name)
+    }
+
+    fn stored_name(&self, name: &str) -> String {
+        self.view().stored_name(name)
     }
 
     fn files(&self) -> &[InputFile] {

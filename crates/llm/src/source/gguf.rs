@@ -1,7 +1,7 @@
 //! GGUF files: metadata as settings, blocks as they are stored.
 
 use super::{Checkpoint, Pooling, Settings, Weight, Weights};
-use crate::arch;
+use crate::arch::{self, Architecture};
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::gguf::Vocabulary;
 use fewbit_core::{DType, Error, Result, ResultExt, Tensor};
@@ -39,13 +39,26 @@ pub(crate) fn described(
     files: Vec<PathBuf>,
 ) -> Result<Checkpoint> {
     let parts = || -> Result<_> {
-        let name: &str = metadata.require("general.architecture")?;
-        let settings = settings(metadata, name)?;
-        Ok((arch::find(name)?, settings, tokenizer(metadata)?, pooling(metadata, name)?))
+        let (architecture, settings) = architecture(metadata)?;
+        let pooling = pooling(metadata, architecture.gguf)?;
+        Ok((architecture, settings, tokenizer(metadata)?, pooling))
     };
     let (architecture, settings, tokenizer, pooling) = parts().at(|| shown(path))?;
     let path = path.to_path_buf();
     Ok(Checkpoint { path, architecture, settings, weights, tokenizer, pooling, files })
+}
+
+/// The architecture that metadata name, and its settings.
+///
+/// # Errors
+/// As [`described`].
+pub(crate) fn architecture(metadata: &Metadata) -> Result<(&'static Architecture, Settings)> {
+    let name: &str = metadata.require("general.architecture")?;
+    let settings = settings(metadata, name)?;
+    // Mistral has no name of its own: it is what Llama is, and may see a window.
+    let own =
+        if name == "llama" && settings.get("sliding_window").is_some() { "mistral" } else { name };
+    Ok((arch::find(own)?, settings))
 }
 
 /// Keys behind the name of the architecture, and what `config.json` calls them.

@@ -1,0 +1,122 @@
+//! Whether a GGUF file of a model says all that the model computes.
+//!
+//! GGUF has keys for some settings; others, such as nonlinearities, programs know of each family.
+//! So what the written metadata mean is compared with the model itself: nothing is lost silently.
+
+use super::piece::Pieces;
+use super::seen::View;
+use crate::arch::Network;
+use crate::graph::decoder::{Decoder, Layer};
+use crate::graph::encoder::Encoder;
+use crate::graph::{Norm, Rotary};
+use crate::model::LanguageModel;
+use crate::source::gguf;
+use fewbit_core::{Error, Result};
+use fewbit_formats::gguf::Metadata;
+
+/// Numbers of a model are as near as that to those that follow from the metadata, which hold
+/// fewer digits.
+const NEAR: f32 = 1e-5;
+
+/// Refuses what would be lost.
+///
+/// # Errors
+/// When a program that reads the file would compute something else, with what.
+pub(super) fn check(model: &LanguageModel, metadata: &Metadata, pieces: &Pieces) -> Result<()> {
+    let (architecture, settings) = gguf::architecture(metadata)?;
+    let weights = View { weights: &*model.checkpoint().weights, pieces };
+    let lost = match (model.network(), &(architecture.network)(&settings, &weights)?) {
+        (Network::Decoder(own), Network::Decoder(read)) => decoders(own, read),
+        (Network::Encoder(own), Network::Encoder(read)) => encoders(own, read),
+        _ => Some("the model is of another kind".to_string()),
+    };
+    match lost {
+        None => Ok(()),
+        Some(what) => {
+            let family = model.checkpoint().architecture.gguf;
+            let what = format!("{what}, which is not what GGUF files of `{family}` mean");
+            Err(Error::unsupported(what)
+                .code("FB-4712")
+                .hint("GGUF has no key for it: another program would compute something else"))
+        }
+    }
+}
+
+/// What a decoder computes in another way than one that was read.
+fn decoders(own: &Decoder, read: &Decoder) -> Option<String> {
+    let layers = own.layers.iter().zip(&read.layers).enumerate();
+    let mut layers = layers.filter_map(|(index, (a, b))| {
+        let what = layer((own, a), (read, b))?;
+        Some(format!("layer {index} {what}"))
+    });
+    let numbers = [
+        ("scores are multiplied by", Some(own.scale), Some(read.scale)),
+        ("scores are bounded by", own.score_cap, read.score_cap),
+        ("logits are bounded by", own.logit_cap, read.logit_cap),
+        ("embeddings are multiplied by", own.embedding_scale, read.embedding_scale),
+    ];
+    let number = |(what, own, read): (&str, Option<f32>, Option<f32>)| {
+        let same = match (own, read) {
+            (Some(own), Some(read)) => near(own, read),
+            (own, read) => own == read,
+        };
+        let own = own.map_or("nothing".to_string(), |own| own.to_string());
+        (!same).then(|| format!("{what} {own}"))
+    };
+    let shapes = own.heads == read.heads && own.layers.len() == read.layers.len();
+    let norms = is_norm(own.norm, read.norm)
+        && own.post_norms == read.post_norms
+        && own.head_norm.is_some() == read.head_norm.is_some();
+    None.or((!shapes).then(|| format!("heads are {:?}", own.heads)))
+        .or_else(|| layers.next())
+        .or_else(|| numbers.into_iter().find_map(number))
+        .or((!norms).then(|| format!("norms are {:?}", own.norm)))
+        .or((own.feed_forward != read.feed_forward)
+            .then(|| format!("the nonlinearity is {:?}", own.feed_forward.activation)))
+}
+
+fn encoders(own: &Encoder, read: &Encoder) -> Option<String> {
+    let same = own.heads == read.heads && own.layers == read.layers;
+    None.or((!same).then(|| format!("heads are {:?}", own.heads)))
+        .or((!is_norm(own.norm, read.norm)).then(|| format!("norms are {:?}", own.norm)))
+        .or((own.feed_forward != read.feed_forward)
+            .then(|| format!("the nonlinearity is {:?}", own.feed_forward.activation)))
+}
+
+/// What a layer does in another way.
+fn layer(own: (&Decoder, &Layer), read: (&Decoder, &Layer)) -> Option<String> {
+    if own.1.window != read.1.window {
+        let seen = own.1.window.map_or("all".to_string(), |window| format!("the last {window}"));
+        return Some(format!("sees {seen} of the tokens"));
+    }
+    let rotary = |(decoder, layer): (&Decoder, &Layer)| {
+        layer.rotary.and_then(|index| decoder.rotaries.get(index)).cloned()
+    };
+    match (rotary(own), rotary(read)) {
+        (None, None) => None,
+        (Some(own), Some(read)) if is_rotary(&own, &read) => None,
+        (None, _) => Some("is not rotated".to_string()),
+        _ => Some("is rotated in another way".to_string()),
+    }
+}
+
+/// Whether pairs are neighbours does not count: rows are brought in that order.
+fn is_rotary(own: &Rotary, read: &Rotary) -> bool {
+    let pairs = own.frequencies.iter().zip(&read.frequencies);
+    own.frequencies.len() == read.frequencies.len()
+        && near(own.magnitude, read.magnitude)
+        && pairs.into_iter().all(|(a, b)| near(*a, *b))
+}
+
+/// What is added to stored scales does not count: it is added when they are written.
+fn is_norm(own: Norm, read: Norm) -> bool {
+    match (own, read) {
+        (Norm::Rms { epsilon: a, .. }, Norm::Rms { epsilon: b, .. })
+        | (Norm::Layer { epsilon: a }, Norm::Layer { epsilon: b }) => near(a, b),
+        _ => false,
+    }
+}
+
+fn near(a: f32, b: f32) -> bool {
+    (a - b).abs() <= NEAR * a.abs().max(b.abs())
+}
