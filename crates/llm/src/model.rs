@@ -84,14 +84,22 @@ impl LanguageModel {
         }
     }
 
-    /// A decoder in two graphs: up to the hidden states, with or without a cache, and from them to
-    /// the logits.
+    /// The context to ask for where no text has more than `tokens` tokens: 0, what the model was
+    /// made for, or less where the model turns texts that are not long in another way.
+    pub fn context_for(&self, tokens: usize) -> usize {
+        let Network::Decoder(decoder) = &self.network else { return 0 };
+        let mut short = decoder.rotaries.iter().filter_map(|rotary| rotary.long.as_ref());
+        short.find(|long| tokens <= long.beyond).map_or(0, |long| long.beyond)
+    }
+
+    /// A decoder in two graphs for texts of at most `longest` tokens: up to the hidden states, with
+    /// or without a cache, and from them to the logits.
     ///
     /// # Errors
     /// For encoders, and as [`graph`](LanguageModel::graph).
-    pub fn halves(&self, state: State) -> Result<[Model; 2]> {
+    pub fn halves(&self, state: State, longest: usize) -> Result<[Model; 2]> {
         let (name, weights) = (self.checkpoint.architecture.title, &*self.checkpoint.weights);
-        let decoder = self.decoder()?;
+        let decoder = self.decoder()?.for_texts(longest);
         let both = || Ok([decoder.body(name, weights, state)?, decoder.head(name, weights)?]);
         both().at(|| self.checkpoint.path.display().to_string())
     }
@@ -109,7 +117,16 @@ impl LanguageModel {
     /// # Errors
     /// When a tensor is missing or has another shape than the settings say.
     pub fn graph(&self, state: State) -> Result<Model> {
-        self.graph_in(state, BlockForm::Stored)
+        self.graph_in(state, BlockForm::Stored, None)
+    }
+
+    /// The same for texts of at most `longest` tokens, which some models turn in another way than
+    /// texts as long as they were made for.
+    ///
+    /// # Errors
+    /// As [`graph`](LanguageModel::graph).
+    pub fn graph_for(&self, state: State, longest: usize) -> Result<Model> {
+        self.graph_in(state, BlockForm::Stored, Some(longest))
     }
 
     /// The graph as other programs understand it, with a cache of floats where it is a decoder's
@@ -120,13 +137,15 @@ impl LanguageModel {
     /// # Errors
     /// As [`graph`](LanguageModel::graph), and when a type of blocks has no such form.
     pub fn portable_graph(&self, floats: bool) -> Result<Model> {
-        self.graph_in(State::Cache(CacheTypes::default()), BlockForm::Portable { floats })
+        self.graph_in(State::Cache(CacheTypes::default()), BlockForm::Portable { floats }, None)
     }
 
-    fn graph_in(&self, state: State, form: BlockForm) -> Result<Model> {
+    fn graph_in(&self, state: State, form: BlockForm, longest: Option<usize>) -> Result<Model> {
         let (name, weights) = (self.checkpoint.architecture.title, &*self.checkpoint.weights);
         match &self.network {
-            Network::Decoder(decoder) => decoder.graph_in(name, weights, state, form),
+            Network::Decoder(decoder) => decoder
+                .for_texts(longest.unwrap_or(decoder.context))
+                .graph_in(name, weights, state, form),
             Network::Encoder(encoder) => encoder.graph_in(name, weights, form),
         }
         .at(|| self.checkpoint.path.display().to_string())

@@ -148,6 +148,11 @@ impl Windows {
         self.windows.iter().map(|(tokens, _)| tokens.as_slice())
     }
 
+    /// Tokens of the longest window.
+    fn longest(&self) -> usize {
+        self.tokens().map(<[u32]>::len).max().unwrap_or(0)
+    }
+
     /// Number of windows.
     pub fn len(&self) -> usize {
         self.windows.len()
@@ -183,7 +188,7 @@ pub fn score_and_look(
     listener: &mut Listener,
     look: &mut Look,
 ) -> Result<Score> {
-    let predictor = Predictor::new(model, options)?;
+    let predictor = Predictor::new(model, windows.longest(), options)?;
     let mut sums = Sums::default();
     for (index, (tokens, scored)) in windows.windows.iter().enumerate() {
         let hidden = predictor.hidden(tokens, scored.clone())?;
@@ -217,9 +222,9 @@ pub fn compare(
     options: &ScoreOptions,
     listener: &mut Listener,
 ) -> Result<Distance> {
-    let ours = Predictor::new(model, options)?;
+    let ours = Predictor::new(model, windows.longest(), options)?;
     let base = SessionOptions { mode: fewbit_exec::Mode::Float, ..options.session.clone() };
-    let theirs = Predictor::new(reference, &base.into())?;
+    let theirs = Predictor::new(reference, windows.longest(), &base.into())?;
     if ours.vocabulary != theirs.vocabulary {
         let what = format!("vocabularies of {} and {} tokens", ours.vocabulary, theirs.vocabulary);
         return Err(Error::usage(what).code("FB-2606").hint("the reference is another model"));
@@ -252,10 +257,14 @@ struct Predictor<'m> {
 }
 
 impl<'m> Predictor<'m> {
-    fn new(model: &'m LanguageModel, options: &ScoreOptions) -> Result<Predictor<'m>> {
+    fn new(
+        model: &'m LanguageModel,
+        longest: usize,
+        options: &ScoreOptions,
+    ) -> Result<Predictor<'m>> {
         let decoder = model.decoder()?;
         let cache = (options.cache != CacheTypes::default()).then_some(options.cache);
-        let [body, head] = model.halves(cache.map_or(State::None, State::Cache))?;
+        let [body, head] = model.halves(cache.map_or(State::None, State::Cache), longest)?;
         let body = Session::new(&body, &options.session)?;
         let pool = Arc::clone(body.pool());
         let head = Session::with_pool(&head, &options.session, &OpTable::standard(), pool)?;

@@ -29,13 +29,13 @@ impl<'m> Runner<'m> {
     /// itself.
     pub fn new(model: &'m LanguageModel, options: &GeneratorOptions) -> Result<Runner<'m>> {
         let (decoder, tokenizer) = (model.decoder()?, model.tokenizer());
-        let graph = model.graph(State::Windowed(options.cache))?;
-        let session = Session::new(&graph, &options.session)?;
         let context = match options.context {
             0 => decoder.context,
             n if decoder.learned_positions => n.min(decoder.context),
             n => n,
         };
+        let graph = model.graph_for(State::Windowed(options.cache), context)?;
+        let session = Session::new(&graph, &options.session)?;
         Ok(Runner { tokenizer, session, context, decoder, types: options.cache })
     }
 

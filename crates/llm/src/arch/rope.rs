@@ -1,6 +1,6 @@
 //! Rotation of positions as the settings ask for it, with the ways to stretch it.
 
-use crate::graph::Rotary;
+use crate::graph::{Long, Rotary};
 use crate::source::{Settings, Weights};
 use fewbit_core::{Error, Result, ResultExt};
 use std::f64::consts::PI;
@@ -50,7 +50,7 @@ pub(super) fn rotary(settings: &Settings, weights: &dyn Weights, size: usize) ->
     let rotary = plain(settings, size, base)?;
     let stretch = Stretch { settings, scaling: &scaling, base, rotary };
     let rotary = match kind(&scaling) {
-        // `dynamic` changes the base beyond the context only, and no text is longer.
+        // `dynamic` changes the base in texts beyond the context only.
         "default" | "none" | "dynamic" => Ok(stretch.rotary),
         "linear" => stretch.linear(),
         "llama3" => stretch.llama3(),
@@ -151,27 +151,20 @@ impl Stretch<'_> {
         Ok(self.rotary)
     }
 
-    /// A divisor for each pair (Ding et al. 2024, "LongRoPE"); the one for long texts where the
-    /// model was made for them.
+    /// A divisor for each pair (Ding et al. 2024, "LongRoPE"), another one in texts beyond the
+    /// context before.
     fn long(mut self, weights: &dyn Weights) -> Result<Rotary> {
         let context = self.settings.size_or("max_position_embeddings", 4096)?;
         let original = match self.scaling.opt_size("original_max_position_embeddings")? {
             Some(original) => original,
             None => self.settings.size_or("original_max_position_embeddings", context)?,
         };
-        let kind = if context > original { "long" } else { "short" };
-        let divisors: Vec<f32> = match self.scaling.numbers(&format!("{kind}_factor"))? {
-            Some(list) => list.into_iter().map(|v| v as f32).collect(),
-            None => match weights.get(&format!("rope_factors_{kind}.weight"))? {
-                Some(stored) => stored.tensor.to_f32()?,
-                None => {
-                    return Err(
-                        Error::bad_input(format!("`{kind}_factor` is missing")).code("FB-3705")
-                    );
-                }
-            },
-        };
-        apply(&mut self.rotary, &divisors)?;
+        let (short, mut long) = (self.divisors("short", weights)?, self.rotary.clone());
+        apply(&mut self.rotary, &short)?;
+        if context > original {
+            apply(&mut long, &self.divisors("long", weights)?)?;
+            self.rotary.long = Some(Long { beyond: original, frequencies: long.frequencies });
+        }
         let ratio = context as f64 / original.max(1) as f64;
         let usual = match ratio > 1.0 {
             true => (1.0 + ratio.ln() / (original.max(2) as f64).ln()).sqrt(),
@@ -179,5 +172,16 @@ impl Stretch<'_> {
         };
         self.rotary.magnitude = self.scaling.number_or("attention_factor", usual)? as f32;
         Ok(self.rotary)
+    }
+
+    /// The divisors of texts of a kind, from the settings or a GGUF file.
+    fn divisors(&self, kind: &str, weights: &dyn Weights) -> Result<Vec<f32>> {
+        if let Some(list) = self.scaling.numbers(&format!("{kind}_factor"))? {
+            return Ok(list.into_iter().map(|v| v as f32).collect());
+        }
+        match weights.get(&format!("rope_factors_{kind}.weight"))? {
+            Some(stored) => stored.tensor.to_f32(),
+            None => Err(Error::bad_input(format!("`{kind}_factor` is missing")).code("FB-3705")),
+        }
     }
 }

@@ -102,10 +102,14 @@ fn layer(own: (&Decoder, &Layer), read: (&Decoder, &Layer)) -> Option<String> {
 
 /// Whether pairs are neighbours does not count: rows are brought in that order.
 fn is_rotary(own: &Rotary, read: &Rotary) -> bool {
-    let pairs = own.frequencies.iter().zip(&read.frequencies);
-    own.frequencies.len() == read.frequencies.len()
-        && near(own.magnitude, read.magnitude)
-        && pairs.into_iter().all(|(a, b)| near(*a, *b))
+    let turns =
+        |a: &[f32], b: &[f32]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| near(*a, *b));
+    let long = match (&own.long, &read.long) {
+        (None, None) => true,
+        (Some(a), Some(b)) => a.beyond == b.beyond && turns(&a.frequencies, &b.frequencies),
+        _ => false,
+    };
+    long && near(own.magnitude, read.magnitude) && turns(&own.frequencies, &read.frequencies)
 }
 
 /// What is added to stored scales does not count: it is added when they are written.

@@ -75,6 +75,14 @@ impl Decoder {
         self.heads.keys * self.heads.size
     }
 
+    /// The same for texts of at most `longest` tokens: some models turn long ones in another way.
+    /// Graphs of a decoder itself are for those that are not long.
+    #[must_use]
+    pub fn for_texts(&self, longest: usize) -> Decoder {
+        let rotaries = self.rotaries.iter().map(|rotary| rotary.for_texts(longest)).collect();
+        Decoder { rotaries, ..self.clone() }
+    }
+
     /// The graph. Inputs, outputs and their shapes: [`names`].
     ///
     /// # Errors

@@ -15,7 +15,7 @@ pub use cache::{CacheType, CacheTypes};
 pub use feed_forward::{Activation, FeedForward};
 pub use norm::Norm;
 pub use portable::BlockForm;
-pub use rotary::Rotary;
+pub use rotary::{Long, Rotary};
 
 use fewbit_core::{Graph, Model};
 

@@ -12,6 +12,17 @@ pub struct Rotary {
     pub magnitude: f32,
     /// Whether pairs are neighbours, rather than half a head apart.
     pub interleaved: bool,
+    /// Where long texts turn in another way.
+    pub long: Option<Long>,
+}
+
+/// How long texts turn (LongRoPE).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Long {
+    /// The most tokens of a text that is not long.
+    pub beyond: usize,
+    /// Turns as [`Rotary::frequencies`].
+    pub frequencies: Vec<f32>,
 }
 
 impl Rotary {
@@ -19,7 +30,16 @@ impl Rotary {
     pub fn plain(size: usize, theta: f64) -> Rotary {
         let exponent = |i: usize| -(2.0 * i as f64) / size as f64;
         let frequencies = (0..size / 2).map(|i| theta.powf(exponent(i)) as f32).collect();
-        Rotary { frequencies, magnitude: 1.0, interleaved: false }
+        Rotary { frequencies, magnitude: 1.0, interleaved: false, long: None }
+    }
+
+    /// For texts of at most `longest` tokens.
+    pub(super) fn for_texts(&self, longest: usize) -> Rotary {
+        let mut rotary = self.clone();
+        if let Some(long) = rotary.long.take_if(|long| longest > long.beyond) {
+            rotary.frequencies = long.frequencies;
+        }
+        rotary
     }
 }
 

@@ -1,6 +1,6 @@
 //! `fewbit generate MODEL -p "Once upon a time"`
 
-use super::{Writing, ending, prompts, speeds};
+use super::{Writing, ending, longest, prompts, speeds};
 use crate::exit::Outcome;
 use crate::flags::Work;
 use crate::signals;
@@ -46,7 +46,9 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
         text => text.unwrap_or_default().to_string(),
     };
     let tokens = model.tokenizer().encode(&prompt, true)?;
-    let mut generator = Generator::new(&model, &args.writing.options(&args.work))?;
+    let longest = longest(tokens.len(), &args.writing.limits());
+    let options = args.writing.options_for(&args.work, &model, longest);
+    let mut generator = Generator::new(&model, &options)?;
     let mut text = String::new();
     let (new, finish, speed) = signals::interruptible(|interrupted| {
         generator.generate(

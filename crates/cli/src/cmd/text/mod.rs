@@ -8,7 +8,8 @@ mod prompts;
 use crate::flags::{ModeFlag, Work};
 use fewbit::SessionOptions;
 use fewbit::llm::{
-    CacheType, CacheTypes, Finish, Generation, GeneratorOptions, Sampler, Sampling, Speed,
+    CacheType, CacheTypes, Finish, Generation, GeneratorOptions, LanguageModel, Sampler, Sampling,
+    Speed,
 };
 
 /// How a model writes.
@@ -105,6 +106,25 @@ impl Writing {
         let session = SessionOptions::new(self.mode.into()).threads(work.threads);
         GeneratorOptions { session, context: self.context, cache: self.cache.types() }
     }
+
+    /// The same for texts that are known to become no longer than `tokens`, if they are.
+    fn options_for(
+        &self,
+        work: &Work,
+        model: &LanguageModel,
+        tokens: Option<usize>,
+    ) -> GeneratorOptions {
+        let mut options = self.options(work);
+        if let (0, Some(tokens)) = (options.context, tokens) {
+            options.context = model.context_for(tokens);
+        }
+        options
+    }
+}
+
+/// Tokens of a text with a prompt of so many, if there is a bound.
+fn longest(prompt: usize, limits: &Generation) -> Option<usize> {
+    (limits.max_tokens > 0).then(|| prompt.saturating_add(limits.max_tokens))
 }
 
 /// `12 tokens in 0.5 s (24 per second)` for the prompt and for what was written.

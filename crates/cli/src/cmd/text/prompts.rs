@@ -1,6 +1,6 @@
 //! `fewbit generate MODEL --prompts FILE`: many texts, several at a time.
 
-use super::{Writing, ending, generate::MAX_PROMPT_BYTES};
+use super::{Writing, ending, generate::MAX_PROMPT_BYTES, longest};
 use crate::flags::Work;
 use crate::signals;
 use crate::ui::Ui;
@@ -104,13 +104,19 @@ pub fn run(
     ui: &Ui,
 ) -> Result<()> {
     let lines = read(path)?;
-    let mut batch = Batch::new(model, &writing.options(work), parallel)?;
-    for (index, line) in lines.iter().enumerate() {
-        let request = Request {
+    let request = |line: &Line| -> Result<Request> {
+        Ok(Request {
             prompt: model.tokenizer().encode(&line.prompt, true)?,
             sampling: line.sampling(writing.sampling()),
             limits: line.limits(writing.limits()),
-        };
+        })
+    };
+    let requests = lines.iter().map(request).collect::<Result<Vec<_>>>()?;
+    let lengths = requests.iter().map(|r| longest(r.prompt.len(), &r.limits));
+    let all = lengths.collect::<Option<Vec<_>>>();
+    let most = all.map(|all| all.into_iter().max().unwrap_or(0));
+    let mut batch = Batch::new(model, &writing.options_for(work, model, most), parallel)?;
+    for (index, request) in requests.into_iter().enumerate() {
         batch.add(request).map_err(|e| e.at(format!("prompt {}", index + 1)))?;
     }
     let mut all: Vec<Written> = lines.iter().map(|_| Written::default()).collect();
