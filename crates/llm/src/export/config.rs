@@ -84,6 +84,13 @@ fn decoder_settings(model: &LanguageModel, decoder: &Decoder, config: &mut Setti
         config.set("activation_function", "gelu_new");
         return Ok(());
     }
+    if has("blk.0.ffn_down.bias")? {
+        if checkpoint.architecture.class != "LlamaForCausalLM" {
+            let what = "biases in feed-forward parts, which transformers knows of Llama only";
+            return Err(Error::unsupported(what).code("FB-4712"));
+        }
+        config.set("mlp_bias", true);
+    }
     config.set("num_key_value_heads", decoder.heads.keys);
     config.set("head_dim", decoder.heads.size);
     let gemma = checkpoint.architecture.gguf.starts_with("gemma");
@@ -92,7 +99,7 @@ fn decoder_settings(model: &LanguageModel, decoder: &Decoder, config: &mut Setti
     if gemma {
         config.set("hidden_activation", activation);
         let scalar = 1.0 / f64::from(decoder.scale).powi(2);
-        config.set("query_pre_attn_scalar", scalar.round());
+        config.set("query_pre_attn_scalar", scalar.round() as u64);
         let kinds: Vec<&str> = decoder.layers.iter().map(|layer| kind(layer.window)).collect();
         config.set("layer_types", json!(kinds));
     }
