@@ -6,7 +6,7 @@ use fewbit_core::Tensor;
 use fewbit_exec::{Mode, Session, SessionOptions};
 use fewbit_formats::atomic::OutputOptions;
 use fewbit_formats::gguf;
-use fewbit_llm::arch::Network;
+use fewbit_llm::arch::{self, Network};
 use fewbit_llm::graph::decoder::State;
 use fewbit_llm::graph::names;
 use fewbit_llm::{LanguageModel, export};
@@ -165,4 +165,23 @@ fn what_gguf_cannot_hold_is_refused() {
     }
     // A tensor that no table names.
     assert_eq!(refused("llama", "num_hidden_layers", json!(1)), "FB-4713");
+}
+
+#[test]
+fn settings_survive_the_way_into_gguf_and_back() {
+    let dir = tempfile::tempdir().unwrap();
+    // How the Llama here stretches its rotation, no published model does.
+    for name in ALL.into_iter().filter(|name| !["llama", "bert"].contains(name)) {
+        let original = LanguageModel::open(&folder(dir.path(), name)).unwrap();
+        let path = dir.path().join(format!("{name}.gguf"));
+        gguf_of(&original, &path);
+        let found = export::to_folder(&LanguageModel::open(&path).unwrap()).unwrap().config;
+        let family = found.text("model_type").unwrap();
+        let back = (arch::find(family).unwrap().network)(&found, &RandomWeights::of(name));
+        assert_eq!(&back.unwrap(), original.network(), "{name} as {family}");
+        // transformers takes no 8.0 for a whole number.
+        if name.starts_with("gemma") {
+            assert!(found.get("query_pre_attn_scalar").unwrap().is_u64(), "{name}");
+        }
+    }
 }
