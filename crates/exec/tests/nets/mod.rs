@@ -274,7 +274,7 @@ impl Net<'_> {
         if self.rng.chance(depthwise) {
             return (channels, channels * (1 + usize::from(self.rng.chance(more))));
         }
-        let groups = if channels % 2 == 0 && self.rng.chance(two) { 2 } else { 1 };
+        let groups = if channels.is_multiple_of(2) && self.rng.chance(two) { 2 } else { 1 };
         let out = match (mobile, self.rng.chance(30)) {
             (false, _) => 1 + self.rng.below(9),
             (true, true) => 1 + self.rng.below(90),
