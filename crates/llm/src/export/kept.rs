@@ -6,9 +6,10 @@
 use super::piece::Pieces;
 use super::seen::View;
 use crate::arch::Network;
+use crate::graph::attention::HeadShape;
 use crate::graph::decoder::{Decoder, Layer};
 use crate::graph::encoder::Encoder;
-use crate::graph::{Norm, Rotary};
+use crate::graph::{FeedForward, Norm, Rotary};
 use crate::model::LanguageModel;
 use crate::source::gguf;
 use fewbit_core::{Error, Result};
@@ -30,57 +31,74 @@ pub(super) fn check(model: &LanguageModel, metadata: &Metadata, pieces: &Pieces)
         (Network::Encoder(own), Network::Encoder(read)) => encoders(own, read),
         _ => Some("the model is of another kind".to_string()),
     };
-    match lost {
-        None => Ok(()),
-        Some(what) => {
-            let family = model.checkpoint().architecture.gguf;
-            let what = format!("{what}, which is not what GGUF files of `{family}` mean");
-            Err(Error::unsupported(what)
-                .code("FB-4712")
-                .hint("GGUF has no key for it: another program would compute something else"))
-        }
-    }
+    let Some(what) = lost else { return Ok(()) };
+    let what = format!("{what}, which is not what GGUF files of `{}` mean", architecture.gguf);
+    Err(Error::unsupported(what)
+        .code("FB-4712")
+        .hint("GGUF has no key for it: another program would compute something else"))
 }
 
 /// What a decoder computes in another way than one that was read.
 fn decoders(own: &Decoder, read: &Decoder) -> Option<String> {
-    let layers = own.layers.iter().zip(&read.layers).enumerate();
-    let mut layers = layers.filter_map(|(index, (a, b))| {
-        let what = layer((own, a), (read, b))?;
-        Some(format!("layer {index} {what}"))
-    });
+    let shapes = own.heads == read.heads && own.layers.len() == read.layers.len();
+    let same_norms = is_norm(own.norm, read.norm)
+        && own.post_norms == read.post_norms
+        && own.head_norm.is_some() == read.head_norm.is_some();
+    unless(shapes, || heads(own.heads))
+        .or_else(|| layers(own, read))
+        .or_else(|| numbers(own, read))
+        .or_else(|| unless(same_norms, norms))
+        .or_else(|| feed_forward(own.feed_forward, read.feed_forward))
+}
+
+fn encoders(own: &Encoder, read: &Encoder) -> Option<String> {
+    let shapes = own.heads == read.heads && own.layers == read.layers;
+    unless(shapes, || heads(own.heads))
+        .or_else(|| unless(is_norm(own.norm, read.norm), norms))
+        .or_else(|| feed_forward(own.feed_forward, read.feed_forward))
+}
+
+fn heads(HeadShape { queries, keys, size }: HeadShape) -> String {
+    format!("each layer has {queries} heads, {keys} of keys, of {size} elements")
+}
+
+fn norms() -> String {
+    "hidden states are normalized in another way".to_string()
+}
+
+fn unless(same: bool, what: impl FnOnce() -> String) -> Option<String> {
+    (!same).then(what)
+}
+
+fn feed_forward(own: FeedForward, read: FeedForward) -> Option<String> {
+    unless(own == read, || format!("the nonlinearity is {:?}", own.activation))
+}
+
+/// Factors and bounds.
+fn numbers(own: &Decoder, read: &Decoder) -> Option<String> {
     let numbers = [
         ("scores are multiplied by", Some(own.scale), Some(read.scale)),
         ("scores are bounded by", own.score_cap, read.score_cap),
         ("logits are bounded by", own.logit_cap, read.logit_cap),
         ("embeddings are multiplied by", own.embedding_scale, read.embedding_scale),
     ];
-    let number = |(what, own, read): (&str, Option<f32>, Option<f32>)| {
+    numbers.into_iter().find_map(|(what, own, read)| {
         let same = match (own, read) {
             (Some(own), Some(read)) => near(own, read),
             (own, read) => own == read,
         };
         let own = own.map_or("nothing".to_string(), |own| own.to_string());
-        (!same).then(|| format!("{what} {own}"))
-    };
-    let shapes = own.heads == read.heads && own.layers.len() == read.layers.len();
-    let norms = is_norm(own.norm, read.norm)
-        && own.post_norms == read.post_norms
-        && own.head_norm.is_some() == read.head_norm.is_some();
-    None.or((!shapes).then(|| format!("heads are {:?}", own.heads)))
-        .or_else(|| layers.next())
-        .or_else(|| numbers.into_iter().find_map(number))
-        .or((!norms).then(|| format!("norms are {:?}", own.norm)))
-        .or((own.feed_forward != read.feed_forward)
-            .then(|| format!("the nonlinearity is {:?}", own.feed_forward.activation)))
+        unless(same, || format!("{what} {own}"))
+    })
 }
 
-fn encoders(own: &Encoder, read: &Encoder) -> Option<String> {
-    let same = own.heads == read.heads && own.layers == read.layers;
-    None.or((!same).then(|| format!("heads are {:?}", own.heads)))
-        .or((!is_norm(own.norm, read.norm)).then(|| format!("norms are {:?}", own.norm)))
-        .or((own.feed_forward != read.feed_forward)
-            .then(|| format!("the nonlinearity is {:?}", own.feed_forward.activation)))
+/// The first layer that differs.
+fn layers(own: &Decoder, read: &Decoder) -> Option<String> {
+    let mut pairs = own.layers.iter().zip(&read.layers).enumerate();
+    pairs.find_map(|(index, (a, b))| {
+        let what = layer((own, a), (read, b))?;
+        Some(format!("layer {index} {what}"))
+    })
 }
 
 /// What a layer does in another way.
