@@ -166,7 +166,7 @@ fn a_model_in_several_files_is_the_same_model() {
     let Some(model) = zoo("stories260k") else { return };
     let (model, dir) = (model.display().to_string(), tempdir().unwrap());
     let path = |name: &str| dir.path().join(name).display().to_string();
-    run(["convert", &model, &path("one.gguf"), "--type", "f32"]).succeeds();
+    run(["convert", &model, &path("one.gguf"), "--type", "F32"]).succeeds();
     let split = ["convert", &model, &path("cut.gguf"), "--type", "f32", "--split-max-size", "300K"];
     let report = run(split.iter().chain(&["--json"])).succeeds().json();
     let parts = report["parts"].as_array().unwrap().len();

@@ -17,7 +17,7 @@ pub struct Args {
     output: PathBuf,
     /// What numbers it is stored in: f16 unless said otherwise; an ONNX file keeps the types that
     /// there are
-    #[arg(long = "type", value_name = "NAME", value_enum)]
+    #[arg(long = "type", value_name = "NAME", value_enum, ignore_case = true)]
     float: Option<Float>,
     /// ONNX: store types of blocks that it has no form for as floats
     #[arg(long)]
