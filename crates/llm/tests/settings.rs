@@ -53,6 +53,13 @@ fn windows_are_those_of_the_layers_named() {
 }
 
 #[test]
+fn a_window_of_nothing_is_none() {
+    for name in ["mistral", "phi3"] {
+        assert_eq!(network(name, &json!({"sliding_window": 0})).layers[0].window, None, "{name}");
+    }
+}
+
+#[test]
 fn a_part_of_each_head_is_rotated_wherever_the_settings_say_so() {
     let rotation = json!({"rope_type": "default", "rope_theta": 10000.0});
     let mut within = rotation.clone();

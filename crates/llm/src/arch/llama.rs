@@ -28,7 +28,7 @@ pub(super) const MISTRAL: Architecture = Architecture {
     tensors: &names::LLAMA,
     network: |settings, weights| {
         let mut decoder = base(settings, weights)?;
-        let window = settings.opt_size("sliding_window")?;
+        let window = settings.opt_size("sliding_window")?.filter(|&window| window > 0);
         decoder.layers.iter_mut().for_each(|layer| layer.window = window);
         Ok(Network::Decoder(decoder))
     },
