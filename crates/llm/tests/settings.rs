@@ -75,6 +75,13 @@ fn a_part_of_each_head_is_rotated_wherever_the_settings_say_so() {
 }
 
 #[test]
+fn dynamic_rotation_is_the_plain_one_within_the_context() {
+    let rotated = |scaling: Value| network("llama", &json!({"rope_scaling": scaling}));
+    let dynamic = json!({"rope_type": "dynamic", "factor": 2.0});
+    assert_eq!(rotated(dynamic), rotated(Value::Null));
+}
+
+#[test]
 fn long_texts_turn_in_another_way() {
     let decoder = network("phi3", &json!({}));
     let [short, long] = [32, 33].map(|longest| decoder.for_texts(longest).rotaries[0].clone());
