@@ -87,13 +87,13 @@ pub fn network(
     let mut rng = Rng::new(seed);
     let (shape, layers) = match style {
         Style::Small => {
-            let channels = [1 + rng.below(2), rng.pick(&[3, 4, 8, 16])];
-            ([&channels[..], &[5 + rng.below(9), 4 + rng.below(9)]].concat(), 4)
+            let images = [1 + rng.below(2), rng.pick(&[3, 4, 8, 16])];
+            ([&images[..], &[5 + rng.below(9), 4 + rng.below(9)]].concat(), 4)
         }
         Style::Mobile => {
-            let channels = [1 + rng.below(8) / 7, rng.pick(&[3, 8, 16, 24, 32, 64, 80, 96, 144])];
+            let images = [1 + rng.below(8) / 7, rng.pick(&[3, 8, 16, 24, 32, 64, 80, 96, 144])];
             let size = [rng.pick(&[7, 9, 14, 28, 33, 56]), rng.pick(&[7, 11, 14, 20, 28])];
-            ([channels, size].concat(), 4 + rng.below(8))
+            ([images, size].concat(), 4 + rng.below(8))
         }
     };
     let signed = rng.chance(50);

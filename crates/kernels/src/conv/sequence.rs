@@ -18,8 +18,8 @@ pub enum Place {
     Buffer(usize),
 }
 
-/// One convolution of a sequence. Images are NHWC. In a buffer, they begin where [`start_in_buffer`] says for
-/// their length: who reads a value sees all of it.
+/// One convolution of a sequence. Images are NHWC. In a buffer, they begin where
+/// [`start_in_buffer`] says for their length: who reads a value sees all of it.
 #[derive(Clone, Copy)]
 pub struct Link<'a> {
     /// Sizes.

@@ -8,8 +8,9 @@ const ALIGN: usize = 64;
 
 /// Buffers side by side. One whose value is dead takes the next that fits, as
 /// [`Arena`](crate::memory::Arena) does, so that layers of a kind use the same ones in the same part.
-/// Threads are to write what they have written before ([`start_in_buffer`](fewbit_kernels::conv::start_in_buffer)): values
-/// in planes share buffers with their like alone.
+/// Threads are to write what they have written before
+/// ([`start_in_buffer`](fewbit_kernels::conv::start_in_buffer)): values in planes share buffers
+/// with their like alone.
 #[derive(Default)]
 pub(super) struct Room {
     buffers: Vec<Buffer>,
