@@ -95,7 +95,13 @@ fn columns<const N: usize>(shape: &ConvShape, xs: Range<usize>, row: &impl Row, 
             match (full, many) {
                 (true, true) => row.pixels::<N, true>(taps, x, col),
                 (true, false) => row.pixels::<1, true>(taps, x, col),
-                (false, true) => (x..x + N).for_each(|x| row.pixels::<1, false>(taps, x, col)),
+                // A loop: closures of iterators are not inlined, so they would miss the
+                // instruction set.
+                (false, true) => {
+                    for x in x..x + N {
+                        row.pixels::<1, false>(taps, x, col);
+                    }
+                }
                 (false, false) => row.pixels::<1, false>(taps, x, col),
             }
         }

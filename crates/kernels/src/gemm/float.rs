@@ -14,7 +14,11 @@ use super::parts::{LeftParts, RightParts, drive_parts};
 use super::rows::{MatrixRows, Same};
 use super::scalar::ScalarF32;
 #[cfg(target_arch = "x86_64")]
-use super::{x86_avx2::Avx2F32, x86_avx512_f32::Avx512F32, x86_finish::ToFloats};
+use super::{
+    x86_avx2::Avx2F32,
+    x86_avx512_f32::Avx512F32,
+    x86_finish::{ToFloats, first_lanes},
+};
 use crate::cpu::{Ctx, Isa, Level};
 use crate::threads::SharedMut;
 
@@ -378,7 +382,7 @@ impl FloatFinish<'_> {
         self.out.place(row * self.stride + self.first_col)
     }
 
-    /// Finishes and stores eight columns from `col` on of the rows from `row` on.
+    /// Finishes and stores `width` columns, at most eight, from `col` on of the rows from `row` on.
     ///
     /// # Safety
     /// The CPU has AVX2; no other call may store to the same place at the same time.
@@ -387,18 +391,25 @@ impl FloatFinish<'_> {
         &self,
         row: usize,
         col: usize,
+        width: usize,
         sums: &[__m256; ROWS],
     ) {
-        // SAFETY: the CPU has AVX2; the slice has eight; the rows are in the output, by the check
-        // of `tile`.
+        let bias = self.epilogue.bias.map(|bias| bias[self.first_col + col..][..width].as_ptr());
+        // SAFETY: the CPU has AVX2; the slice has `width` elements; the rows are in the output, by
+        // the check of `tile`.
         unsafe {
-            let to = self.tile(row, col, 8, ROWS);
-            let bias = match self.epilogue.bias {
-                Some(bias) => _mm256_loadu_ps(bias[self.first_col + col..][..8].as_ptr()),
-                None => _mm256_setzero_ps(),
-            };
-            for (r, &sums) in sums.iter().enumerate() {
-                to.store(sums, bias, r * self.stride);
+            let to = self.tile(row, col, width, ROWS);
+            if width == 8 {
+                let bias = bias.map_or(_mm256_setzero_ps(), |bias| _mm256_loadu_ps(bias));
+                for (r, &sums) in sums.iter().enumerate() {
+                    to.store(sums, bias, r * self.stride);
+                }
+            } else {
+                let mask = first_lanes(width);
+                let bias = bias.map_or(_mm256_setzero_ps(), |bias| _mm256_maskload_ps(bias, mask));
+                for (r, &sums) in sums.iter().enumerate() {
+                    to.store_some(sums, bias, r * self.stride, mask);
+                }
             }
         }
     }

@@ -43,7 +43,7 @@ mod x86_avx512_lines;
 #[cfg(target_arch = "x86_64")]
 mod x86_columns;
 #[cfg(target_arch = "x86_64")]
-mod x86_finish;
+pub(crate) mod x86_finish;
 #[cfg(target_arch = "x86_64")]
 mod x86_finish_lines;
 

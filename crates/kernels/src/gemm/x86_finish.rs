@@ -498,15 +498,49 @@ impl ToFloats {
     pub(super) unsafe fn store(&self, sums: __m256, bias: __m256, at: usize) {
         // SAFETY: the caller's promise.
         unsafe {
+            let residual = self.residual.map(|residual| _mm256_loadu_ps(residual.add(at)));
+            _mm256_storeu_ps(self.out.add(at), self.finish(sums, bias, residual));
+        }
+    }
+
+    /// As [`ToFloats::store`], of the lanes of `mask` alone.
+    ///
+    /// # Safety
+    /// As there; other lanes are neither read nor written.
+    #[inline(always)]
+    pub(super) unsafe fn store_some(&self, sums: __m256, bias: __m256, at: usize, mask: __m256i) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let residual = self.residual.map(|from| _mm256_maskload_ps(from.add(at), mask));
+            _mm256_maskstore_ps(self.out.add(at), mask, self.finish(sums, bias, residual));
+        }
+    }
+
+    /// What is stored.
+    ///
+    /// # Safety
+    /// The CPU has AVX2.
+    #[inline(always)]
+    unsafe fn finish(&self, sums: __m256, bias: __m256, residual: Option<__m256>) -> __m256 {
+        // SAFETY: the caller's promise.
+        unsafe {
             let mut value = _mm256_add_ps(sums, bias);
-            if let Some(residual) = self.residual {
-                value = _mm256_add_ps(value, _mm256_loadu_ps(residual.add(at)));
+            if let Some(residual) = residual {
+                value = _mm256_add_ps(value, residual);
             }
             if self.is_clamped {
                 // The second operand is the result where one is NaN or both are zero.
                 value = _mm256_min_ps(self.hi, _mm256_max_ps(self.lo, value));
             }
-            _mm256_storeu_ps(self.out.add(at), value);
+            value
         }
     }
+}
+
+/// A mask of the first `count` lanes.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(crate) fn first_lanes(count: usize) -> __m256i {
+    let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    _mm256_cmpgt_epi32(_mm256_set1_epi32(count as i32), lanes)
 }
