@@ -60,20 +60,10 @@ impl Patch {
     }
 
     fn push_value(&mut self, name: &str, ty: ValueType, constant: Option<Tensor>) -> ValueId {
-        let name = self.fresh_name(name);
+        let name = fresh(&mut self.taken, name);
         self.edits.push(Edit::AddValue(name, ty, constant));
         self.next_value += 1;
         ValueId::new(self.next_value - 1)
-    }
-
-    fn fresh_name(&mut self, base: &str) -> String {
-        let mut name = base.to_string();
-        let mut number = 1;
-        while !self.taken.insert(name.clone()) {
-            name = format!("{base}_{number}");
-            number += 1;
-        }
-        name
     }
 
     /// Replaces (or makes) the tensor of a value.
@@ -86,7 +76,8 @@ impl Patch {
         self.edits.push(Edit::SetType(value, ty));
     }
 
-    /// Adds a node; its place follows from its inputs.
+    /// Adds a node; its place follows from its inputs. Its name, where it has one, gets a number
+    /// appended when another node of the edited graph has it.
     pub fn add_node(&mut self, node: Node) -> NodeId {
         self.edits.push(Edit::AddNode(node));
         self.next_node += 1;
@@ -147,6 +138,7 @@ impl Patch {
         for edit in self.edits {
             apply_edit(&mut edited, edit)?;
         }
+        name_apart(&mut edited, graph.nodes.len());
         edited.sort()?;
         edited.verify(None)?;
         *graph = edited;
@@ -175,6 +167,27 @@ impl Patch {
             }
         }
         graph.verify(None)
+    }
+}
+
+/// `base`, with a number appended where it is taken; it is taken from then on.
+fn fresh(taken: &mut HashSet<String>, base: &str) -> String {
+    let mut name = base.to_string();
+    let mut number = 1;
+    while !taken.insert(name.clone()) {
+        name = format!("{base}_{number}");
+        number += 1;
+    }
+    name
+}
+
+/// Gives the nodes from `first` on names that no other node has: ONNX Runtime refuses a file with
+/// two `DequantizeLinear` of one name.
+fn name_apart(graph: &mut Graph, first: usize) {
+    let (old, new) = graph.nodes.split_at_mut(first);
+    let mut taken: HashSet<String> = old.iter().flatten().map(|node| node.name.clone()).collect();
+    for node in new.iter_mut().flatten().filter(|node| !node.name.is_empty()) {
+        node.name = fresh(&mut taken, &node.name);
     }
 }
 

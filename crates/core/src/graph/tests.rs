@@ -93,3 +93,26 @@ fn subgraphs_capture_by_name_and_follow_renames() {
     assert_eq!(g.uses().consumers(u).len(), 2);
     assert_eq!(g.uses().consumers(t).len(), 1);
 }
+
+#[test]
+fn nodes_of_a_patch_get_names_of_their_own() {
+    let mut g = small();
+    let (relu, node) = g.nodes().nth(1).map(|(id, node)| (id, node.clone())).unwrap();
+    let t = g.find_value("t").unwrap();
+    let mut patch = Patch::new(&g);
+    for name in ["neg", "neg", ""] {
+        let value = patch.add_value("n", ValueType::default());
+        patch.add_node(Node::new("Neg", name, &[t], &[value]));
+    }
+    // In place of one that goes: its name is free.
+    let name = node.name.clone();
+    patch.add_node(node);
+    patch.remove_node(relu);
+    patch.apply(&mut g).unwrap();
+    let mut names: Vec<&str> = g.nodes().map(|(_, node)| node.name.as_str()).collect();
+    names.sort_unstable();
+    let add = g.nodes().find(|(_, node)| node.op == "Add").unwrap().1.name.as_str();
+    let mut expected = ["", "neg", "neg_1", name.as_str(), add];
+    expected.sort_unstable();
+    assert_eq!(names, expected);
+}
