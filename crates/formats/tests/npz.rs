@@ -73,9 +73,19 @@ fn the_same_arrays_give_the_same_bytes() {
 }
 
 #[test]
+fn names_may_begin_with_a_slash_as_those_of_pytorch_do() {
+    let folder = folder();
+    let t = Tensor::vector(&[1u8, 2]);
+    let written = npz::write_to(Cursor::new(Vec::new()), &[("/layer/y", &t)]).unwrap();
+    let path = folder.path().join("slash.npz");
+    std::fs::write(&path, written.into_inner()).unwrap();
+    assert_eq!(npz::read(&path).unwrap()[0].0, "/layer/y");
+}
+
+#[test]
 fn names_that_leave_an_archive_are_not_written() {
     let t = Tensor::vector(&[1u8]);
-    for name in ["../../x", "/etc/x", "a/../../b", "", "a\\..\\b", "x\0y"] {
+    for name in ["../../x", "/../x", "a/../../b", "", "a\\..\\b", "x\0y"] {
         let e = npz::write_to(Cursor::new(Vec::new()), &[(name, &t)]).unwrap_err();
         assert_eq!(e.stable_code(), "FB-3321", "{name}");
     }
@@ -98,7 +108,6 @@ fn members_that_are_no_plain_arrays_are_refused() {
     let a = array();
     let stored = CompressionMethod::Stored;
     refused(&archive(&[("../x.npy", &a)], stored), "FB-3321");
-    refused(&archive(&[("/x.npy", &a)], stored), "FB-3321");
     let inner = archive(&[("x.npy", &a)], stored);
     assert!(
         refused(&archive(&[("inner.npz", &inner)], stored), "FB-3323").place().contains("inner")

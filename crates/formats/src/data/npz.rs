@@ -130,7 +130,7 @@ pub fn read(path: &Path) -> Result<Vec<(String, Tensor)>> {
 /// Element types without a NumPy dtype are widened as in [`npy::write`].
 ///
 /// # Errors
-/// `FB-3321` for an empty name, an absolute one or one with `..` in it, `FB-3322` for a name that
+/// `FB-3321` for an empty name or one with `..` in it, `FB-3322` for a name that
 /// is there twice, `FB-4312` for strings; see [`write_file`] for the destination.
 pub fn write(path: &Path, arrays: &[(&str, &Tensor)], options: &OutputOptions) -> Result<()> {
     let zip = write_to(Cursor::new(Vec::new()), arrays).at(|| show(path))?;
@@ -206,12 +206,12 @@ fn check_size(bytes: u64, compressed: u64, stored: bool) -> Result<()> {
     Err(Error::bad_input(what).code("FB-3324"))
 }
 
-/// A name must stay inside the archive, also for tools that unpack it.
+/// A name must stay inside the archive, also for tools that unpack it. These take off a slash that
+/// it begins with, as names of values do that PyTorch writes.
 fn check_name(name: &str) -> Result<()> {
     let escapes = name.split(['/', '\\']).any(|part| part == "..");
-    let absolute = name.starts_with(['/', '\\']);
-    if name.is_empty() || escapes || absolute || name.contains('\0') {
-        let error = Error::bad_input("the name is empty, absolute or leaves the archive");
+    if name.is_empty() || escapes || name.contains('\0') {
+        let error = Error::bad_input("the name is empty or leaves the archive");
         return Err(error.code("FB-3321"));
     }
     Ok(())
