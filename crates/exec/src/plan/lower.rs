@@ -214,6 +214,7 @@ impl<'a> Lowering<'a> {
             "Attention" => ops::attention::lower(self, id, node),
             "Conv" | "ConvTranspose" => ops::conv::lower(self, id, node)?,
             "MatMul" | "Gemm" => ops::matmul::lower(self, id, node)?,
+            "MatMulInteger" => ops::matmul::lower_accumulated(self, id, node)?,
             "MaxPool" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" | "LpPool"
             | "GlobalLpPool" => ops::pool::lower(self, id, node)?,
             _ => super::chain::lower(self, id, node),

@@ -1,5 +1,6 @@
 //! `MatMul` and `Gemm`.
 
+mod accumulate;
 mod blocks;
 mod dynamic;
 pub(crate) mod float;
@@ -8,6 +9,7 @@ mod integer;
 mod lower;
 pub(crate) mod shape;
 
+pub(crate) use accumulate::lower as lower_accumulated;
 pub(crate) use integer::{coded, lower_integer};
 pub(crate) use lower::lower;
 
