@@ -6,6 +6,7 @@ use crate::infer::{InferCtx, broadcast_dims, only_dtype, typed};
 use crate::memory::Arena;
 use crate::ops::matmul::shape::broadcast_index;
 use fewbit_core::{DType, Dim, Element, Error, Result, Tensor, ValueType};
+use fewbit_kernels::transpose::transpose;
 
 pub(super) fn infer(ctx: &InferCtx) -> Result<Vec<ValueType>> {
     let (Some(a), Some(b)) = (ctx.shape(0), ctx.shape(1)) else {
@@ -86,13 +87,7 @@ fn oriented(ctx: &EvalCtx, index: usize, attr: &str) -> Result<Tensor> {
     }
     let size = input.dtype().size().ok_or_else(|| Error::unsupported("Gemm of packed types"))?;
     let mut output = ctx.alloc(input.dtype(), vec![cols, rows])?;
-    let (from, to) = (input.bytes(), output.bytes_mut());
-    for row in 0..rows {
-        for col in 0..cols {
-            let (at, target) = ((row * cols + col) * size, (col * rows + row) * size);
-            to[target..target + size].copy_from_slice(&from[at..at + size]);
-        }
-    }
+    transpose(*ctx.kernels, size, input.bytes(), &[rows, cols], &[1, 0], output.bytes_mut());
     Ok(output)
 }
 

@@ -61,7 +61,7 @@ fn resampled<T: Real>(
             let line = Line { taps: &filter.taps(step, transform), input: step.input, inner, fill };
             line.run(ctx, &data.cow::<T>()?, out.as_mut_slice::<T>()?);
         }
-        data = out;
+        ctx.arena.recycle(std::mem::replace(&mut data, out));
     }
     Ok(data)
 }
@@ -80,22 +80,56 @@ impl<T: Real> Line<'_, T> {
         let weights: Vec<T> = self.taps.weight.iter().map(|&w| T::of(w)).collect();
         ctx.kernels.pool.for_each_chunk(out, plane, |outer, out| {
             let input = &input[outer * self.input * self.inner..][..self.input * self.inner];
-            for (x, out) in out.chunks_exact_mut(self.inner).enumerate() {
-                self.element(x, input, &weights, out);
+            match self.taps.count {
+                2 => self.plane::<2>(input, &weights, out),
+                4 => self.plane::<4>(input, &weights, out),
+                _ => self.any_plane(input, &weights, out),
             }
         });
     }
 
-    /// Output element `x` of the axis, for all positions of the inner axes.
-    fn element(&self, x: usize, input: &[T], weights: &[T], out: &mut [T]) {
-        if self.taps.outside[x] {
-            return out.fill(self.fill);
-        }
-        out.fill(T::default());
-        let taps = x * self.taps.count..(x + 1) * self.taps.count;
-        for (&index, &weight) in self.taps.index[taps.clone()].iter().zip(&weights[taps]) {
-            let row = &input[index * self.inner..][..self.inner];
-            out.iter_mut().zip(row).for_each(|(slot, &v)| *slot += v * weight);
+    /// All elements of the axis, `N` taps for each, for all positions of the inner axes.
+    fn plane<const N: usize>(&self, input: &[T], weights: &[T], out: &mut [T]) {
+        let taps = self.taps.index.as_chunks::<N>().0.iter().zip(weights.as_chunks::<N>().0);
+        let outputs = out.chunks_exact_mut(self.inner).zip(&self.taps.outside);
+        for ((out, &outside), (index, weights)) in outputs.zip(taps) {
+            match out {
+                _ if outside => out.fill(self.fill),
+                // The last axis: a loop over one number would cost more than the number.
+                [out] => *out = weighed(index.map(|index| input[index]), weights),
+                _ => {
+                    let rows = index.map(|index| &input[index * self.inner..][..self.inner]);
+                    for (i, out) in out.iter_mut().enumerate() {
+                        *out = weighed(rows.map(|row| row[i]), weights);
+                    }
+                }
+            }
         }
     }
+
+    /// As [`Line::plane`], for any number of taps.
+    fn any_plane(&self, input: &[T], weights: &[T], out: &mut [T]) {
+        for (x, out) in out.chunks_exact_mut(self.inner).enumerate() {
+            if self.taps.outside[x] {
+                out.fill(self.fill);
+                continue;
+            }
+            out.fill(T::default());
+            let taps = x * self.taps.count..(x + 1) * self.taps.count;
+            for (&index, &weight) in self.taps.index[taps.clone()].iter().zip(&weights[taps]) {
+                let row = &input[index * self.inner..][..self.inner];
+                out.iter_mut().zip(row).for_each(|(slot, &v)| *slot += v * weight);
+            }
+        }
+    }
+}
+
+/// The sum of weighed values, in their order.
+#[inline(always)]
+fn weighed<T: Real, const N: usize>(values: [T; N], weights: &[T; N]) -> T {
+    let mut sum = T::default();
+    for (value, &weight) in values.into_iter().zip(weights) {
+        sum += value * weight;
+    }
+    sum
 }
