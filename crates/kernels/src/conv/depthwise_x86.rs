@@ -14,7 +14,10 @@ use crate::gemm::x86_finish::first_lanes;
 const LANES: usize = 8;
 
 /// Weights by eight output channels, then row and column of the kernel. Missing channels are zeros.
-pub(super) struct Octets(Vec<[f32; LANES]>);
+pub(super) struct Octets {
+    weights: Vec<[f32; LANES]>,
+    channels: Vec<Channels>,
+}
 
 impl Octets {
     /// Packs weights in the order out channel, row, column. The size of the image does not matter.
@@ -26,11 +29,15 @@ impl Octets {
         };
         let octet =
             |i: usize| std::array::from_fn(|lane| weight(i % taps, i / taps * LANES + lane));
-        Octets((0..shape.out_c.div_ceil(LANES) * taps).map(octet).collect())
+        let octets = shape.out_c.div_ceil(LANES);
+        Octets {
+            weights: (0..octets * taps).map(octet).collect(),
+            channels: (0..octets).map(|octet| Channels::of(shape, octet * LANES)).collect(),
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(self.0.as_slice())
+        size_of_val(self.weights.as_slice()) + size_of_val(self.channels.as_slice())
     }
 }
 
@@ -48,7 +55,8 @@ impl Job for Sliding<'_> {
         let Sliding { line, octets } = &self;
         let shape = line.shape;
         let taps_of = shape.kernel[0] * shape.kernel[1];
-        assert_eq!(octets.0.len(), shape.out_c.div_ceil(LANES) * taps_of, "other channels");
+        assert_eq!(octets.channels.len(), shape.out_c.div_ceil(LANES), "other channels");
+        assert_eq!(octets.weights.len(), octets.channels.len() * taps_of, "another kernel");
         let (image, y) = (line.line / shape.out_h(), line.line % shape.out_h());
         let rows = taps(shape, 0, shape.in_h, y);
         let line_len = shape.in_w * shape.in_c;
@@ -59,8 +67,9 @@ impl Job for Sliding<'_> {
         let window = Window {
             line,
             inputs: inputs.collect(),
-            weights: octets.0[rows.start * shape.kernel[1]..].as_ptr(),
+            weights: octets.weights[rows.start * shape.kernel[1]..].as_ptr(),
             taps: taps_of,
+            channels: &octets.channels,
         };
         // SAFETY: the CPU has AVX2; the rows of the window lie in the image, by the slices above.
         unsafe {
@@ -89,6 +98,7 @@ struct Window<'a> {
     weights: *const [f32; LANES],
     /// From those of eight channels to the next.
     taps: usize,
+    channels: &'a [Channels],
 }
 
 /// The most outputs of a tile.
@@ -148,8 +158,7 @@ impl Window<'_> {
         let from = (start * shape.in_c).wrapping_sub(pad * shape.in_c);
         let row = self.line.line * shape.out_w() + x;
         let next = self.next::<P>(x);
-        for octet in 0..shape.out_c.div_ceil(LANES) {
-            let channels = Channels::of(shape, octet * LANES);
+        for (octet, channels) in self.channels.iter().enumerate() {
             let from = from.wrapping_add(channels.first);
             let mut sums = [_mm256_setzero_ps(); P];
             for &(place, lines) in &next {
@@ -237,35 +246,24 @@ struct Channels {
     first: usize,
     /// Whether they are eight, each with an input of its own.
     are_neighbours: bool,
-    /// Which inputs there are, from the first on: the highest bit of each lane.
-    mask: __m256i,
+    /// How many inputs there are.
+    inputs: usize,
     /// For each output, which of them is its own.
-    index: __m256i,
+    index: [i32; LANES],
 }
 
 impl Channels {
     /// The output channels from `col` on.
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
     fn of(shape: &ConvShape, col: usize) -> Channels {
         let (each, width) = (shape.group_out_c(), LANES.min(shape.out_c - col));
-        let first = col / each;
-        let mut index = [0; LANES];
-        if each == 1 {
-            index = std::array::from_fn(|lane| lane as i32);
-        } else {
-            for (lane, index) in index.iter_mut().enumerate().take(width) {
-                *index = ((col + lane) / each - first) as i32;
-            }
-        }
-        let inputs = (col + width - 1) / each + 1 - first;
+        let (first, last) = (col / each, (col + width - 1) / each);
+        let index = |lane: usize| ((col + lane) / each).min(last) - first;
         Channels {
             width,
             first,
             are_neighbours: each == 1 && width == LANES,
-            mask: first_lanes(inputs),
-            // SAFETY: eight numbers are read.
-            index: unsafe { _mm256_loadu_si256(index.as_ptr().cast()) },
+            inputs: last + 1 - first,
+            index: std::array::from_fn(|lane| index(lane) as i32),
         }
     }
 
@@ -277,11 +275,14 @@ impl Channels {
     #[inline]
     #[target_feature(enable = "avx2,fma")]
     unsafe fn copy(&self, columns: &mut [[f32; LANES]], input: *const f32, apart: usize) {
+        // SAFETY: there are eight numbers.
+        let index = unsafe { _mm256_loadu_si256(self.index.as_ptr().cast()) };
+        let mask = first_lanes(self.inputs);
         for (i, column) in columns.iter_mut().enumerate() {
             // SAFETY: the caller's promise; other inputs than those of the mask are not read.
             unsafe {
-                let values = _mm256_maskload_ps(input.wrapping_add(i * apart), self.mask);
-                let values = _mm256_permutevar8x32_ps(values, self.index);
+                let values = _mm256_maskload_ps(input.wrapping_add(i * apart), mask);
+                let values = _mm256_permutevar8x32_ps(values, index);
                 _mm256_storeu_ps(column.as_mut_ptr(), values);
             }
         }
