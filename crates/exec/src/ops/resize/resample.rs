@@ -80,35 +80,16 @@ impl<T: Real> Line<'_, T> {
         let weights: Vec<T> = self.taps.weight.iter().map(|&w| T::of(w)).collect();
         ctx.kernels.pool.for_each_chunk(out, plane, |outer, out| {
             let input = &input[outer * self.input * self.inner..][..self.input * self.inner];
-            match self.taps.count {
-                2 => self.plane::<2>(input, &weights, out),
-                4 => self.plane::<4>(input, &weights, out),
-                _ => self.any_plane(input, &weights, out),
+            match (self.inner, self.taps.count) {
+                (1, 2) => self.line::<2>(input, &weights, out),
+                (1, 4) => self.line::<4>(input, &weights, out),
+                _ => self.plane(input, &weights, out),
             }
         });
     }
 
-    /// All elements of the axis, `N` taps for each, for all positions of the inner axes.
-    fn plane<const N: usize>(&self, input: &[T], weights: &[T], out: &mut [T]) {
-        let taps = self.taps.index.as_chunks::<N>().0.iter().zip(weights.as_chunks::<N>().0);
-        let outputs = out.chunks_exact_mut(self.inner).zip(&self.taps.outside);
-        for ((out, &outside), (index, weights)) in outputs.zip(taps) {
-            match out {
-                _ if outside => out.fill(self.fill),
-                // The last axis: a loop over one number would cost more than the number.
-                [out] => *out = weighed(index.map(|index| input[index]), weights),
-                _ => {
-                    let rows = index.map(|index| &input[index * self.inner..][..self.inner]);
-                    for (i, out) in out.iter_mut().enumerate() {
-                        *out = weighed(rows.map(|row| row[i]), weights);
-                    }
-                }
-            }
-        }
-    }
-
-    /// As [`Line::plane`], for any number of taps.
-    fn any_plane(&self, input: &[T], weights: &[T], out: &mut [T]) {
+    /// All elements of the axis, for all positions of the inner axes.
+    fn plane(&self, input: &[T], weights: &[T], out: &mut [T]) {
         for (x, out) in out.chunks_exact_mut(self.inner).enumerate() {
             if self.taps.outside[x] {
                 out.fill(self.fill);
@@ -122,14 +103,18 @@ impl<T: Real> Line<'_, T> {
             }
         }
     }
-}
 
-/// The sum of weighed values, in their order.
-#[inline(always)]
-fn weighed<T: Real, const N: usize>(values: [T; N], weights: &[T; N]) -> T {
-    let mut sum = T::default();
-    for (value, &weight) in values.into_iter().zip(weights) {
-        sum += value * weight;
+    /// As [`Line::plane`], of the last axis with `N` taps for each element: a loop over a single
+    /// number costs more than the number.
+    fn line<const N: usize>(&self, input: &[T], weights: &[T], out: &mut [T]) {
+        let taps = self.taps.index.as_chunks::<N>().0.iter().zip(weights.as_chunks::<N>().0);
+        for ((out, &outside), (index, weights)) in out.iter_mut().zip(&self.taps.outside).zip(taps)
+        {
+            let mut sum = T::default();
+            for (&index, &weight) in index.iter().zip(weights) {
+                sum += input[index] * weight;
+            }
+            *out = if outside { self.fill } else { sum };
+        }
     }
-    sum
 }
