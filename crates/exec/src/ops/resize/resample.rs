@@ -107,12 +107,12 @@ impl<T: Real> Line<'_, T> {
     /// As [`Line::plane`], of the last axis with `N` taps for each element: a loop over a single
     /// number costs more than the number.
     fn line<const N: usize>(&self, input: &[T], weights: &[T], out: &mut [T]) {
-        let taps = self.taps.index.as_chunks::<N>().0.iter().zip(weights.as_chunks::<N>().0);
-        for ((out, &outside), (index, weights)) in out.iter_mut().zip(&self.taps.outside).zip(taps)
-        {
+        let (indices, weights) = (self.taps.index.as_chunks::<N>().0, weights.as_chunks::<N>().0);
+        let taps = indices.iter().zip(weights).zip(&self.taps.outside);
+        for (out, ((index, weights), &outside)) in out.iter_mut().zip(taps) {
             let mut sum = T::default();
-            for (&index, &weight) in index.iter().zip(weights) {
-                sum += input[index] * weight;
+            for n in 0..N {
+                sum += input[index[n]] * weights[n];
             }
             *out = if outside { self.fill } else { sum };
         }
