@@ -38,13 +38,12 @@ pub fn evaluate(
     progress: &dyn Progress,
 ) -> Result<Evaluation> {
     let mut metrics = BTreeMap::new();
-    let not_finite;
-    if data.task() == Task::Classify {
+    let not_finite = if data.task() == Task::Classify {
         let options = EvaluateOptions { mode, threads };
         let scores = fewbit_quant::evaluate(model, data, options, progress)?;
         metrics.insert("top1".to_string(), scores.top1());
         metrics.insert("top5".to_string(), scores.top5());
-        not_finite = scores.not_finite();
+        scores.not_finite()
     } else {
         let (float, own) = (Side { model, mode: Mode::Float }, Side { model, mode });
         let pairs = pair_up(float, own, data, threads, progress)?;
@@ -52,8 +51,8 @@ pub fn evaluate(
         metrics.insert("cosine".to_string(), likeness);
         let agreement = Comparison::score(Task::None, &pairs);
         metrics.insert("agreement".to_string(), agreement.quantized);
-        not_finite = agreement.quantized_not_finite;
-    }
+        agreement.quantized_not_finite
+    };
     if let Some(mse) = error_against_truth(model, data, mode, threads, progress)? {
         metrics.insert("mse".to_string(), mse);
     }

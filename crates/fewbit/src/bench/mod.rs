@@ -339,7 +339,7 @@ fn random_input(port: &Port, state: &mut u64) -> Result<Tensor> {
         if dtype.is_float() { unit } else { unit.round() }
     };
     let mut left = tensor.len();
-    let bytes = PIECE * dtype.bits() as usize / 8;
+    let bytes = PIECE * dtype.bits() / 8;
     for out in tensor.bytes_mut().chunks_mut(bytes.max(1)) {
         let values: Vec<f64> = (0..left.min(PIECE)).map(|_| next()).collect();
         encode_f64(dtype, &values, out);

@@ -54,7 +54,7 @@ fn stranger(path: &Path) -> Option<String> {
         }
         let ending = Path::new(&name).extension();
         let ends = |known: &&str| ending.is_some_and(|e| e.eq_ignore_ascii_case(known));
-        NAMES.iter().any(|known| name == *known) || ENDINGS.iter().any(|e| ends(&e))
+        NAMES.iter().any(|known| name == *known) || ENDINGS.iter().any(ends)
     };
     let others = fs::read_dir(path).ok()?.flatten().filter(|entry| !known(entry));
     others.map(|entry| entry.file_name().to_string_lossy().into_owned()).min()
