@@ -64,7 +64,7 @@ fn data_that_hold_nan_are_warned_of_and_refused() {
     assert!(compared.stdout.contains("not comparable"), "{}", compared.stdout);
     let bounded = ["--evaluate", &some, "--max-drop", "1%", "--force"];
     let report = run(line.iter().copied().chain([&*some]).chain(bounded)).json();
-    assert_eq!(report["metric"]["quantized_not_finite"], 1);
+    assert_eq!(report["metric"]["float_not_finite"], 1);
     assert_eq!(report["verdict"], "missed");
 }
 

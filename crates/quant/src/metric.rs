@@ -182,6 +182,8 @@ impl Comparison {
         let count = pairs.len().max(1) as f64;
         let number = |f: fn(&Paired) -> bool| pairs.iter().filter(|p| f(p)).count();
         let share = |f: fn(&Paired) -> bool| number(f) as f64 / count;
+        // Of a float model that predicts nothing, nothing can be lost.
+        let measurable = pairs.is_empty() || number(|p| p.float.prediction.is_some()) > 0;
         let flips = number(|p| !p.float.agrees(&p.quantized));
         let mut total = Likeness::default();
         pairs.iter().for_each(|p| total.merge(&p.likeness));
@@ -195,7 +197,7 @@ impl Comparison {
             name: name.to_string(),
             float,
             quantized,
-            drop_points: 100.0 * (float - quantized),
+            drop_points: if measurable { 100.0 * (float - quantized) } else { f64::NAN },
             interval_points: 100.0 * half_interval(&losses),
             samples: pairs.len(),
             flips,
@@ -286,6 +288,7 @@ mod tests {
         assert!(!scored(Task::Regress).within(100.0));
         assert!(!scored(Task::None).within(99.0));
         let scored = scored(Task::Classify);
+        assert!(!scored.within(100.0));
         assert_eq!((scored.float_not_finite, scored.quantized_not_finite, scored.flips), (3, 3, 3));
         assert_eq!(scored.not_finite("A", "B").len(), 2);
     }
