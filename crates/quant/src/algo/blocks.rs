@@ -270,7 +270,8 @@ mod tests {
                 let mut x = vec![0.0; 256];
                 x[8] = sign * greatest(ty);
                 let loss = encoder.encode(Isa::best(), &x, &mut out).unwrap();
-                assert!(loss.relative() < 0.1, "{ty}: {loss:?}");
+                // What shares a scale with the largest is lost; the largest is not.
+                assert!(loss.relative() < 0.2, "{ty}: {loss:?}");
                 let wider = 1.01 * x[8];
                 if wider.is_finite() {
                     x[8] = wider;
