@@ -166,8 +166,8 @@ fn bytes_of(text: &str, unit_of: u64) -> Result<u64, String> {
     let value: f64 =
         number.parse().map_err(|_| "expected a size such as 1G or 512M".to_string())?;
     let bytes = value * unit_of.pow(power) as f64;
-    if !(bytes.is_finite() && (1.0..9e18).contains(&bytes)) {
-        return Err("expected a size of at least one byte".to_string());
+    if !(1.0..9e18).contains(&bytes) {
+        return Err("expected a size of at least one byte, and less than 8 million T".to_string());
     }
     Ok(bytes as u64)
 }

@@ -27,7 +27,7 @@ struct Cli {
     /// When to use colours; NO_COLOR and CLICOLOR_FORCE are respected
     #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
     color: ColorWhen,
-    /// No progress and no notes, only results and errors
+    /// No progress and no notes, only results, warnings and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
     /// More detail

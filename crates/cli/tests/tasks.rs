@@ -39,6 +39,36 @@ fn without_labels_the_float_model_is_the_measure() {
 }
 
 #[test]
+fn data_that_hold_nan_are_warned_of_and_refused() {
+    let dir = tempdir().unwrap();
+    let mut values = images().to_f32().unwrap();
+    values[3] = f32::NAN;
+    let some = Tensor::from_slice(vec![SAMPLES, 1, 8, 8], &values).unwrap();
+    let all = Tensor::from_slice(vec![SAMPLES, 1, 8, 8], &[f32::NAN; SAMPLES * 64]).unwrap();
+    let some = save(&dir.path().join("some.npz"), &[("x", &some)]);
+    let all = save(&dir.path().join("all.npz"), &[("x", &all)]);
+    let (model, out) = (digits("digits.onnx"), dir.path().join("o.onnx").display().to_string());
+    let line = ["quantize", &model, "-o", &out, "--json", "--calibrate"];
+    run(line.iter().copied().chain([&*all])).fails(3, &[]);
+    let report = run(line.iter().copied().chain([&*some])).succeeds().json();
+    assert!(report["warnings"].to_string().contains("holds 1 NaN"), "{}", report["warnings"]);
+    // One sample of six has outputs that are no numbers.
+    let value = run(["eval", &model, "--data", &some, "--json"]).succeeds().json();
+    assert_eq!(
+        (value["not_finite"].as_u64(), value["metrics"]["cosine"].is_null()),
+        (Some(1), true)
+    );
+    run(["eval", &model, "--data", &some]).fails(0, &["warning", "1 of 6 samples"]);
+    let compared = run(["compare", &model, &model, "--data", &some]);
+    compared.fails(0, &["1 of 6 samples"]);
+    assert!(compared.stdout.contains("not comparable"), "{}", compared.stdout);
+    let bounded = ["--evaluate", &some, "--max-drop", "1%", "--force"];
+    let report = run(line.iter().copied().chain([&*some]).chain(bounded)).json();
+    assert_eq!(report["metric"]["float_not_finite"], 1);
+    assert_eq!(report["verdict"], "missed");
+}
+
+#[test]
 fn numbers_are_scored_by_their_error() {
     let dir = tempdir().unwrap();
     let truth = Tensor::zeros(DType::F32, vec![SAMPLES, 10]).unwrap();

@@ -36,7 +36,10 @@ fn numbers_that_make_no_sense_are_refused() {
     ] {
         with_digits(&[&format!("{flag}={value}")]).fails(2, &[flag]);
     }
+    with_digits(&["--max-drop", "-1"]).fails(2, &["0 to 100 percentage points"]);
     run(["bench", &digits("digits.onnx"), "--seconds", "inf"]).fails(2, &["--seconds"]);
+    let twice = ["--shape", "image=1,1,8,8", "--shape", "image=2,1,8,8"];
+    run(["bench", &*digits("digits.onnx")].into_iter().chain(twice)).fails(2, &["two shapes"]);
     run(["bench", &digits("digits.onnx"), "--shape", "image=1,-1"]).fails(2, &["--shape"]);
 }
 
@@ -64,6 +67,47 @@ fn names_that_do_not_exist_are_answered() {
     with_digits(&["--target", "openvin"]).fails(2, &["did you mean `openvino`"]);
     with_digits(&["--keep-float", "name=nothing*"]).fails(2, &["matches no node", "inspect"]);
     run(["inspect", "/does/not/exist.onnx"]).fails(3, &["/does/not/exist.onnx", "check the path"]);
+}
+
+#[test]
+fn a_path_that_is_no_model_is_what_is_wrong() {
+    let dir = tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(at("lfs.gguf"), "version https://git-lfs.github.com/spec/v1\noid x\n").unwrap();
+    for (name, code) in [("missing.gguf", "FB-3001"), ("lfs.gguf", "FB-3004")] {
+        let (model, out) = (at(name), at("out.gguf"));
+        run(["quantize", &model, "-o", &out, "--type", "Q4_0"]).fails(3, &[code, name]);
+        run(["convert", &model, &out]).fails(3, &[code, name]);
+    }
+    run(["quantize", &digits("digits.onnx"), "-o", &at("o"), "--type", "Q4_0"])
+        .fails(2, &["--type", "--recipe"]);
+}
+
+#[test]
+fn language_models_refuse_what_has_no_effect_on_them() {
+    let dir = tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let model = at("m.gguf");
+    std::fs::write(&model, b"GGUF\x03\0\0\0").unwrap();
+    let flags: &[&[&str]] = &[
+        &["--recipe", "int8"],
+        &["--target", "fewbit"],
+        &["--per-tensor"],
+        &["--symmetric"],
+        &["--seed", "0"],
+        &["--keep-float", "op=Conv"],
+    ];
+    let out = at("o.gguf");
+    let line = ["quantize", &model, "-o", &out, "--type", "Q4_0"];
+    for flags in flags {
+        run(line.iter().chain(*flags)).fails(2, &[flags[0], "no effect"]);
+    }
+    for (ty, name, hint) in
+        [("W4A16", "o.gguf", "folder"), ("W4A16", "o.onnx", "folder"), ("Q4_0", "o", ".gguf")]
+    {
+        let line = ["quantize", &model, "-o", &at(name), "--type", ty];
+        run(line).fails(2, &["does not fit --type", hint]);
+    }
 }
 
 #[test]

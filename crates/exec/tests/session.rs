@@ -124,6 +124,21 @@ fn every_unknown_operator_is_named() {
 }
 
 #[test]
+fn operators_without_their_graphs_are_refused() {
+    for (op, attr) in [("If", "then_branch"), ("Loop", "body"), ("Scan", "body")] {
+        let mut g = Graph::new("g");
+        let x = g.add_value("x", ValueType::fixed(DType::F32, &[1])).unwrap();
+        g.add_input(x);
+        let y = g.add_value("y", ValueType::fixed(DType::F32, &[1])).unwrap();
+        g.add_node(Node::new(op, "n", &[x], &[y]));
+        g.add_output(y);
+        let error = Session::new(&model(g), &SessionOptions::default()).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::BadInput, "{op}");
+        assert!(error.to_string().contains(attr), "{op}: {error}");
+    }
+}
+
+#[test]
 fn nodes_of_constants_are_folded() {
     let mut g = Graph::new("g");
     let a = g.add_constant("a", numbers(&[2, 3], 1)).unwrap();

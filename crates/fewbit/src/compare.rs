@@ -3,8 +3,8 @@
 use fewbit_core::{Error, Model, Result, Tensor};
 use fewbit_exec::{Mode, Session, SessionOptions};
 use fewbit_quant::explain::{LayerLoss, layer_losses};
-use fewbit_quant::metric::{Comparison, Judgement, Likeness, Paired, judge};
-use fewbit_quant::{Progress, Sample, Samples, bind, for_all};
+use fewbit_quant::metric::{Comparison, Likeness, Paired, judge_outputs};
+use fewbit_quant::{Progress, Samples, bind, for_all};
 use serde::Serialize;
 
 /// How two models are compared.
@@ -45,7 +45,8 @@ pub struct Metrics {
     pub cosine: f64,
     /// Mean squared difference of the outputs.
     pub mse: f64,
-    /// Signal-to-noise ratio of the second model's outputs in decibels; none when equal.
+    /// Signal-to-noise ratio of the second model's outputs in decibels; none when equal, and,
+    /// with a cosine of NaN, when outputs that are not finite leave nothing to compare.
     pub sqnr_db: Option<f64>,
 }
 
@@ -117,16 +118,11 @@ pub(crate) fn pair_up(
         let left = a.run(&bind(sample, a.inputs())?)?;
         let right = b.run(&bind(sample, b.inputs())?)?;
         Ok(Paired {
-            float: judged(&left, sample)?,
-            quantized: judged(&right, sample)?,
+            float: judge_outputs(&left, sample.label)?,
+            quantized: judge_outputs(&right, sample.label)?,
             likeness: likeness(&left, &right)?,
         })
     })
-}
-
-fn judged(outputs: &[(String, Tensor)], sample: &Sample) -> Result<Judgement> {
-    let first = outputs.first().ok_or_else(|| Error::bad_input("the model has no output"))?;
-    judge(&first.1, sample.label)
 }
 
 fn likeness(a: &[(String, Tensor)], b: &[(String, Tensor)]) -> Result<Likeness> {

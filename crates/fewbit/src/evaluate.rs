@@ -22,6 +22,8 @@ pub struct Evaluation {
     /// true values where the data has them. Regression and no task: `cosine` and
     /// `agreement` with the same model computed in float.
     pub metrics: BTreeMap<String, f64>,
+    /// Samples for which outputs hold NaN or infinite numbers.
+    pub not_finite: usize,
 }
 
 /// Scores a model on a data set, running `threads` samples side by side (0: all cores).
@@ -36,19 +38,21 @@ pub fn evaluate(
     progress: &dyn Progress,
 ) -> Result<Evaluation> {
     let mut metrics = BTreeMap::new();
-    if data.task() == Task::Classify {
+    let not_finite = if data.task() == Task::Classify {
         let options = EvaluateOptions { mode, threads };
         let scores = fewbit_quant::evaluate(model, data, options, progress)?;
         metrics.insert("top1".to_string(), scores.top1());
         metrics.insert("top5".to_string(), scores.top5());
+        scores.not_finite()
     } else {
         let (float, own) = (Side { model, mode: Mode::Float }, Side { model, mode });
         let pairs = pair_up(float, own, data, threads, progress)?;
         let likeness = Comparison::score(Task::Regress, &pairs).quantized;
         metrics.insert("cosine".to_string(), likeness);
-        let agreement = Comparison::score(Task::None, &pairs).quantized;
-        metrics.insert("agreement".to_string(), agreement);
-    }
+        let agreement = Comparison::score(Task::None, &pairs);
+        metrics.insert("agreement".to_string(), agreement.quantized);
+        agreement.quantized_not_finite
+    };
     if let Some(mse) = error_against_truth(model, data, mode, threads, progress)? {
         metrics.insert("mse".to_string(), mse);
     }
@@ -57,6 +61,7 @@ pub fn evaluate(
         mode: mode_name(mode).to_string(),
         samples: data.len(),
         metrics,
+        not_finite,
     })
 }
 

@@ -69,6 +69,8 @@ pub fn evaluate_text(
         mode: mode_name(options.session.mode).to_string(),
         samples,
         metrics,
+        // Logits that are not finite are an error.
+        not_finite: 0,
     })
 }
 

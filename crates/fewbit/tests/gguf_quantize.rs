@@ -133,10 +133,10 @@ fn threads_do_not_change_the_file() {
 fn importance_matters_and_must_fit() {
     let dir = tempfile::tempdir().unwrap();
     let (model, out) = (model(dir.path(), false), dir.path().join("out.gguf"));
-    let importance = |columns: usize| {
+    let importance = |name: &str, columns: usize| {
         let sums = (0..columns).map(|i| if i % 16 == 0 { 90.0 } else { 1.0 }).collect();
         let entry = Entry { sums, counts: vec![10.0] };
-        let entries = BTreeMap::from([("blk.0.ffn_up.weight".to_string(), entry)]);
+        let entries = BTreeMap::from([(name.to_string(), entry)]);
         let path = dir.path().join("imatrix.gguf");
         let matrix = ImportanceMatrix { entries, chunk_size: 512, ..Default::default() };
         matrix
@@ -146,14 +146,17 @@ fn importance_matters_and_must_fit() {
     };
     let mut job = GgufJob::new(&model, FileType::Q4_0);
     let plain = job.run(&out, true, &Silent).unwrap();
-    job.importance = Some(importance(512));
+    job.importance = Some(importance("blk.0.ffn_up.weight", 512));
     let weighted = job.run(&out, true, &Silent).unwrap();
     let index = 3;
     assert!(weighted.tensors[index].important && !plain.tensors[index].important);
     assert!(weighted.tensors[index].loss < plain.tensors[index].loss);
     assert_eq!(weighted.tensors[2].loss, plain.tensors[2].loss);
 
-    job.importance = Some(importance(64));
+    job.importance = Some(importance("blk.0.ffn_up.weight", 64));
+    let error = job.run(&out, true, &Silent).unwrap_err();
+    assert_eq!(error.stable_code(), "FB-3705");
+    job.importance = Some(importance("of.another.model", 512));
     let error = job.run(&out, true, &Silent).unwrap_err();
     assert_eq!(error.stable_code(), "FB-3705");
 }

@@ -8,7 +8,7 @@ use crate::graph::{CacheTypes, names};
 use crate::model::LanguageModel;
 use crate::sample::greatest;
 use crate::state::Cache;
-use fewbit_core::{Error, Result, Tensor};
+use fewbit_core::{Error, Result, ResultExt, Tensor};
 use fewbit_exec::kernels::softmax::log_softmax_f32;
 use fewbit_exec::kernels::{Ctx, math};
 use fewbit_exec::{OpTable, Session, SessionOptions};
@@ -193,7 +193,8 @@ pub fn score_and_look(
     for (index, (tokens, scored)) in windows.windows.iter().enumerate() {
         let hidden = predictor.hidden(tokens, scored.clone())?;
         for part in parts(scored) {
-            let rows = predictor.log_probabilities(&hidden, &part, scored.start)?;
+            let rows = predictor.log_probabilities(&hidden, &part, scored.start);
+            let rows = rows.at(|| format!("window {index}"))?;
             for (row, at) in rows.chunks_exact(predictor.vocabulary).zip(part) {
                 sums.add(f64::from(row[tokens[at + 1] as usize]));
                 look(row)?;
@@ -233,8 +234,10 @@ pub fn compare(
     for (index, (tokens, scored)) in windows.windows.iter().enumerate() {
         let states = [ours.hidden(tokens, scored.clone())?, theirs.hidden(tokens, scored.clone())?];
         for part in parts(scored) {
-            let a = ours.log_probabilities(&states[0], &part, scored.start)?;
-            let b = theirs.log_probabilities(&states[1], &part, scored.start)?;
+            let place = || format!("window {index}");
+            let a = ours.log_probabilities(&states[0], &part, scored.start).at(place)?;
+            let b = theirs.log_probabilities(&states[1], &part, scored.start);
+            let b = b.at(|| "the reference").at(place)?;
             let pairs = a.chunks_exact(ours.vocabulary).zip(b.chunks_exact(ours.vocabulary));
             for ((a, b), at) in pairs.zip(part) {
                 likeness.add(a, b, tokens[at + 1] as usize);
@@ -304,6 +307,9 @@ impl<'m> Predictor<'m> {
         let x = Tensor::from_slice(vec![1, part.len(), self.width], rows)?;
         let logits = first(self.head.run_owned(vec![(names::HIDDEN, x)])?)?;
         let logits = logits.cow::<f32>()?;
+        for (row, at) in logits.chunks_exact(self.vocabulary).zip(part.clone()) {
+            check_logits(row, at)?;
+        }
         let mut logs = vec![0.0; logits.len()];
         let ctx = Ctx { isa: self.head.isa(), pool: self.head.pool() };
         log_softmax_f32(ctx, &logits, self.vocabulary, &mut logs);
@@ -320,6 +326,19 @@ pub(crate) fn check_tokens(tokens: &[u32], vocabulary: usize) -> Result<()> {
             let what = format!("token {token} is not among the {vocabulary}");
             let error = Error::bad_input(what).code("FB-3707");
             Err(error.hint("the tokenizer is another model's"))
+        }
+    }
+}
+
+/// # Errors
+/// When a logit behind the token at `position` is not finite: it says nothing of what comes next.
+pub(crate) fn check_logits(logits: &[f32], position: usize) -> Result<()> {
+    match logits.iter().position(|logit| !logit.is_finite()) {
+        None => Ok(()),
+        Some(token) => {
+            let what = format!("the logit of token {token} is {}", logits[token]);
+            let error = Error::bad_input(what).at(format!("position {position}")).code("FB-3709");
+            Err(error.hint("the model's weights are damaged, or numbers overflow in it"))
         }
     }
 }

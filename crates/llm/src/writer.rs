@@ -1,6 +1,7 @@
 //! One text as it is written: from logits to the next token, its text, and the end.
 
 use crate::generate::{Finish, Generation};
+use crate::perplexity::check_logits;
 use crate::sample::Sampler;
 use crate::tokenizer::{TextStream, Tokenizer};
 use fewbit_core::Result;
@@ -43,12 +44,13 @@ impl<'t> Writer<'t> {
     /// Chooses the next token; gives what of the text is certain now, and why it ends here.
     ///
     /// # Errors
-    /// When a token has no text.
+    /// When a token has no text, or a logit is not finite.
     pub fn advance(
         &mut self,
         logits: &mut [f32],
         sampler: &mut Sampler,
     ) -> Result<(String, Option<Finish>)> {
+        check_logits(logits, self.text.len().saturating_sub(1))?;
         let token = sampler.pick(logits, &self.text);
         if self.tokenizer.ends().contains(&token) && !self.limits.ignore_end {
             return Ok((std::mem::take(&mut self.held), Some(Finish::End)));

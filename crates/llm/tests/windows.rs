@@ -6,6 +6,7 @@ use fewbit_core::Tensor;
 use fewbit_exec::{Mode, Session, SessionOptions};
 use fewbit_llm::graph::decoder::State;
 use fewbit_llm::graph::names;
+use fewbit_llm::perplexity::{Windows, compare, score};
 use fewbit_llm::{
     Batch, CacheType, CacheTypes, Event, Generation, Generator, GeneratorOptions, LanguageModel,
     Request, Sampler, Sampling,
@@ -127,6 +128,33 @@ fn a_long_text_in_pieces_gets_the_bits_of_one_at_once() {
             }
         }
     });
+}
+
+#[test]
+fn logits_that_are_no_numbers_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let sound = model(dir.path(), "mistral");
+    let file = dir.path().join("mistral/model.safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let header = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+    bytes[8 + header..].fill(0xff);
+    drop(sound);
+    std::fs::write(&file, bytes).unwrap();
+    let model = LanguageModel::open(&dir.path().join("mistral")).unwrap();
+    let mut generator = Generator::new(&model, &options(CacheType::F32, 1)).unwrap();
+    let mut sampler = Sampler::new(Sampling::greedy());
+    let written =
+        generator.generate(&text(5, 1), &mut sampler, &Generation::default(), &mut |_| true);
+    let error = written.unwrap_err();
+    assert_eq!(error.stable_code(), "FB-3709");
+    assert!(error.to_string().contains("position 4"), "{error}");
+    let windows = Windows::of_text(&model, "abcdefghijklmnopqrst", 8).unwrap();
+    let options = SessionOptions::default().into();
+    let scored = score(&model, &windows, &options, &mut |_, _| {}).unwrap_err();
+    assert_eq!(scored.stable_code(), "FB-3709");
+    assert!(scored.to_string().contains("window 0: position 4"), "{scored}");
+    let far = compare(&model, &model, &windows, &options, &mut |_, _| {});
+    assert_eq!(far.unwrap_err().stable_code(), "FB-3709");
 }
 
 #[test]

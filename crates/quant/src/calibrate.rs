@@ -5,8 +5,8 @@ use crate::placement::Placement;
 use crate::progress::Progress;
 use crate::recipe::Recipe;
 use crate::samples::{Sample, Samples, bind};
-use fewbit_core::{Error, Model, QuantScheme, Result, ResultExt};
-use fewbit_exec::kernels::quantize::column_sums;
+use fewbit_core::{Error, Graph, Model, QuantScheme, Result, ResultExt};
+use fewbit_exec::kernels::quantize::{Extent, column_sums};
 use fewbit_exec::{Mode, Session, SessionOptions, TapEvent};
 use std::collections::HashMap;
 use std::io;
@@ -97,6 +97,35 @@ impl Statistics {
         Ok(self.of(value)?.observer.finish(scheme))
     }
 
+    /// Warnings about values that were not numbers, which the ranges pass over.
+    pub fn warnings(&self) -> Vec<String> {
+        let spoiled = |(name, count)| format!("calibration: `{name}` holds {count} NaN");
+        self.nan().map(spoiled).collect()
+    }
+
+    /// # Errors
+    /// When an input never was a finite number. (What becomes NaN within the model is its own
+    /// matter, and warned of.)
+    fn check_inputs(&self, graph: &Graph) -> Result<()> {
+        let names = graph.inputs().iter().map(|&v| graph.name_of(v));
+        let seen = |name: &str| self.values.get(name).map(|v| v.observer.extent());
+        let empty = |seen: Extent| seen.is_empty() && seen.nan > 0;
+        match names.into_iter().find(|name| seen(name).is_some_and(empty)) {
+            None => Ok(()),
+            Some(name) => Err(Error::bad_input(format!("`{name}` holds nothing but NaN"))
+                .code("FB-3402")
+                .hint("look at what made the calibration data")),
+        }
+    }
+
+    /// Values that held NaN, with how many, by name.
+    fn nan(&self) -> impl Iterator<Item = (&str, u64)> {
+        let counts = self.values.iter().map(|(name, v)| (name.as_str(), v.observer.extent().nan));
+        let mut found: Vec<_> = counts.filter(|(_, count)| *count > 0).collect();
+        found.sort_unstable();
+        found.into_iter()
+    }
+
     /// Takes in what another calibration run over the same plan has seen.
     ///
     /// # Errors
@@ -135,7 +164,8 @@ impl Statistics {
 /// Memory: one sample's activations plus fixed statistics for each value, however many samples.
 ///
 /// # Errors
-/// When there are no samples, one does not fit the model, or a value turns out not to be f32.
+/// When there are no samples, one does not fit the model, a value turns out not to be f32, or an
+/// input holds nothing but NaN.
 pub fn calibrate(
     model: &Model,
     placement: &Placement,
@@ -164,6 +194,7 @@ pub fn calibrate(
     })?;
     progress.finish();
     statistics.samples = samples.len();
+    statistics.check_inputs(&model.graph).at(|| samples.name())?;
     Ok(statistics)
 }
 

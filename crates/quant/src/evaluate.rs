@@ -1,6 +1,6 @@
 //! Evaluation: run a data set, score it, compare with the float model on the same samples.
 
-use crate::metric::{Comparison, Judgement, Likeness, Paired, judge};
+use crate::metric::{Comparison, Judgement, Likeness, Paired, judge_outputs};
 use crate::progress::Progress;
 use crate::samples::{Sample, Samples, Task, bind};
 use fewbit_core::{Error, Model, Result, ResultExt, Tensor};
@@ -38,6 +38,11 @@ impl Scores {
         self.share(|j| j.top5)
     }
 
+    /// Number of samples whose outputs were not all finite.
+    pub fn not_finite(&self) -> usize {
+        self.judgements.iter().filter(|j| !j.finite).count()
+    }
+
     fn share(&self, f: impl Fn(&Judgement) -> bool) -> f64 {
         self.judgements.iter().filter(|j| f(j)).count() as f64 / self.judgements.len().max(1) as f64
     }
@@ -65,8 +70,7 @@ pub fn evaluate(
 ) -> Result<Scores> {
     let session = session(model, options.mode)?;
     let judgements = for_all(samples, options.threads, progress, "evaluate", |sample| {
-        let outputs = run(&session, sample)?;
-        judge(first(&outputs)?, sample.label)
+        judge_outputs(&run(&session, sample)?, sample.label)
     })?;
     Ok(Scores { task: samples.task(), judgements })
 }
@@ -133,7 +137,7 @@ impl<'a> Reference<'a> {
         progress: &dyn Progress,
     ) -> Result<Vec<Paired>> {
         let judged = for_all(self.samples, self.threads, progress, "evaluate", |sample| {
-            judge(first(&run(candidate, sample)?)?, sample.label)
+            judge_outputs(&run(candidate, sample)?, sample.label)
         })?;
         let pairs = scores.judgements.iter().zip(judged);
         Ok(pairs
@@ -156,7 +160,7 @@ impl<'a> Reference<'a> {
                 }
                 likeness.add(&a.to_f32()?, &b.to_f32()?);
             }
-            let (float, quantized) = (judge(first(&a)?, None)?, judge(first(&b)?, None)?);
+            let (float, quantized) = (judge_outputs(&a, None)?, judge_outputs(&b, None)?);
             Ok(Paired { float, quantized, likeness })
         })
     }
@@ -164,10 +168,6 @@ impl<'a> Reference<'a> {
 
 fn run(session: &Session, sample: &Sample) -> Result<Vec<(String, Tensor)>> {
     session.run(&bind(sample, session.inputs())?)
-}
-
-fn first(outputs: &[(String, Tensor)]) -> Result<&Tensor> {
-    outputs.first().map(|(_, t)| t).ok_or_else(|| Error::bad_input("the model has no output"))
 }
 
 /// Runs `work` on every sample, several at once; results come in the order of the samples.

@@ -69,6 +69,8 @@ pub struct Outcome {
     pub attempts: Vec<Attempt>,
     /// Whether the drop fits the bound.
     pub met: bool,
+    /// What calibration warns of.
+    pub warnings: Vec<String>,
 }
 
 struct Candidate {
@@ -78,6 +80,15 @@ struct Candidate {
     plan: Plan,
     model: Model,
     comparison: Comparison,
+    warnings: Vec<String>,
+}
+
+/// A quantized model and what it was made from.
+struct Built {
+    prepared: Model,
+    plan: Plan,
+    model: Model,
+    warnings: Vec<String>,
 }
 
 impl Search<'_> {
@@ -103,7 +114,7 @@ impl Search<'_> {
         climb.finish()
     }
 
-    fn build(&self, recipe: &Recipe, float_layers: &[String]) -> Result<(Model, Plan, Model)> {
+    fn build(&self, recipe: &Recipe, float_layers: &[String]) -> Result<Built> {
         let prepared = if recipe.equalize { equalize(self.model)? } else { self.model.clone() };
         let mut plan = Plan::resolve(&prepared, recipe, self.target)?;
         plan.leave_in_float(
@@ -122,7 +133,7 @@ impl Search<'_> {
             self.progress,
         )?;
         let model = quantize_static(&prepared, &plan, self.target, &statistics)?;
-        Ok((prepared, plan, model))
+        Ok(Built { prepared, plan, model, warnings: statistics.warnings() })
     }
 }
 
@@ -164,7 +175,7 @@ struct Climb<'a> {
 
 impl Climb<'_> {
     fn fits(&self) -> bool {
-        self.best.as_ref().is_some_and(|b| b.comparison.drop_points <= self.search.max_drop)
+        self.best.as_ref().is_some_and(|b| b.comparison.within(self.search.max_drop))
     }
 
     fn try_change(&mut self, step: &Step) -> Result<()> {
@@ -180,7 +191,8 @@ impl Climb<'_> {
     /// Builds and measures one candidate; it becomes the best if it loses less.
     fn attempt(&mut self, change: String, recipe: Recipe, float_layers: Vec<String>) -> Result<()> {
         let started = std::time::Instant::now();
-        let (prepared, plan, model) = self.search.build(&recipe, &float_layers)?;
+        let Built { prepared, plan, model, warnings } =
+            self.search.build(&recipe, &float_layers)?;
         let comparison =
             self.search.reference.compare(&model, Mode::Integer, self.search.progress)?;
         let kept = self.best.as_ref().is_none_or(|b| loses_less(&comparison, &b.comparison));
@@ -195,7 +207,15 @@ impl Climb<'_> {
         self.search.progress.note(&format!("tried {}", attempt.line()));
         self.attempts.push(attempt);
         if kept {
-            self.best = Some(Candidate { recipe, float_layers, prepared, plan, model, comparison });
+            self.best = Some(Candidate {
+                recipe,
+                float_layers,
+                prepared,
+                plan,
+                model,
+                comparison,
+                warnings,
+            });
         }
         Ok(())
     }
@@ -234,6 +254,7 @@ impl Climb<'_> {
             comparison: best.comparison,
             attempts: self.attempts,
             met,
+            warnings: best.warnings,
         })
     }
 }
@@ -250,9 +271,11 @@ impl Attempt {
     }
 }
 
-/// Less drop; among equal drops, fewer changed predictions.
+/// Less drop; among equal drops, fewer changed predictions. A drop that cannot be computed is
+/// the greatest.
 fn loses_less(a: &Comparison, b: &Comparison) -> bool {
-    (a.drop_points, a.flips) < (b.drop_points, b.flips)
+    let drop = |c: &Comparison| if c.drop_points.is_nan() { f64::INFINITY } else { c.drop_points };
+    (drop(a), a.flips) < (drop(b), b.flips)
 }
 
 /// Bytes of all constants of a model.

@@ -41,6 +41,11 @@ const SHOWN_OPERATORS: usize = 12;
 
 pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
     args.work.limit_tensors();
+    let repeated = |i: usize| args.shape[..i].iter().any(|(name, _)| *name == args.shape[i].0);
+    if let Some(i) = (0..args.shape.len()).find(|&i| repeated(i)) {
+        let name = &args.shape[i].0;
+        return Err(Error::usage(format!("--shape gives input `{name}` two shapes")));
+    }
     let source = fewbit::load(&args.model)?;
     let other = args.against.as_deref().map(fewbit::load).transpose()?;
     let models: Vec<_> =

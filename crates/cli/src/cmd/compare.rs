@@ -2,7 +2,8 @@
 
 use crate::exit::Outcome;
 use crate::flags::{ModeFlag, Work};
-use crate::ui::{Table, Ui, count, percent};
+use crate::ui::{Table, Ui, count, percent, points};
+use fewbit::quant::explain::LayerLoss;
 use fewbit::{CompareOptions, Compared, Data, Error, Result};
 use std::path::PathBuf;
 
@@ -49,35 +50,56 @@ fn show(result: &Compared, ui: &Ui) {
     let m = &result.metrics;
     let mut table = Table::new(&["", "A", "B", "A - B"]);
     let d = &m.deciding;
-    let drop = format!("{:.2} ± {:.2} points", d.drop_points, d.interval_points);
+    let drop = points(d.drop_points, d.interval_points);
     table.row(&[&d.name, &percent(d.float), &percent(d.quantized), &drop]);
     if let Some((a, b)) = d.top5 {
         table.row(&["top5", &percent(a), &percent(b), &format!("{:.2} points", 100.0 * (a - b))]);
     }
     ui.print(&table.render());
     ui.line(&format!(
-        "{} of {} predictions differ (agreement {}); outputs: cosine {:.6}, {}",
+        "{} of {} predictions differ (agreement {}); outputs: {}",
         count(result.flips as u64),
         count(result.samples as u64),
         percent(result.agreement),
-        m.cosine,
-        m.sqnr_db.map_or("equal".to_string(), |db| format!("SQNR {db:.1} dB"))
+        match m.cosine.is_nan() {
+            true => INCOMPARABLE.to_string(),
+            false => format!("cosine {:.6}, {}", m.cosine, decibels(m.sqnr_db, m.cosine, "SQNR ", " dB")),
+        }
     ));
+    d.not_finite("A", "B").iter().for_each(|warning| ui.warn(warning));
     if !result.layers.is_empty() {
         ui.line("\nLayers by signal-to-quantization-noise ratio, worst first");
         ui.print(&layers(result).render());
     }
 }
 
+/// What is said of outputs that are not finite.
+const INCOMPARABLE: &str = "not comparable";
+
+/// A ratio in decibels, or why there is none.
+fn decibels(ratio: Option<f64>, cosine: f64, before: &str, behind: &str) -> String {
+    match ratio {
+        Some(db) => format!("{before}{db:.1}{behind}"),
+        None if cosine.is_nan() => INCOMPARABLE.to_string(),
+        None if cosine == 0.0 => "zeros in A alone".to_string(),
+        None => "equal".to_string(),
+    }
+}
+
 fn layers(result: &Compared) -> Table {
     let mut lines: Vec<_> = result.layers.iter().collect();
     lines.sort_by(|a, b| {
-        let db = |l: &Option<f64>| l.unwrap_or(f64::INFINITY);
-        db(&a.sqnr_db).total_cmp(&db(&b.sqnr_db))
+        let db = |l: &LayerLoss| match l.sqnr_db {
+            Some(db) => db,
+            // What is not finite is the worst.
+            None if l.cosine.is_nan() => f64::NEG_INFINITY,
+            None => f64::INFINITY,
+        };
+        db(a).total_cmp(&db(b))
     });
     let mut table = Table::new(&["layer", "operator", "SQNR dB", "cosine"]);
     for layer in lines {
-        let db = layer.sqnr_db.map_or("equal".to_string(), |db| format!("{db:.1}"));
+        let db = decibels(layer.sqnr_db, layer.cosine, "", "");
         table.row(&[&layer.name, &layer.op, &db, &format!("{:.6}", layer.cosine)]);
     }
     table

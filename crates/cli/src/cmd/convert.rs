@@ -5,6 +5,7 @@ use crate::cmd::quantize::gguf::{is_text_model, show};
 use crate::exit::Outcome;
 use crate::flags::{Parts, Work};
 use crate::ui::{Ui, bytes};
+use fewbit::formats::detect::detect_path;
 use fewbit::quant::algo::mix::FileType;
 use fewbit::{Error, FolderJob, FolderType, GgufJob, OnnxJob, Result};
 use std::path::{Path, PathBuf};
@@ -55,6 +56,10 @@ fn ends_in(path: &Path, ending: &str) -> bool {
 
 pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
     if !is_text_model(&args.input) {
+        if detect_path(&args.input).is_none() {
+            // Its reader says why it is nothing.
+            fewbit::load(&args.input)?;
+        }
         return Err(Error::unsupported(
             "only GGUF files and folders of Hugging Face can be converted",
         )

@@ -7,6 +7,7 @@ use crate::ui::{Table, Ui, count, percent, seconds};
 use fewbit::formats::atomic::OutputOptions;
 use fewbit::formats::data::Corpus;
 use fewbit::llm::{CacheTypes, LanguageModel, is_language_model};
+use fewbit::quant::metric::not_finite;
 use fewbit::{Data, Error, Evaluation, Result, SessionOptions, TextOptions};
 use serde_json::json;
 use std::path::PathBuf;
@@ -91,8 +92,12 @@ fn text(args: &Args, ui: &Ui) -> Result<Evaluation> {
 fn show(result: &Evaluation, took: f64, ui: &Ui) {
     let mut table = Table::new(&["", ""]);
     for (name, value) in &result.metrics {
-        let share = matches!(name.as_str(), "top1" | "top5" | "agreement");
-        table.row(&[name, &if share { percent(*value) } else { format!("{value:.6}") }]);
+        let text = match name.as_str() {
+            "top1" | "top5" | "agreement" => percent(*value),
+            "tokens" => count(*value as u64),
+            _ => format!("{value:.6}"),
+        };
+        table.row(&[name, &text]);
     }
     ui.print(&table.render());
     ui.line(&format!(
@@ -101,4 +106,7 @@ fn show(result: &Evaluation, took: f64, ui: &Ui) {
         result.mode,
         seconds(took)
     ));
+    if result.not_finite > 0 {
+        ui.warn(&not_finite("the model", result.not_finite, result.samples));
+    }
 }

@@ -22,9 +22,18 @@ pub fn count(n: u64) -> String {
     out
 }
 
-/// A share as a percentage.
+/// A share as a percentage; NaN where outputs were not finite.
 pub fn percent(share: f64) -> String {
-    format!("{:.2}%", 100.0 * share)
+    if share.is_nan() { "unknown".to_string() } else { format!("{:.2}%", 100.0 * share) }
+}
+
+/// A change in percentage points with half its interval; NaN where outputs were not finite.
+pub fn points(change: f64, interval: f64) -> String {
+    if change.is_nan() {
+        "unknown".to_string()
+    } else {
+        format!("{change:.2} ± {interval:.2} points")
+    }
 }
 
 /// Milliseconds with three significant digits or so.
@@ -49,6 +58,7 @@ mod tests {
     fn numbers_read_well() {
         assert_eq!([count(0), count(999), count(1_234_567)], ["0", "999", "1,234,567"]);
         assert_eq!([bytes(12), bytes(218_817), bytes(18_807_482)], ["12 B", "218.8 kB", "18.8 MB"]);
-        assert_eq!(percent(0.996), "99.60%");
+        assert_eq!([percent(0.996), percent(f64::NAN)], ["99.60%", "unknown"]);
+        assert_eq!(points(1.0, 0.5), "1.00 ± 0.50 points");
     }
 }

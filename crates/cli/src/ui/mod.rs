@@ -4,7 +4,7 @@ mod bar;
 mod format;
 mod table;
 
-pub use format::{bytes, count, ms, percent, seconds};
+pub use format::{bytes, count, ms, percent, points, seconds};
 pub use table::Table;
 
 use bar::Bar;
@@ -75,6 +75,13 @@ impl Ui {
         self.print(&format!("{text}\n"));
     }
 
+    /// A remark behind the results on stdout, left out with `--quiet`.
+    pub fn remark(&self, text: &str) {
+        if !self.quiet {
+            self.line(text);
+        }
+    }
+
     /// Text of a model as it comes; on a terminal, nothing in it steers.
     pub fn speech(&self, text: &str) {
         match io::stdout().is_terminal() {
@@ -87,6 +94,17 @@ impl Ui {
     pub fn note(&self, text: &str) {
         if !self.quiet && !self.json {
             self.message(text);
+        }
+    }
+
+    /// A warning for stderr, which stays with `--quiet`; JSON says it in its own fields.
+    pub fn warn(&self, text: &str) {
+        if !self.json {
+            self.bar.above(&format!(
+                "{}: {}",
+                self::paint(self.color_err, Paint::Bad, "warning"),
+                printable(text)
+            ));
         }
     }
 

@@ -5,7 +5,7 @@ mod bitwise;
 mod broadcast;
 mod cast;
 mod contrib;
-mod control;
+pub(crate) mod control;
 pub(crate) mod conv;
 mod cumulative;
 mod detection;

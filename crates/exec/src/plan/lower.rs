@@ -8,6 +8,7 @@ use super::layout::{Rule, rule_of};
 use super::scope::Scope;
 use super::weights::deferred;
 use crate::ops;
+use crate::ops::control::required_graphs;
 use crate::session::{Mode, NodePlan};
 use fewbit_core::{
     Error, Graph, Node, NodeId, Result, ResultExt, Tensor, Uses, ValueId, ValueType,
@@ -249,6 +250,12 @@ impl<'a> Lowering<'a> {
         kernel: EvalKernel,
         node: &Node,
     ) -> Result<(EvalKernel, Vec<ValueId>)> {
+        for attr in required_graphs(&node.op) {
+            if node.graph(attr)?.is_none() {
+                let what = format!("attribute `{attr}` with a graph is missing");
+                return Err(Error::bad_input(what).code("FB-3201"));
+            }
+        }
         let mut names: Vec<String> = Vec::new();
         let mut programs = Vec::new();
         for (attr, value) in &node.attrs {

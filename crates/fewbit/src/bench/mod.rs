@@ -2,6 +2,7 @@
 
 mod profile;
 
+use fewbit_core::codec::encode_f64;
 use fewbit_core::{DType, Error, Model, Result, Tensor};
 use fewbit_exec::{Mode, OpTable, Port, Session, SessionOptions};
 use fewbit_kernels::Pool;
@@ -317,6 +318,9 @@ fn random_inputs(ports: &[Port], seed: u64) -> Result<Vec<(String, Tensor)>> {
     ports.iter().map(|port| Ok((port.name.clone(), random_input(port, &mut state)?))).collect()
 }
 
+/// Numbers of an input that are made at once; whole bytes of any type.
+const PIECE: usize = 1 << 16;
+
 /// Floats in 0..1; integers 0 and 1, which are sound indices into almost everything.
 fn random_input(port: &Port, state: &mut u64) -> Result<Tensor> {
     let unclear = |what: &str| {
@@ -334,8 +338,13 @@ fn random_input(port: &Port, state: &mut u64) -> Result<Tensor> {
         let unit = (splitmix(state) >> 40) as f64 / (1u64 << 24) as f64;
         if dtype.is_float() { unit } else { unit.round() }
     };
-    let values: Vec<f64> = (0..tensor.len()).map(|_| next()).collect();
-    tensor = Tensor::from_f64(dtype, tensor.shape().to_vec(), &values)?;
+    let mut left = tensor.len();
+    let bytes = PIECE * dtype.bits() / 8;
+    for out in tensor.bytes_mut().chunks_mut(bytes.max(1)) {
+        let values: Vec<f64> = (0..left.min(PIECE)).map(|_| next()).collect();
+        encode_f64(dtype, &values, out);
+        left -= values.len();
+    }
     Ok(tensor)
 }
 
@@ -363,6 +372,7 @@ fn quantile(sorted: &[f64], share: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fewbit_core::ValueType;
 
     #[test]
     fn quantiles_are_nearest_ranks() {
@@ -370,6 +380,22 @@ mod tests {
         assert_eq!([0.5, 0.9, 0.99].map(|q| quantile(&values, q)), [5.0, 9.0, 10.0]);
         assert_eq!(quantile(&[3.0], 0.5), 3.0);
         assert!(quantile(&[], 0.5).is_nan());
+    }
+
+    #[test]
+    fn inputs_are_whole_whatever_pieces_they_are_made_in() {
+        let count = 2 * PIECE + 3;
+        for dtype in [DType::F32, DType::U8, DType::I4] {
+            let ty = ValueType::fixed(dtype, &[count]);
+            let tensor = random_input(&Port { name: "x".into(), ty }, &mut 1).unwrap();
+            let values = tensor.to_f64().unwrap();
+            assert!(values.iter().all(|v| (0.0..=1.0).contains(v)), "{dtype}");
+            // No piece is left out.
+            let sum = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+            for part in values.chunks(PIECE / 2).filter(|part| part.len() > 3) {
+                assert!((sum(part) - 0.5).abs() < 0.02, "{dtype}");
+            }
+        }
     }
 
     #[test]

@@ -172,6 +172,10 @@ impl FolderJob {
         let form = to_folder(&model)?;
         let float = self.float(&form);
         let importance = self.importance.as_deref().map(imatrix::read).transpose()?;
+        if let (Some(path), Some(matrix)) = (&self.importance, &importance) {
+            let names = form.linear.values().map(String::as_str);
+            matrix.check_names(names).at(|| path.display().to_string())?;
+        }
         let mut inputs = model.checkpoint().files.clone();
         inputs.extend(self.importance.clone());
         let place = || self.model.display().to_string();
@@ -230,7 +234,7 @@ impl FolderJob {
         let found = sizes.take_while(|g| *g >= LEAST_GROUP.min(self.group)).find(|g| fits(*g));
         match found {
             Some(group) if group == self.group || self.fallback => Ok(Some(group)),
-            _ => Err(no_group(self.group, columns.first().copied().unwrap_or(0))),
+            _ => Err(self.no_group(columns.first().copied().unwrap_or(0))),
         }
     }
 
@@ -279,17 +283,18 @@ impl FolderJob {
         let found = if columns.is_multiple_of(group.max(1)) { group.max(1) } else { columns };
         match found {
             found if self.fallback || found == self.group || self.group == 0 => Ok(found),
-            _ => Err(no_group(self.group, columns)),
+            _ => Err(self.no_group(columns)),
         }
     }
-}
 
-fn no_group(group: usize, columns: usize) -> Error {
-    Error::unsupported(format!(
-        "rows of {columns} columns are no whole number of groups of {group}"
-    ))
-    .code("FB-4714")
-    .hint("choose another size with --group, or leave out --no-fallback")
+    fn no_group(&self, columns: usize) -> Error {
+        let group = self.group;
+        let what = format!("rows of {columns} columns are no whole number of groups of {group}");
+        Error::unsupported(what).code("FB-4714").hint(match self.fallback {
+            true => "choose another size with --group",
+            false => "choose another size with --group, or leave out --no-fallback",
+        })
+    }
 }
 
 /// Importance of which no column is worth nothing.

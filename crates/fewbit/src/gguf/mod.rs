@@ -193,9 +193,7 @@ impl GgufJob {
         }
         part_paths(out, 0, self.parts)?;
         let paths = self.plan(None)?.paths(out, self.parts)?;
-        paths.iter().try_for_each(|path| {
-            check_destination(path, options).at(|| format!("output {}", path.display()))
-        })
+        paths.iter().try_for_each(|path| check_destination(path, options))
     }
 
     /// The importance matrix that was given, or the one of the calibration text; that is also
@@ -228,6 +226,10 @@ impl GgufJob {
         let source = Source::open(&self.model)?;
         let important = self.importance.is_some() || self.calibration.is_some();
         let shape = source.shape(important || importance.is_some())?;
+        if let (Some(path), Some(matrix)) = (&self.importance, importance) {
+            let names = source.infos().iter().map(|info| info.name.as_str());
+            matrix.check_names(names).at(|| path.display().to_string())?;
+        }
         let targets = source.infos().iter().map(|info| {
             let choice = choose(&shape, &info.name, &info.shape, self.file_type);
             self.target(info, choice, importance)

@@ -16,9 +16,9 @@ use fewbit_formats::onnx::{self, WriteOptions};
 use fewbit_quant::metric::Comparison;
 use fewbit_quant::report::{DataFacts, FileFacts, Report, Reproduction, Seconds, Verdict};
 use fewbit_quant::{
-    Attempt, Method, Plan, Progress, Recipe, Reference, Samples, Search, Target, calibrate,
-    equalize, prepare, quantize_dynamic, quantize_static, quantize_weight_only, to_bf16_weights,
-    to_fp16,
+    Attempt, Method, Plan, Progress, Recipe, Reference, Samples, Search, Statistics, Target,
+    calibrate, equalize, prepare, quantize_dynamic, quantize_static, quantize_weight_only,
+    to_bf16_weights, to_fp16,
 };
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -71,6 +71,8 @@ struct Built {
     plan: Plan,
     comparison: Option<Comparison>,
     attempts: Vec<Attempt>,
+    /// What calibration warns of.
+    warnings: Vec<String>,
 }
 
 impl<'a> QuantizeJob<'a> {
@@ -104,7 +106,7 @@ impl<'a> QuantizeJob<'a> {
         let started = Instant::now();
         self.check()?;
         let clock = StageClock::new(progress);
-        let warnings = self.warnings();
+        let mut warnings = self.warnings();
         let reference = self.reference(&clock)?;
         let measured = clock.seconds(&["evaluate"]);
         // One copy of the weights is in memory at a time where one is enough: the pages of the
@@ -121,6 +123,10 @@ impl<'a> QuantizeJob<'a> {
         seconds.evaluate = clock.seconds(&["evaluate", "compare", "rank layers"]);
         let worked = started.elapsed().as_secs_f64() + self.source.seconds;
         seconds.quantize = (worked - seconds.load - seconds.calibrate - seconds.evaluate).max(0.0);
+        warnings.extend(built.warnings.clone());
+        if let Some(comparison) = &built.comparison {
+            warnings.extend(comparison.not_finite("the float model", "the quantized model"));
+        }
         let mut report = self.report(&built, seconds, warnings)?;
         if self.explain {
             explain::explain(self, &built, &mut report, &clock)?;
@@ -218,6 +224,7 @@ impl<'a> QuantizeJob<'a> {
             plan: outcome.plan,
             comparison: Some(outcome.comparison),
             attempts: outcome.attempts,
+            warnings: outcome.warnings,
         })
     }
 
@@ -228,29 +235,37 @@ impl<'a> QuantizeJob<'a> {
             Some(plan) => plan.clone(),
             None => Plan::resolve(&prepared, recipe, &self.target)?,
         };
+        let mut warnings = Vec::new();
         let model = match recipe.method {
-            Method::Static => self.static_int8(&prepared, &plan, progress)?,
+            Method::Static => {
+                let statistics = self.statistics(&prepared, &plan, progress)?;
+                warnings = statistics.warnings();
+                quantize_static(&prepared, &plan, &self.target, &statistics)?
+            }
             Method::Dynamic => quantize_dynamic(&prepared, &plan)?,
             Method::WeightOnly => quantize_weight_only(&prepared, &plan)?,
             Method::Fp16 => to_fp16(&prepared)?,
             Method::Bf16 => to_bf16_weights(&prepared)?,
         };
-        Ok(Built { model, prepared, plan, comparison: None, attempts: Vec::new() })
+        Ok(Built { model, prepared, plan, comparison: None, attempts: Vec::new(), warnings })
     }
 
-    fn static_int8(&self, prepared: &Model, plan: &Plan, progress: &dyn Progress) -> Result<Model> {
+    fn statistics(
+        &self,
+        prepared: &Model,
+        plan: &Plan,
+        progress: &dyn Progress,
+    ) -> Result<Statistics> {
         let samples = self.calibration.ok_or_else(|| Error::internal("checked before"))?;
         let placement = plan.placement(prepared)?;
-        let statistics =
-            calibrate(prepared, &placement, &plan.recipe, samples, self.threads, progress)?;
-        quantize_static(prepared, plan, &self.target, &statistics)
+        calibrate(prepared, &placement, &plan.recipe, samples, self.threads, progress)
     }
 
     fn report(&self, built: &Built, seconds: Seconds, warnings: Vec<String>) -> Result<Report> {
         let verdict = match (&built.comparison, self.max_drop) {
             (None, _) => Verdict::Unmeasured,
             (Some(_), None) => Verdict::Measured,
-            (Some(c), Some(bound)) if c.drop_points <= bound => Verdict::Met,
+            (Some(c), Some(bound)) if c.within(bound) => Verdict::Met,
             (Some(_), Some(_)) => Verdict::Missed,
         };
         let source = self.source;

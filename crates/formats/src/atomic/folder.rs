@@ -12,6 +12,54 @@ use std::path::{Path, PathBuf};
 /// The file by which a folder is known to hold a model, and may be replaced.
 const MARK: &str = "config.json";
 
+/// Endings of the files that folders of models hold.
+const ENDINGS: &[&str] = &[
+    "json",
+    "jsonl",
+    "safetensors",
+    "txt",
+    "model",
+    "jinja",
+    "md",
+    "bin",
+    "gguf",
+    "onnx",
+    "py",
+    "tiktoken",
+    "bpe",
+    "spm",
+    "vocab",
+    "yaml",
+    "yml",
+    "png",
+    "jpg",
+    "jpeg",
+    "svg",
+    "pdf",
+];
+
+/// Files of models that have another ending or none.
+const NAMES: &[&str] = &[".gitattributes", "LICENSE", "LICENCE", "NOTICE", "USE_POLICY"];
+
+/// Folders within them, of sentence-transformers.
+const FOLDERS: &[&str] = &["1_Pooling", "2_Normalize"];
+
+/// The first entry, by name, that no model's folder has. A folder that somebody works in may hold
+/// a config.json too; what else is in it is not ours to remove.
+fn stranger(path: &Path) -> Option<String> {
+    let known = |entry: &fs::DirEntry| {
+        let name = entry.file_name();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            return FOLDERS.iter().any(|known| name == *known) && stranger(&entry.path()).is_none();
+        }
+        let ending = Path::new(&name).extension();
+        let ends = |known: &&str| ending.is_some_and(|e| e.eq_ignore_ascii_case(known));
+        NAMES.iter().any(|known| name == *known) || ENDINGS.iter().any(ends)
+    };
+    let others = fs::read_dir(path).ok()?.flatten().filter(|entry| !known(entry));
+    others.map(|entry| entry.file_name().to_string_lossy().into_owned()).min()
+}
+
 /// A folder under construction beside its destination.
 ///
 /// [`commit`](OutputFolder::commit) renames it; a folder of that name is replaced in one step
@@ -135,7 +183,15 @@ fn check(path: &Path, options: &OutputOptions) -> Result<()> {
                 .code("FB-2105")
                 .hint("only folders that hold a model are replaced: choose another name"))
         }
-        (false, false) => Ok(()),
+        (false, false) => match stranger(path) {
+            None => Ok(()),
+            Some(name) => {
+                let what = format!("the output is a folder that also holds {name:?}, and is kept");
+                Err(Error::usage(what)
+                    .code("FB-2105")
+                    .hint("only folders that hold a model alone are replaced: choose another name"))
+            }
+        },
     }
 }
 
@@ -176,6 +232,17 @@ mod tests {
         fs::write(path.join("config.json"), b"{}").unwrap();
         assert_eq!(create(vec![], true).unwrap_err(), "FB-2102");
         assert_eq!(create(vec![path.join("precious")], false).unwrap_err(), "FB-2101");
+        assert_eq!(create(vec![], false).unwrap_err(), "FB-2105");
+        fs::remove_file(path.join("precious")).unwrap();
+        for folder in [".git", "src", "model.json"] {
+            fs::create_dir(path.join(folder)).unwrap();
+            assert_eq!(create(vec![], false).unwrap_err(), "FB-2105", "{folder}");
+            fs::remove_dir(path.join(folder)).unwrap();
+        }
+        fs::create_dir(path.join("1_Pooling")).unwrap();
+        for file in ["LICENSE", ".gitattributes", "README.md", "model-00001-of-00002.safetensors"] {
+            fs::write(path.join(file), b"x").unwrap();
+        }
         let folder = create(vec![], false).unwrap();
         folder.write(Path::new("config.json"), b"new").unwrap();
         folder.commit().unwrap();

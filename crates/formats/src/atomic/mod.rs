@@ -216,6 +216,10 @@ pub fn write_failed(path: &Path, error: &io::Error) -> Error {
 /// When it is a directory, a pipe or a device, one of the inputs (also through a link), or exists
 /// and must be kept.
 pub fn check_destination(path: &Path, options: &OutputOptions) -> Result<()> {
+    check(path, options).at(|| format!("output {}", shown(path)))
+}
+
+fn check(path: &Path, options: &OutputOptions) -> Result<()> {
     if path.file_name().is_none() {
         return Err(Error::usage("the output has no file name").code("FB-2103"));
     }
@@ -258,7 +262,7 @@ pub fn try_destination(path: &Path, options: &OutputOptions) -> Result<()> {
 /// The file to write, checked, in a directory that is there.
 fn ready_destination(path: &Path, options: &OutputOptions) -> Result<PathBuf> {
     let path = destination(path)?;
-    check_destination(&path, options)?;
+    check(&path, options)?;
     let dir = parent(&path);
     // A file where the directory should be is no output that exists.
     fs::create_dir_all(dir).map_err(|e| {

@@ -235,6 +235,9 @@ fn nonzero(key: &str, values: Option<&[f64]>) -> Result<()> {
 /// std    = [0.229, 0.224, 0.225]
 /// layout = "NCHW"            # or "NHWC"
 /// ```
+///
+/// Images are taken as their pixels lie in the file: an orientation in their EXIF data is not
+/// applied.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Card {
     /// The data, relative to the folder of the card.

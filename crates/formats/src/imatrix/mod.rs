@@ -125,6 +125,18 @@ impl ImportanceMatrix {
         .hint("it was made for another model"))
     }
 
+    /// Checks that it knows some of a model's tensors.
+    ///
+    /// # Errors
+    /// When it knows none of them.
+    pub fn check_names<'n>(&self, mut names: impl Iterator<Item = &'n str>) -> Result<()> {
+        if names.any(|name| self.entries.contains_key(name)) {
+            return Ok(());
+        }
+        let error = Error::bad_input("the importance matrix has no tensor of the model");
+        Err(error.code("FB-3705").hint("it was made for another model"))
+    }
+
     /// Reads either form from memory.
     ///
     /// # Errors

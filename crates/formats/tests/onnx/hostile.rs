@@ -509,6 +509,40 @@ fn external_data_stays_in_its_folder() {
     }
 }
 
+/// A cache of Hugging Face: names that are links into a folder of contents.
+#[test]
+fn links_of_a_cache_lead_to_one_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for folder in ["blobs", "snapshot/onnx", "other"] {
+        std::fs::create_dir_all(at(folder)).unwrap();
+    }
+    std::fs::write(at("blobs/2"), [1u8; 216]).unwrap();
+    std::fs::write(at("other/2"), [1u8; 216]).unwrap();
+    let link = |to: &str, name: &str| {
+        std::os::unix::fs::symlink(Path::new("../..").join(to), at("snapshot/onnx").join(name))
+    };
+    link("blobs/1", "model.onnx").unwrap();
+    link("blobs/2", "weights").unwrap();
+    link("other/2", "astray").unwrap();
+    let read = |location: &str| {
+        let mut model = conv();
+        external(&mut model, &[("location", location)]);
+        std::fs::write(at("blobs/1"), model.encode_to_vec()).unwrap();
+        onnx::read(&at("snapshot/onnx/model.onnx"))
+    };
+    read("weights").unwrap_or_else(|e| panic!("{e:?}"));
+    for location in ["astray", "../../blobs/2", "../../other/2"] {
+        assert_eq!(read(location).unwrap_err().stable_code(), "FB-3231", "{location}");
+    }
+    // A model that is no link has one folder.
+    let mut model = conv();
+    external(&mut model, &[("location", "weights")]);
+    std::fs::write(at("snapshot/onnx/plain.onnx"), model.encode_to_vec()).unwrap();
+    let error = onnx::read(&at("snapshot/onnx/plain.onnx")).unwrap_err();
+    assert_eq!(error.stable_code(), "FB-3231");
+}
+
 #[test]
 fn external_ranges_and_keys_are_checked() {
     let dir = tempfile::tempdir().unwrap();

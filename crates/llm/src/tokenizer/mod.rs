@@ -9,6 +9,9 @@ use crate::source::Settings;
 use fewbit_core::{Error, Result};
 use serde_json::{Map, Value};
 
+/// More ids than this without a token are a slip in the file: no vocabulary has as many tokens.
+const MOST_UNUSED: usize = 1 << 20;
+
 /// A tokenizer with what is known of its special tokens.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -113,8 +116,13 @@ impl Tokenizer {
     /// The whole as `tokenizer.json`.
     ///
     /// # Errors
-    /// Never for a tokenizer that was read.
+    /// When ids lie far apart: the library holds a place for each between them.
     pub fn to_json(&self) -> Result<String> {
+        let unused = self.len().saturating_sub(self.inner.get_vocab_size(true));
+        if unused > MOST_UNUSED {
+            let what = format!("{unused} ids below {} stand for no token", self.len());
+            return Err(damaged(&what));
+        }
         self.inner.to_string(false).map_err(|e| failed(&e.to_string()))
     }
 }
@@ -172,4 +180,23 @@ fn damaged(what: &str) -> Error {
 
 fn failed(what: &str) -> Error {
     Error::bad_input(format!("the tokenizer failed: {what}")).code("FB-3711")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn ids_that_lie_far_apart_are_refused_before_they_take_memory() {
+        let with = |id: u32| {
+            let vocabulary = json!({"a": 0, "b": id});
+            let model = json!({"type": "WordLevel", "vocab": vocabulary, "unk_token": "a"});
+            let main = json!({"version": "1.0", "added_tokens": [], "model": model});
+            let none = Settings::new(Map::new());
+            Tokenizer::from_json(main.as_object().unwrap().clone(), &none, &[]).unwrap().to_json()
+        };
+        assert!(with(1000).is_ok());
+        assert_eq!(with(1_000_000_000).unwrap_err().stable_code(), "FB-3710");
+    }
 }

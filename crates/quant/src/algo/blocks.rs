@@ -65,19 +65,37 @@ impl RowEncoder {
     /// is on average 1.
     ///
     /// # Errors
-    /// When a number is not finite, or lengths do not fit.
+    /// When a number is not finite or beyond what the type can hold, or lengths do not fit.
     pub fn encode(&self, isa: Isa, x: &[f32], out: &mut [u8]) -> Result<Loss> {
         if !x.len().is_multiple_of(self.columns)
             || out.len() != x.len() / self.columns * self.row_bytes()
         {
             return Err(Error::internal("rows and their bytes do not fit each other"));
         }
+        self.check_range(x)?;
         let loss = self.write(isa, x, out);
-        // What is not finite has no finite square; squares that overflow are looked at again.
-        if !loss.signal.is_finite() {
-            check_finite(x, self.columns)?;
+        if loss.error.is_finite() && loss.signal.is_finite() {
+            return Ok(loss);
         }
-        Ok(loss)
+        // What is not finite has no finite square; nor have large numbers, in `f32`.
+        check_finite(x, self.columns)?;
+        let mut back = vec![0.0; x.len()];
+        decode(isa, self.ty, out, &mut back)?;
+        Ok(self.loss(x, &back))
+    }
+
+    /// # Errors
+    /// When numbers are finite, but too large for the type: rounding would cut them off.
+    fn check_range(&self, x: &[f32]) -> Result<()> {
+        let limit = greatest(self.ty);
+        let size = |x: &f32| if x.is_finite() { x.abs() } else { 0.0 };
+        let largest = x.iter().map(size).fold(0.0, f32::max);
+        if largest <= limit {
+            return Ok(());
+        }
+        let what = format!("{largest:e} is beyond {limit:e}, the largest number of {}", self.ty);
+        let error = Error::unsupported(what).code("FB-4723");
+        Err(error.hint("choose a type with a wider range, such as BF16"))
     }
 
     fn write(&self, isa: Isa, x: &[f32], out: &mut [u8]) -> Loss {
@@ -85,14 +103,12 @@ impl RowEncoder {
             Target::F32 => {
                 let words = out.as_chunks_mut().0;
                 words.iter_mut().zip(x).for_each(|(out, x)| *out = x.to_le_bytes());
-                self.rounded(x, |x| x)
+                self.loss(x, x)
             }
             Target::F16 => {
                 let words = out.as_chunks_mut().0;
-                let limit = f16::MAX.to_f32();
-                let to = |x: f32| f16::from_f32(x.clamp(-limit, limit));
-                words.iter_mut().zip(x).for_each(|(out, &x)| *out = to(x).to_le_bytes());
-                self.rounded(x, |x| to(x).to_f32())
+                words.iter_mut().zip(x).for_each(|(out, &x)| *out = f16::from_f32(x).to_le_bytes());
+                self.rounded(x, |x| f16::from_f32(x).to_f32())
             }
             Target::Bf16 => {
                 let words = out.as_chunks_mut().0;
@@ -110,13 +126,20 @@ impl RowEncoder {
 
     /// The loss of rounding each element by itself.
     fn rounded(&self, x: &[f32], round: impl Fn(f32) -> f32) -> Loss {
+        self.sum(x.iter().map(|&x| (x, round(x))))
+    }
+
+    /// The loss between rows and what came of them.
+    fn loss(&self, x: &[f32], back: &[f32]) -> Loss {
+        self.sum(x.iter().copied().zip(back.iter().copied()))
+    }
+
+    fn sum(&self, pairs: impl Iterator<Item = (f32, f32)>) -> Loss {
         let mut loss = Loss::default();
-        for row in x.chunks(self.columns) {
-            for (column, &x) in row.iter().enumerate() {
-                let weight = self.importance.as_ref().map_or(1.0, |w| f64::from(w[column]));
-                loss.error += weight * f64::from(x - round(x)).powi(2);
-                loss.signal += weight * f64::from(x).powi(2);
-            }
+        for ((x, back), column) in pairs.zip((0..self.columns).cycle()) {
+            let weight = self.importance.as_ref().map_or(1.0, |w| f64::from(w[column]));
+            loss.error += weight * (f64::from(x) - f64::from(back)).powi(2);
+            loss.signal += weight * f64::from(x).powi(2);
         }
         loss
     }
@@ -146,6 +169,28 @@ fn target(ty: BlockType) -> Option<Target> {
         BlockType::Mxfp4 => Target::Blocks(Encoding::Mxfp4),
         _ => return None,
     })
+}
+
+/// A magnitude up to which a type holds any number. Scales and minima are half floats; of those
+/// that share a second scale, the one of the least range counts.
+fn greatest(ty: BlockType) -> f32 {
+    let factor = match ty {
+        BlockType::F32 | BlockType::Mxfp4 => return f32::MAX,
+        BlockType::BF16 => return bf16::MAX.to_f32(),
+        BlockType::Q4_0 => 8.0,
+        BlockType::Q5_0 => 16.0,
+        BlockType::Q8_0 => 127.0,
+        BlockType::Iq4Nl => 113.0,
+        BlockType::Q2K => 15.0,
+        BlockType::Q3K => 31.0 * 3.0,
+        BlockType::Q4K | BlockType::Q5K => 63.0,
+        BlockType::Q6K => 127.0 * 31.0,
+        BlockType::Iq4Xs => 31.0 * 113.0,
+        BlockType::Iq3S => 31.0 * 15.0,
+        // Floats, minima that stand for themselves, codes of one.
+        _ => 1.0,
+    };
+    factor * f16::MAX.to_f32()
 }
 
 /// Importance with mean 1, none of it next to nothing.
@@ -213,9 +258,27 @@ mod tests {
             let error = encoder.encode(Isa::best(), &x, &mut out).unwrap_err();
             let found = (error.stable_code(), error.place());
             assert_eq!(found, ("FB-3713", "row 1, column 8".into()), "{ty} {bad}");
-            // Large numbers are finite, though their squares are not.
-            x[264] = 1e30;
-            assert!(encoder.encode(Isa::best(), &x, &mut out).is_ok(), "{ty}");
+        }
+    }
+
+    #[test]
+    fn large_numbers_are_held_or_refused() {
+        for &ty in BlockType::ALL.iter().filter(|ty| target(**ty).is_some()) {
+            let encoder = RowEncoder::new(ty, 256, None).unwrap();
+            let mut out = vec![0; encoder.row_bytes()];
+            for sign in [1.0, -1.0] {
+                let mut x = vec![0.0; 256];
+                x[8] = sign * greatest(ty);
+                let loss = encoder.encode(Isa::best(), &x, &mut out).unwrap();
+                // What shares a scale with the largest is lost; the largest is not.
+                assert!(loss.relative() < 0.2, "{ty}: {loss:?}");
+                let wider = 1.01 * x[8];
+                if wider.is_finite() {
+                    x[8] = wider;
+                    let error = encoder.encode(Isa::best(), &x, &mut out).unwrap_err();
+                    assert_eq!(error.stable_code(), "FB-4723", "{ty}");
+                }
+            }
         }
     }
 

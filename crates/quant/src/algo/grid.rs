@@ -99,6 +99,7 @@ impl Grid {
             let what = format!("{} cannot be quantized", weights[bad]);
             return Err(Error::bad_input(what).code("FB-3713").at(place));
         }
+        self.check_range(weights)?;
         let mut out =
             Quantized { codes: Vec::with_capacity(weights.len()), ..Quantized::default() };
         let ones = vec![1.0; self.group];
@@ -108,6 +109,26 @@ impl Grid {
             self.group(group, counts, &mut out);
         }
         Ok(out)
+    }
+
+    /// # Errors
+    /// When scales of half floats do not reach as far as a weight.
+    fn check_range(&self, weights: &[f32]) -> Result<()> {
+        let largest = weights.iter().fold(0.0f32, |m, w| m.max(w.abs()));
+        let limit = self.end() * f16::MAX.to_f32();
+        if self.scales != DType::F16 || largest <= limit {
+            return Ok(());
+        }
+        let what = format!("{largest:e} is beyond {limit:e}, which half floats scale to");
+        Err(Error::unsupported(what).code("FB-4723").hint("quantize a model of BF16 or F32"))
+    }
+
+    /// What the largest weight of a group is mapped to first.
+    fn end(&self) -> f32 {
+        match self.codes {
+            Codes::Integers { bits } => (2f32.powi(bits as i32) - 1.0) / 2.0,
+            Codes::Float8 => 448.0,
+        }
     }
 
     fn group(&self, weights: &[f32], counts: &[f32], out: &mut Quantized) {
@@ -124,10 +145,7 @@ impl Grid {
     /// The scale of least error, as it is stored.
     fn search(&self, weights: &[f32], counts: &[f32]) -> f32 {
         let largest = weights.iter().fold(0.0f32, |m, w| m.max(w.abs()));
-        let end = match self.codes {
-            Codes::Integers { bits } => (2f32.powi(bits as i32) - 1.0) / 2.0,
-            Codes::Float8 => 448.0,
-        };
+        let end = self.end();
         let mut best = (f64::INFINITY, self.stored(LEAST_SCALE));
         if largest == 0.0 {
             return best.1;

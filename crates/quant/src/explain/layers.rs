@@ -19,7 +19,8 @@ pub struct LayerLoss {
     /// Value that was compared.
     pub value: String,
     /// Signal-to-quantization-noise ratio at this point in decibels, noise of earlier layers
-    /// included; `None` when the values are equal.
+    /// included; `None` when the values are equal, and, with a cosine of NaN, when some are not
+    /// finite.
     pub sqnr_db: Option<f64>,
     /// Cosine between both outputs.
     pub cosine: f64,

@@ -33,6 +33,8 @@ pub(super) fn report(name: &str) -> Report {
         interval_points: 0.4,
         samples: 100,
         flips: 3,
+        float_not_finite: 0,
+        quantized_not_finite: 0,
         top5: Some((1.0, 1.0)),
         mse: None,
     };

@@ -2,16 +2,18 @@
 
 use crate::flags::selector;
 use clap::ValueEnum;
-use fewbit::{Calibration, DType, Method, QuantScheme, Recipe, Result, Selector};
+use fewbit::{Calibration, DType, Method, QuantScheme, Recipe, Result, Selector, Target};
 
 #[derive(clap::Args)]
 pub struct Choice {
     /// A built-in recipe (int8, int8-per-tensor, int8-dynamic, int8-weights, int4-weights, fp16, bf16) or a .toml file
-    #[arg(long, default_value = "int8", value_name = "NAME|FILE")]
-    recipe: String,
+    /// [default: int8]
+    #[arg(long, value_name = "NAME|FILE")]
+    recipe: Option<String>,
     /// What the model will run on: fewbit, onnxruntime, openvino, tensorrt, or a .toml file
-    #[arg(long, default_value = "fewbit", value_name = "NAME|FILE")]
-    pub(super) target: String,
+    /// [default: fewbit]
+    #[arg(long, value_name = "NAME|FILE")]
+    target: Option<String>,
     /// Leave nodes in float: op=TYPE, name=PATTERN, index=N, joined by commas; repeatable
     #[arg(long, value_name = "SELECTOR", value_parser = selector)]
     keep_float: Vec<Selector>,
@@ -50,7 +52,7 @@ impl Choice {
     /// # Errors
     /// When there is no such recipe, or the changes contradict it.
     pub fn recipe(&self) -> Result<Recipe> {
-        let mut recipe = fewbit::recipe(&self.recipe)?;
+        let mut recipe = fewbit::recipe(self.recipe.as_deref().unwrap_or("int8"))?;
         recipe.keep_float.extend(self.keep_float.iter().cloned());
         if let Some(method) = self.calibration {
             let name =
@@ -64,6 +66,28 @@ impl Choice {
         self.refuse_idle(&recipe)?;
         recipe.check()?;
         Ok(recipe)
+    }
+
+    /// The target that the flags name.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn target(&self) -> Result<Target> {
+        fewbit::target(self.target.as_deref().unwrap_or("fewbit"))
+    }
+
+    /// The first of these flags that is given.
+    pub fn given(&self) -> Option<&'static str> {
+        let flags = [
+            (self.recipe.is_some(), "--recipe"),
+            (self.target.is_some(), "--target"),
+            (!self.keep_float.is_empty(), "--keep-float"),
+            (self.calibration.is_some(), "--calibration"),
+            (self.per_tensor, "--per-tensor"),
+            (self.symmetric, "--symmetric"),
+            (self.activations.is_some(), "--activations"),
+        ];
+        flags.into_iter().find(|(given, _)| *given).map(|(_, flag)| flag)
     }
 
     fn change_activations(&self, scheme: &mut QuantScheme) {

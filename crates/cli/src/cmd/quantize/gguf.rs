@@ -121,6 +121,9 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
         Error::usage("a language model needs --type")
             .hint("for example --type Q4_K_M (a GGUF file) or --type W4A16 (a folder)")
     })?;
+    if let Some(output) = &args.output {
+        check_name(output, kind)?;
+    }
     let file_type = match kind {
         Kind::Folder(ty) => {
             flags.parts.refuse()?;
@@ -165,6 +168,20 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// The name of an output says what it is, here as for `convert`.
+fn check_name(output: &Path, kind: Kind) -> Result<()> {
+    let ends = |ending: &str| output.extension().is_some_and(|e| e.eq_ignore_ascii_case(ending));
+    let is_file = ends("gguf") || ends("onnx");
+    let hint = match kind {
+        Kind::File(_) if is_file => return Ok(()),
+        Kind::Folder(_) if !is_file => return Ok(()),
+        Kind::File(_) => "this type makes a file: end the name in .gguf or .onnx",
+        Kind::Folder(_) => "this type makes a folder: choose a name without .gguf and .onnx",
+    };
+    let what = format!("the output {} does not fit --type", output.display());
+    Err(Error::usage(what).hint(hint))
+}
+
 /// What to calibrate on, from the flags.
 ///
 /// # Errors
@@ -199,9 +216,11 @@ fn refuse_others(args: &Args) -> Result<()> {
         (args.evaluate.is_some(), "--evaluate"),
         (args.max_drop.is_some(), "--max-drop"),
         (args.report.is_some(), "--report"),
+        (args.seed.is_some(), "--seed"),
     ];
-    match given.iter().find(|(given, _)| *given) {
-        Some((_, flag)) => Err(Error::usage(format!("{flag} has no effect on a language model")).hint(
+    let given = given.iter().find(|(given, _)| *given).map(|(_, flag)| *flag);
+    match given.or_else(|| args.choice.given()) {
+        Some(flag) => Err(Error::usage(format!("{flag} has no effect on a language model")).hint(
             "language models take --type, --imatrix and --calibrate; `fewbit eval` measures them",
         )),
         None => Ok(()),
@@ -221,11 +240,11 @@ pub fn show(report: &GgufReport, job: &GgufJob, every: bool, ui: &Ui) {
     }
     let without = report.tensors.iter().filter(|t| t.loss.is_some() && !t.important).count();
     if (job.importance.is_some() || job.calibration.is_some()) && without > 0 {
-        ui.line(&format!("note: {without} tensors are rounded without importance, as calibration knows nothing of them"));
+        ui.remark(&format!("note: {without} tensors are rounded without importance, as calibration knows nothing of them"));
     }
     if report.resumed_layers > 0 {
         let layers = report.resumed_layers;
-        ui.line(&format!("note: {layers} layers were done by a run that was interrupted"));
+        ui.remark(&format!("note: {layers} layers were done by a run that was interrupted"));
     }
     if !report.parts.is_empty() {
         ui.print(&parts(report).render());

@@ -10,9 +10,7 @@ pub use choice::Choice;
 use crate::exit::Outcome;
 use crate::flags::{Work, check_output, points};
 use crate::ui::Ui;
-use fewbit::{
-    Data, Error, QuantizeJob, Quantized, Recipe, Result, ResultExt, Samples, Source, Target,
-};
+use fewbit::{Data, Error, QuantizeJob, Quantized, Recipe, Result, ResultExt, Samples, Source};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -35,14 +33,14 @@ pub struct Args {
     #[arg(long, value_name = "DATA")]
     evaluate: Option<String>,
     /// Largest accepted drop in percentage points, such as 1% or 0.5; climbs until it fits
-    #[arg(long, value_name = "POINTS", value_parser = points)]
+    #[arg(long, value_name = "POINTS", value_parser = points, allow_negative_numbers = true)]
     max_drop: Option<f64>,
     /// Write a report into this folder; also measures layers and latency
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
-    /// Random seed, kept in the report
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    /// Random seed, kept in the report [default: 0]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     #[command(flatten)]
     gguf: gguf::Flags,
     /// Replace an existing output
@@ -57,7 +55,11 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
     if gguf::is_text_model(&args.model) {
         return gguf::run(args, ui);
     }
-    args.gguf.refuse()?;
+    if let Err(refused) = args.gguf.refuse() {
+        // Flags are wrong for an ONNX model; a path that leads to none is what is wrong first.
+        fewbit::load(&args.model)?;
+        return Err(refused);
+    }
     let Some(output) = &args.output else {
         return Err(Error::usage("quantizing needs --output FILE"));
     };
@@ -109,7 +111,7 @@ fn job<'a>(args: &Args, source: &'a Source, recipe: Recipe) -> Result<QuantizeJo
     }
     job.max_drop = args.max_drop;
     job.threads = args.work.threads;
-    job.seed = args.seed;
+    job.seed = args.seed.unwrap_or(0);
     job.command = command_line();
     job.explain = args.report.is_some();
     Ok(job)
@@ -128,11 +130,4 @@ fn protected(args: &Args, source: &Source) -> Vec<PathBuf> {
 /// The command line, for the report.
 pub fn command_line() -> Vec<String> {
     std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect()
-}
-
-/// The target a plan or the flags name.
-impl Choice {
-    pub fn target(&self) -> Result<Target> {
-        fewbit::target(&self.target)
-    }
 }

@@ -1,6 +1,6 @@
 //! What `quantize` and `demo` tell a person at the end.
 
-use crate::ui::{Paint, Table, Ui, bytes, count, ms, percent, printable, seconds};
+use crate::ui::{Paint, Table, Ui, bytes, count, ms, percent, points, printable, seconds};
 use fewbit::{Report, Verdict};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ pub fn show(report: &Report, reports: &[PathBuf], ui: &Ui) {
     for warning in &report.warnings {
         ui.line(&format!("{}: {}", ui.paint(Paint::Bad, "warning"), printable(warning)));
     }
-    report.advice.iter().for_each(|a| ui.line(&format!("note: {}", printable(a))));
+    report.advice.iter().for_each(|a| ui.remark(&format!("note: {}", printable(a))));
     reports.iter().for_each(|p| ui.line(&format!("report: {}", p.display())));
 }
 
@@ -35,7 +35,10 @@ fn verdict(report: &Report) -> String {
     let size = 100.0 * report.quantized.bytes as f64 / report.float.bytes.max(1) as f64;
     let mut text = format!("{}: {size:.1}% of the size", printable(&report.quantized.path));
     if let Some(m) = &report.metric {
-        text += &format!(", drop {:.2} points", m.drop_points);
+        text += &match m.drop_points.is_nan() {
+            true => ", drop unknown".to_string(),
+            false => format!(", drop {:.2} points", m.drop_points),
+        };
     }
     let bound = report.max_drop_points.unwrap_or_default();
     text += &match report.verdict {
@@ -53,7 +56,10 @@ fn figures(report: &Report) -> Table {
     let share = format!("{:.1}%", 100.0 * small as f64 / float.max(1) as f64);
     table.row(&["size", &bytes(float), &bytes(small), &share]);
     if let Some(m) = &report.metric {
-        let change = format!("{} ± {:.2} points", signed(-m.drop_points), m.interval_points);
+        let change = match m.drop_points.is_nan() {
+            true => "unknown".to_string(),
+            false => format!("{} ± {:.2} points", signed(-m.drop_points), m.interval_points),
+        };
         table.row(&[&m.name, &percent(m.float), &percent(m.quantized), &change]);
         if let Some((a, b)) = m.top5 {
             table.row(&[
@@ -117,7 +123,8 @@ fn show_attempts(report: &Report, ui: &Ui) {
     for a in &report.attempts {
         table.row(&[
             a.change.as_str(),
-            &format!("{:.2} ± {:.2}", a.comparison.drop_points, a.comparison.interval_points),
+            points(a.comparison.drop_points, a.comparison.interval_points)
+                .trim_end_matches(" points"),
             &count(a.comparison.flips as u64),
             &a.float_layers.to_string(),
             &bytes(a.constant_bytes as u64),

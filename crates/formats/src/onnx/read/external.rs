@@ -3,6 +3,8 @@
 //! The location comes from an untrusted file, so it may only lead to a regular file below the
 //! model's own folder: relative, without `..`, through no link that leaves the folder, and not
 //! to a file that has another name elsewhere (a hard link to a secret would be read as weights).
+//! Where the model is a link itself, as in a cache of Hugging Face, its folder is also the one
+//! that it leads to: whoever laid the link of the weights laid that of the model beside it.
 
 use crate::mmap::InputFile;
 use crate::onnx::schema::StringStringEntryProto;
@@ -17,6 +19,8 @@ use std::path::{Component, Path, PathBuf};
 pub(super) struct External {
     model: Option<InputFile>,
     base: Option<PathBuf>,
+    /// The folder that the model's own file lies in, where its path is a link.
+    target: Option<PathBuf>,
     open: RefCell<BTreeMap<String, InputFile>>,
 }
 
@@ -30,13 +34,16 @@ struct Place<'a> {
 impl External {
     /// External data below `base`; none is allowed without a base.
     pub(super) fn new(base: Option<&Path>) -> Self {
-        External { model: None, base: base.map(Path::to_path_buf), open: RefCell::default() }
+        let base = base.map(Path::to_path_buf);
+        External { model: None, base, target: None, open: RefCell::default() }
     }
 
     /// That of the model in `file`, which lies at `path`.
     pub(super) fn beside(file: &InputFile, path: &Path) -> Self {
         let base = path.parent().unwrap_or(Path::new(""));
-        External { model: Some(file.clone()), ..Self::new(Some(base)) }
+        let target = path.is_symlink().then(|| std::fs::canonicalize(path).ok()).flatten();
+        let target = target.and_then(|path| path.parent().map(Path::to_path_buf));
+        External { model: Some(file.clone()), target, ..Self::new(Some(base)) }
     }
 
     /// The file that the model itself stands in, unless it was read from memory.
@@ -86,7 +93,7 @@ impl External {
                 .code("FB-4104")
                 .hint("read the model by its path")
         })?;
-        let file = InputFile::open(&resolve(base, location)?)?;
+        let file = InputFile::open(&resolve(base, self.target.as_deref(), location)?)?;
         self.open.borrow_mut().insert(location.to_string(), file.clone());
         Ok(file)
     }
@@ -98,7 +105,7 @@ fn outside(what: &str) -> Error {
         .hint("weights must lie in or below the folder of the model, under a relative name")
 }
 
-fn resolve(base: &Path, location: &str) -> Result<PathBuf> {
+fn resolve(base: &Path, target: Option<&Path>, location: &str) -> Result<PathBuf> {
     check_name(location)?;
     let base = if base.as_os_str().is_empty() { Path::new(".") } else { base };
     let open = |path: &Path| {
@@ -106,7 +113,8 @@ fn resolve(base: &Path, location: &str) -> Result<PathBuf> {
             .map_err(|e| Error::bad_input(format!("cannot open: {e}")).code("FB-3001"))
     };
     let (root, path) = (open(base)?, open(&base.join(location))?);
-    if !path.starts_with(&root) {
+    let beside = target.is_some_and(|target| path.parent() == Some(target));
+    if !path.starts_with(&root) && !beside {
         return Err(outside("the location leads out of the model's folder through a link"));
     }
     let seen = std::fs::metadata(&path);
