@@ -4,6 +4,7 @@
 mod random;
 
 use fewbit_core::{AlignedBytes, DType, Error, Tensor};
+use fewbit_llm::chat::{Message, render};
 use fewbit_llm::graph::decoder::State;
 use fewbit_llm::{LanguageModel, Weights};
 use random::{RandomWeights, folder_of, settings};
@@ -171,4 +172,30 @@ fn codes_without_their_scales_are_refused() {
         let found = found.map_err(|e| e.stable_code());
         assert_eq!(found, expected, "{label}");
     }
+}
+
+#[test]
+fn the_template_is_the_one_that_transformers_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    let config = config("llama", &json!({"eos_token_id": [0, 1]}));
+    folder_of(path, &tensors("llama", "model.", None), &config, &tokenizer());
+    let named =
+        |name: &str| json!({"name": name, "template": format!("{name}{{{{ eos_token }}}}")});
+    let said = |template: Value| {
+        let config = json!({"chat_template": template, "eos_token": "</s>"});
+        std::fs::write(path.join("tokenizer_config.json"), config.to_string()).unwrap();
+        let model = LanguageModel::open(path).unwrap();
+        render(model.tokenizer(), &[Message::new("user", "a")]).map_err(|e| e.to_string())
+    };
+    assert_eq!(said(json!([named("tool_use"), named("default")])), Ok("default</s>".into()));
+    assert_eq!(said(json!([named("rag")])), Ok("rag</s>".into()));
+    let several = said(json!([named("rag"), named("tool_use")])).unwrap_err();
+    assert!(several.contains("rag, tool_use"), "{several}");
+    // Files beside it: that of processors where there is no other, the newest form before all.
+    std::fs::write(path.join("chat_template.json"), r#"{"chat_template": "json"}"#).unwrap();
+    assert_eq!(said(Value::Null), Ok("json".into()));
+    assert_eq!(said(json!("config")), Ok("config".into()));
+    std::fs::write(path.join("chat_template.jinja"), "jinja").unwrap();
+    assert_eq!(said(json!("config")), Ok("jinja".into()));
 }

@@ -3,12 +3,16 @@
 //! Templates are programs that come with a model: they run in a sandbox, with a bound on their
 //! steps, and see nothing but the conversation.
 
+mod json;
+mod methods;
+mod source;
+mod time;
+
 use crate::tokenizer::Tokenizer;
 use fewbit_core::{Error, Result};
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, context};
-use serde_json::json;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::collections::BTreeMap;
 
 /// Steps of the template engine before a template is stopped.
 const FUEL: u64 = 5_000_000;
@@ -34,20 +38,41 @@ impl Message {
 /// The text of a conversation, ready for the next turn of the assistant.
 ///
 /// # Errors
-/// When the model has no template (`FB-4711`), or the template fails or refuses the
-/// conversation (`FB-3712`).
+/// When the model has no template, or several of which none is for conversations (`FB-4711`), or
+/// the template fails or refuses the conversation (`FB-3712`).
 pub fn render(tokenizer: &Tokenizer, messages: &[Message]) -> Result<String> {
-    let Some(template) = tokenizer.template() else {
-        return Err(Error::unsupported("the model has no chat template")
+    if let Some(template) = tokenizer.template() {
+        return expand(template, messages, &specials(tokenizer));
+    }
+    let names = tokenizer.templates();
+    if !names.is_empty() {
+        let what = format!("of the chat templates {} none is `default`", names.join(", "));
+        return Err(Error::unsupported(what)
             .code("FB-4711")
-            .hint("it is a base model: use `fewbit generate` with a text to continue"));
-    };
-    let spelled = |id: Option<u32>| id.and_then(|id| tokenizer.spelling(id)).unwrap_or_default();
-    let (bos, eos) = (spelled(tokenizer.bos()), spelled(tokenizer.ends().first().copied()));
-    expand(template, messages, &bos, &eos)
+            .hint("write the one to use into chat_template.jinja, beside the model"));
+    }
+    Err(Error::unsupported("the model has no chat template")
+        .code("FB-4711")
+        .hint("it is a base model: use `fewbit generate` with a text to continue"))
 }
 
-fn expand(template: &str, messages: &[Message], bos: &str, eos: &str) -> Result<String> {
+/// What the template may say of the tokenizer. The beginning and the end always have a spelling,
+/// which may be empty.
+fn specials(tokenizer: &Tokenizer) -> BTreeMap<&str, String> {
+    let mut all: BTreeMap<&str, String> = tokenizer.specials().clone();
+    let ends = [("bos_token", tokenizer.bos()), ("eos_token", tokenizer.ends().first().copied())];
+    for (name, id) in ends {
+        let spelled = || id.and_then(|id| tokenizer.spelling(id)).unwrap_or_default();
+        all.entry(name).or_insert_with(spelled);
+    }
+    all
+}
+
+fn expand(
+    template: &str,
+    messages: &[Message],
+    specials: &BTreeMap<&str, String>,
+) -> Result<String> {
     if template.len() > MAX_TEMPLATE_BYTES {
         return Err(failed(format!("{} bytes are too many", template.len())));
     }
@@ -58,10 +83,11 @@ fn expand(template: &str, messages: &[Message], bos: &str, eos: &str) -> Result<
     let scope = context! {
         messages => turns,
         add_generation_prompt => true,
-        bos_token => bos,
-        eos_token => eos,
+        tools => Value::from(()),
+        documents => Value::from(()),
+        ..Value::from_serialize(specials)
     };
-    let text = environment().render_str(template, scope);
+    let text = environment().render_str(&source::rewritten(template), scope);
     text.map_err(|e| match e.kind() {
         ErrorKind::OutOfFuel => failed("it takes too many steps".to_string()),
         _ => failed(e.to_string()),
@@ -78,72 +104,17 @@ fn environment() -> Environment<'static> {
     env.set_trim_blocks(true);
     env.set_lstrip_blocks(true);
     env.set_fuel(Some(FUEL));
-    env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    env.add_function("raise_exception", |what: String| -> Result<String, minijinja::Error> {
-        Err(minijinja::Error::new(ErrorKind::InvalidOperation, what))
+    env.set_unknown_method_callback(methods::call);
+    let refusal = |what: String| minijinja::Error::new(ErrorKind::InvalidOperation, what);
+    env.add_function("raise_exception", move |what: String| -> Result<String, _> {
+        Err(refusal(what))
     });
-    env.add_function("strftime_now", |format: String| strftime(&format, now()));
-    env.add_filter("tojson", |value: Value| json!(value).to_string());
+    env.add_function("strftime_now", move |format: String| {
+        let unknown = |letter| refusal(format!("strftime_now does not know `%{letter}`"));
+        time::strftime(&format, time::now()).map_err(unknown)
+    });
+    env.add_filter("tojson", json::to_json);
     env
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
-
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
-
-/// The fields that templates use, in universal time.
-fn strftime(format: &str, seconds: u64) -> String {
-    let (year, month, day) = civil(seconds / 86_400);
-    let month_name = MONTHS[month - 1];
-    let (hour, minute) = (seconds / 3600 % 24, seconds / 60 % 60);
-    let mut out = String::new();
-    let mut chars = format.chars();
-    while let Some(c) = chars.next() {
-        if c != '%' {
-            out.push(c);
-            continue;
-        }
-        match chars.next() {
-            Some('Y') => out += &year.to_string(),
-            Some('m') => out += &format!("{month:02}"),
-            Some('d') => out += &format!("{day:02}"),
-            Some('B') => out += month_name,
-            Some('b') => out += &month_name[..3],
-            Some('H') => out += &format!("{hour:02}"),
-            Some('M') => out += &format!("{minute:02}"),
-            Some('S') => out += &format!("{:02}", seconds % 60),
-            Some(other) => out.push(other),
-            None => {}
-        }
-    }
-    out
-}
-
-/// Year, month and day of a number of days since 1970 (Howard Hinnant, "chrono-compatible
-/// low-level date algorithms").
-fn civil(days: u64) -> (u64, usize, u64) {
-    let z = days + 719_468;
-    let (era, doe) = (z / 146_097, z % 146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    (yoe + era * 400 + u64::from(month <= 2), month as usize, doy - (153 * mp + 2) / 5 + 1)
 }
 
 #[cfg(test)]
@@ -155,9 +126,14 @@ mod tests {
         %}{{'<|im_start|>' + message['role'] + '\n' + message['content'].strip() + '<|im_end|>' + \
         '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
+    fn expanded(template: &str, messages: &[Message]) -> Result<String> {
+        let specials = BTreeMap::from([("bos_token", "<s>".into()), ("eos_token", "</s>".into())]);
+        expand(template, messages, &specials)
+    }
+
     #[test]
     fn a_template_of_the_usual_kind() {
-        let text = expand(CHATML, &[Message::new("user", " Hi! ")], "", "").unwrap();
+        let text = expanded(CHATML, &[Message::new("user", " Hi! ")]).unwrap();
         assert_eq!(
             text,
             "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi!<|im_end|>\n\
@@ -169,26 +145,67 @@ mod tests {
     fn a_template_cannot_run_forever_and_may_refuse() {
         let endless =
             "{% for a in range(10000) %}{% for b in range(10000) %}x{% endfor %}{% endfor %}";
-        let error = expand(endless, &[], "", "").unwrap_err();
-        assert!(error.what().contains("too many steps"), "{error}");
-        let error = expand("{{ raise_exception('no tools') }}", &[], "", "").unwrap_err();
-        assert!(error.what().contains("no tools"), "{error}");
+        for (template, said) in [
+            (endless, "too many steps"),
+            ("{{ raise_exception('no tools') }}", "no tools"),
+            ("{{ strftime_now('%Q') }}", "`%Q`"),
+            ("{{ 'a'[::0] }}", "slice step"),
+            ("{{ 'a'.partition('') }}", "empty separator"),
+            ("{{ 'a'.ljust(2000000000) }}", "too long"),
+            (
+                "{% set n = namespace(x=[]) %}{% for i in range(999) %}{% set n.x = [n.x] %}{% endfor %}{{ n.x | tojson }}",
+                "levels",
+            ),
+        ] {
+            let error = expanded(template, &[]).unwrap_err();
+            assert!(error.what().contains(said), "{template}: {error}");
+        }
     }
 
     #[test]
-    fn json_is_not_escaped_for_html() {
-        let text =
-            expand("{{ messages[0].content | tojson }}", &[Message::new("user", "<é>")], "", "");
-        assert_eq!(text.unwrap(), "\"<é>\"");
+    fn json_is_that_of_python() {
+        let value = "{'a': 1, 'b': [1, 2.0, none, true], 'c': {}, 'd': '<é>\\n'}";
+        for (arguments, expected) in [
+            ("", r#"{"a": 1, "b": [1, 2.0, null, true], "c": {}, "d": "<é>\n"}"#),
+            (
+                "(ensure_ascii=true)",
+                r#"{"a": 1, "b": [1, 2.0, null, true], "c": {}, "d": "<\u00e9>\n"}"#,
+            ),
+            ("(separators=(',', ':'))", r#"{"a":1,"b":[1,2.0,null,true],"c":{},"d":"<é>\n"}"#),
+            (
+                "(indent=2)",
+                "{\n  \"a\": 1,\n  \"b\": [\n    1,\n    2.0,\n    null,\n    true\n  ],\n  \
+                 \"c\": {},\n  \"d\": \"<é>\\n\"\n}",
+            ),
+        ] {
+            let text = expanded(&format!("{{{{ {value} | tojson{arguments} }}}}"), &[]);
+            assert_eq!(text.unwrap(), expected, "{arguments}");
+        }
+        let text = expanded("{{ {'b': 1, 'a': 2} | tojson(sort_keys=true) }}", &[]);
+        assert_eq!(text.unwrap(), r#"{"a": 2, "b": 1}"#);
     }
 
     #[test]
-    fn dates() {
-        assert_eq!(
-            strftime("%d %B %Y, %d %b, %Y-%m-%d %H:%M:%S %%", 0),
-            "01 January 1970, 01 Jan, 1970-01-01 00:00:00 %"
-        );
-        assert_eq!(strftime("%Y-%m-%d", 1_709_164_800), "2024-02-29");
-        assert_eq!(strftime("%Y-%m-%d", 4_102_444_799), "2099-12-31");
+    fn what_python_does() {
+        for (template, expected) in [
+            ("{{ 'abc'[::-1] }}|{{ ''[::-1] }}|{{ [][::-1] }}", "cba||[]"),
+            ("{{ 'abcdef'[4:0:-2] }}|{{ 'abc'[5:1:-1] }}|{{ 'abc'[1:5:-1] }}", "ec|c|"),
+            ("{{ 'abcdef'[1::2] }}|{{ 'abc'[-9:9:2] }}|{{ [1, 2, 3][::-1][0] }}", "bdf|ac|3"),
+            ("{% for m in messages[::-1] %}{{ m.content }}{% endfor %}", "ba"),
+            ("{{ 'a-b-c'.partition('-')[2] }} {{ 'a-b-c'.rpartition('-')[0] }}", "b-c a-b"),
+            (
+                "{{ 'a b  c'.rsplit(maxsplit=1) }}{{ 'a,b,c'.rsplit(',', 1) }}",
+                "[\"a b\", \"c\"][\"a,b\", \"c\"]",
+            ),
+            ("{{ 'abc'.removeprefix('a').removesuffix('c') }}", "b"),
+            ("{{ '-7'.zfill(4) }}|{{ 'a'.ljust(3) }}|{{ 'a'.rjust(3, '.') }}", "-007|a  |..a"),
+            ("{{ 'aB'.swapcase() }}{{ 'Straße'.casefold() }}", "Abstrasse"),
+            ("{{ 'éa'.find('a') }}{{ 'aa'.count('a') }}", "12"),
+            ("{%- generation -%} {% set x = 1 %} a {%- endgeneration %}", " a"),
+            ("{{ tools is none }} {{ documents is defined }} {{ eos_token }}", "True True </s>"),
+        ] {
+            let turns = [Message::new("user", "a"), Message::new("user", "b")];
+            assert_eq!(expanded(template, &turns).unwrap(), expected, "{template}");
+        }
     }
 }

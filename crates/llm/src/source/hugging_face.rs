@@ -83,6 +83,11 @@ fn tokenizer(folder: &Path, settings: &Settings, files: &mut Vec<PathBuf>) -> Re
         config.set("chat_template", text);
         files.push(template);
     }
+    // Where processors of text and images keep it.
+    let other = optional(folder, "chat_template.json", files)?;
+    if let (None, Some(text)) = (config.get("chat_template"), other.get("chat_template")) {
+        config.set("chat_template", text.clone());
+    }
     Tokenizer::from_json(main, &config, &[settings, &generation])
         .at(|| shown(&folder.join("tokenizer.json")))
 }
