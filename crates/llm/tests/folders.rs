@@ -147,15 +147,16 @@ fn codes_without_their_scales_are_refused() {
     let (floats, integers) = (scheme("float"), scheme("int"));
     for (weight, scale, quantization, expected) in [
         (fp8(), None, &Value::Null, Ok(())),
-        (fp8(), Some(("weight_scale", DType::F32)), &Value::Null, Err("FB-4717")),
-        (fp8(), Some(("weight_scale_inv", DType::F32)), &Value::Null, Err("FB-4717")),
-        (fp8(), Some(("weight_scale", DType::F32)), &floats, Ok(())),
-        (fp8(), Some(("weight_scale", DType::U8)), &floats, Err("FB-4717")),
-        (fp8(), Some(("weight_scale_inv", DType::F32)), &floats, Err("FB-3701")),
+        (fp8(), Some(("weight_scale", DType::F32, 32)), &Value::Null, Err("FB-4717")),
+        (fp8(), Some(("weight_scale_inv", DType::F32, 32)), &Value::Null, Err("FB-4717")),
+        (fp8(), Some(("weight_scale", DType::F32, 32)), &floats, Ok(())),
+        (fp8(), Some(("weight_scale", DType::U8, 32)), &floats, Err("FB-4717")),
+        (fp8(), Some(("weight_scale", DType::F32, 2)), &floats, Err("FB-4717")),
+        (fp8(), Some(("weight_scale_inv", DType::F32, 32)), &floats, Err("FB-3701")),
         (fp8(), None, &floats, Err("FB-3701")),
         (
             of(DType::F8E5M2, &[32, 32], 0x3c),
-            Some(("weight_scale", DType::F32)),
+            Some(("weight_scale", DType::F32, 32)),
             &floats,
             Err("FB-4717"),
         ),
@@ -164,8 +165,8 @@ fn codes_without_their_scales_are_refused() {
         let mut tensors = tensors("llama", "model.", None);
         let label = format!("{} {scale:?} {quantization}", weight.dtype());
         tensors.iter_mut().find(|(name, _)| *name == format!("{layer}.weight")).unwrap().1 = weight;
-        if let Some((part, dtype)) = scale {
-            tensors.push((format!("{layer}.{part}"), of(dtype, &[32, 1], 1)));
+        if let Some((part, dtype, rows)) = scale {
+            tensors.push((format!("{layer}.{part}"), of(dtype, &[rows, 1], 1)));
         }
         let config = config("llama", &json!({"quantization_config": quantization}));
         let found = open(dir.path(), &tensors, &config).map(|_| ());

@@ -250,6 +250,9 @@ fn scales_of(stored: &Tensor, rows: usize, columns: usize) -> Result<Tensor> {
         [] | [1] => return Tensor::from_slice(vec![rows, 1], &vec![values[0]; rows]),
         &[found] if found == rows => 1,
         &[found, groups] if found == rows && groups > 0 && columns.is_multiple_of(groups) => groups,
+        &[blocks, _] if blocks > 0 && blocks < rows => {
+            return Err(refused("weights with a scale for each block of several rows"));
+        }
         other => {
             let what = format!("scales of shape {other:?} for {rows} x {columns} codes");
             return Err(contradiction(what));

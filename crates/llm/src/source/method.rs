@@ -95,17 +95,14 @@ fn check_format(config: &Settings) -> Result<()> {
     }
 }
 
-/// Bits of weights whose scales are laid out in a way that is read.
+/// Bits of weights of a type that is read.
 fn bits_of(weights: &Settings) -> Result<usize> {
     let bits = weights.size("num_bits")?;
     let kind = weights.text("type").unwrap_or("int");
     if !matches!((kind, bits), ("int", 2 | 4 | 8) | ("float", 8)) {
         return Err(refused(&format!("weights of {bits} bits of the type `{kind}`")));
     }
-    match weights.text("strategy") {
-        None | Some("tensor" | "channel" | "group") => Ok(bits),
-        Some(other) => Err(refused(&format!("weights with a scale for each `{other}`"))),
-    }
+    Ok(bits)
 }
 
 fn of_activations(inputs: &Settings) -> Result<DType> {
@@ -178,7 +175,7 @@ mod tests {
 
     #[test]
     fn what_is_not_read_is_refused_by_its_name() {
-        let weights = |bits: u32, kind: &str, strategy: &str| json!({"num_bits": bits, "type": kind, "strategy": strategy});
+        let weights = |bits: u32, kind: &str| json!({"num_bits": bits, "type": kind});
         for (field, value, named) in [
             ("format", json!("mxfp8-quantized"), "mxfp8-quantized"),
             ("format", json!("nvfp4-pack-quantized"), "nvfp4-pack-quantized"),
@@ -186,9 +183,8 @@ mod tests {
             ("transform_config", json!({"config_groups": {"u": {}}}), "transform_config"),
             ("sparsity_config", json!({"format": "sparse-24-bitmask"}), "sparse-24-bitmask"),
             ("group.output_activations", json!({"num_bits": 8}), "output_activations"),
-            ("group.weights", weights(3, "int", "group"), "3 bits"),
-            ("group.weights", weights(4, "float", "group"), "`float`"),
-            ("group.weights", weights(8, "float", "block"), "`block`"),
+            ("group.weights", weights(3, "int"), "3 bits"),
+            ("group.weights", weights(4, "float"), "`float`"),
         ] {
             let error = of_tensors(field, value).unwrap_err();
             assert_eq!(error.stable_code(), "FB-4717", "{field}");
