@@ -339,6 +339,22 @@ mod tests {
     }
 
     #[test]
+    fn bytes_that_are_no_text_do_not_end_it() {
+        let tokens = words(&["<unk>", "<0xE2>", "<0x82>", "<0xAC>", "<0xFF>", "a"]);
+        let t = tokenizer(&Vocabulary {
+            model: "llama".into(),
+            scores: vec![0.0; 6],
+            kinds: vec![2, 6, 6, 6, 6, 1],
+            unknown: Some(0),
+            tokens,
+            ..Vocabulary::default()
+        });
+        let mut stream = t.stream();
+        let pieces = [1, 2, 3, 4, 5, 5].map(|id| stream.push(id).unwrap());
+        assert_eq!(pieces, ["", "", "€", "", "\u{fffd}a", "a"]);
+    }
+
+    #[test]
     fn byte_level_merges_within_words() {
         let tokens = words(&["<|end|>", "a", "b", "\u{120}", "ab", "\u{120}ab", "1", "2", "12"]);
         let t = tokenizer(&Vocabulary {

@@ -87,7 +87,7 @@ impl Tokenizer {
 
     /// Text as tokens come in one by one.
     pub fn stream(&self) -> TextStream<'_> {
-        TextStream { inner: self.inner.decode_stream(true) }
+        TextStream { tokenizer: self, inner: self.inner.decode_stream(true), silent: Vec::new() }
     }
 
     /// As [`stream`](Tokenizer::stream), behind tokens that are written already: spaces are those
@@ -175,7 +175,10 @@ type Inner<'t> = tokenizers::tokenizer::DecodeStream<
 
 /// Turns tokens into text piece by piece. A piece comes as soon as its characters are whole.
 pub struct TextStream<'t> {
+    tokenizer: &'t Tokenizer,
     inner: Inner<'t>,
+    /// Tokens since the last piece.
+    silent: Vec<u32>,
 }
 
 impl TextStream<'_> {
@@ -184,8 +187,19 @@ impl TextStream<'_> {
     /// # Errors
     /// When the tokenizer's decoder fails.
     pub fn push(&mut self, id: u32) -> Result<String> {
-        let piece = self.inner.step(id).map_err(|e| failed(&e.to_string()))?;
-        Ok(piece.unwrap_or_default())
+        self.silent.push(id);
+        let piece = match self.inner.step(id) {
+            Ok(None) => return Ok(String::new()),
+            Ok(Some(piece)) => piece,
+            // Bytes that are no text, behind others that are: decoders spell them all anew.
+            Err(_) => {
+                self.inner = self.tokenizer.inner.decode_stream(true);
+                self.inner.step(id).map_err(|e| failed(&e.to_string()))?;
+                self.tokenizer.decode(&self.silent)?
+            }
+        };
+        self.silent.clear();
+        Ok(piece)
     }
 }
 
