@@ -158,6 +158,54 @@ fn folders_mean_what_the_libraries_read() {
     }
 }
 
+#[test]
+fn a_group_of_0_is_all_of_a_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let (tensors, float) = (random(), dir.path().join("float"));
+    folder(&float, &tensors);
+    for (ty, size, scales) in [
+        (FolderType::Gptq4, "group_size", "scales"),
+        (FolderType::Gptq8, "group_size", "scales"),
+        (FolderType::Awq, "group_size", "scales"),
+        (FolderType::W4A16, "config_groups", "weight_scale"),
+    ] {
+        let out = dir.path().join(ty.name());
+        let mut job = FolderJob::new(&float, ty);
+        (job.group, job.fallback) = (0, false);
+        job.run(&out, false, &Silent).unwrap();
+        let file = safetensors::read(&out).unwrap();
+        let mut decoded = tensors.clone();
+        for (name, (_, values)) in decoded.iter_mut().filter(|(name, _)| name.contains("proj")) {
+            let layer = name.strip_suffix(".weight").unwrap();
+            assert!(file.require(&format!("{layer}.{scales}")).unwrap().shape.contains(&1));
+            *values = dequantized(&file, ty, layer);
+        }
+        let config = std::fs::read_to_string(out.join("config.json")).unwrap();
+        let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        let said = &config["quantization_config"][size];
+        match said["group_0"]["weights"]["strategy"].as_str() {
+            None => assert_eq!(said, -1, "{}", ty.name()),
+            Some(strategy) => assert_eq!(strategy, "channel"),
+        }
+        let plain = dir.path().join(format!("{}-decoded", ty.name()));
+        folder(&plain, &decoded);
+        let (found, expected) = (logits(&out, Mode::Float), logits(&plain, Mode::Float));
+        assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5), "{}", ty.name());
+    }
+}
+
+#[test]
+fn the_group_of_all_matrices_is_told_where_it_is_all_of_some_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let float = dir.path().join("float");
+    folder(&float, &random());
+    let mut job = FolderJob::new(&float, FolderType::Gptq4);
+    job.group = 64;
+    job.run(&dir.path().join("out"), false, &Silent).unwrap();
+    let config = std::fs::read_to_string(dir.path().join("out/quantize_config.json")).unwrap();
+    assert!(config.contains("\"group_size\": 64"), "{config}");
+}
+
 /// The bytes of every layout. The libraries were asked about these very files (`dequantizers.rs`,
 /// `transformers.rs`); where a digest changes on purpose, ask them again.
 #[test]
@@ -230,4 +278,14 @@ fn damaged_folders_are_refused() {
     );
     assert_eq!(with("\"bits\": 4", "\"bits\": 3").stable_code(), "FB-4505");
     assert_eq!(with("\"bits\": 4", "\"bits\": 8").stable_code(), "FB-3517");
+    // Groups of inputs by importance, of which nothing says which they are.
+    let path = out.join("model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    for at in 0..bytes.len() - 5 {
+        if bytes[at..].starts_with(b"g_idx") {
+            bytes[at] = b'x';
+        }
+    }
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(with("\"desc_act\": false", "\"desc_act\": true").stable_code(), "FB-3701");
 }

@@ -161,7 +161,7 @@ impl<'m> Batch<'m> {
         let Some((ticket, request)) = self.waiting.pop_front() else { return Ok(false) };
         let Request { prompt, sampling, limits } = request;
         let speed = Speed { prompt_tokens: prompt.len(), ..Speed::default() };
-        let writer = Writer::new(self.runner.tokenizer, &prompt, limits, self.runner.context);
+        let writer = Writer::new(self.runner.tokenizer, &prompt, limits, self.runner.context)?;
         let (sampler, began) = (Sampler::new(sampling), Instant::now());
         let text = Text { ticket, writer, sampler, speed, began };
         self.entering = Some(Entering { text, cache, done: 0 });

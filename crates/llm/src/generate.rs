@@ -150,7 +150,7 @@ impl<'m> Generator<'m> {
         };
         let began = Instant::now();
         let mut writer =
-            Writer::new(self.runner.tokenizer, prompt, limits.clone(), self.runner.context);
+            Writer::new(self.runner.tokenizer, prompt, limits.clone(), self.runner.context)?;
         let finish = loop {
             let (piece, finish) = writer.advance(&mut logits, sampler)?;
             let wanted = piece.is_empty() || listener(&piece);

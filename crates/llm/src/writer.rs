@@ -21,14 +21,17 @@ pub(crate) struct Writer<'t> {
 }
 
 impl<'t> Writer<'t> {
+    /// # Errors
+    /// When tokens of the prompt have no text.
     pub fn new(
         tokenizer: &'t Tokenizer,
         prompt: &[u32],
         limits: Generation,
         context: usize,
-    ) -> Writer<'t> {
-        let (text, stream, held) = (prompt.to_vec(), tokenizer.stream(), String::new());
-        Writer { tokenizer, limits, context, prompt: prompt.len(), text, stream, held }
+    ) -> Result<Writer<'t>> {
+        let (text, held) = (prompt.to_vec(), String::new());
+        let stream = tokenizer.stream_behind(prompt)?;
+        Ok(Writer { tokenizer, limits, context, prompt: prompt.len(), text, stream, held })
     }
 
     /// All tokens, with those of the prompt.

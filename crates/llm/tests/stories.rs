@@ -66,6 +66,25 @@ fn the_greedy_continuation_is_that_of_llama_cpp() {
 }
 
 #[test]
+fn a_prompt_and_its_continuation_are_one_text() {
+    let Some(zoo) = zoo() else { return };
+    let model = open(&zoo);
+    let mut generator = Generator::new(&model, &GeneratorOptions::default()).unwrap();
+    let limits = Generation { max_tokens: 12, ..Generation::default() };
+    for prompt in ["", "Once upon a time, there was a little", "She said: \"Hi", "Lily ran. "] {
+        let tokens = model.tokenizer().encode(prompt, true).unwrap();
+        let mut text = prompt.to_string();
+        let mut sampler = Sampler::new(Sampling::greedy());
+        let mut hear = |piece: &str| {
+            text.push_str(piece);
+            true
+        };
+        let (new, ..) = generator.generate(&tokens, &mut sampler, &limits, &mut hear).unwrap();
+        assert_eq!(text, model.tokenizer().decode(&[tokens, new].concat()).unwrap());
+    }
+}
+
+#[test]
 fn a_stop_text_ends_the_writing_and_is_no_part_of_it() {
     let Some(zoo) = zoo() else { return };
     let model = open(&zoo);

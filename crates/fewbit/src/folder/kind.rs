@@ -124,7 +124,11 @@ pub(super) fn quantization_config(
     groups: &Groups,
     ignore: &[String],
 ) -> Option<Value> {
-    let group = groups.first().map_or(GROUP, |(group, _)| *group);
+    // GPTQ and AWQ say -1 for all of a row.
+    let group = groups.first().map_or(GROUP as i64, |(group, _)| match *group {
+        0 => -1,
+        group => group as i64,
+    });
     let bits = match ty.codes()? {
         Codes::Integers { bits } => bits,
         Codes::Float8 => 8,

@@ -189,7 +189,10 @@ impl FolderJob {
         if self.ty.codes().is_some() && !fates.iter().any(|f| matches!(f, Fate::Quantized(_))) {
             return Err(Error::unsupported("a model without linear layers").code("FB-4714"));
         }
-        let groups = groups(&fates);
+        let groups = match group {
+            Some(group) => vec![(group, Vec::new())],
+            None => groups(&fates),
+        };
         let ignore = ignored(&form);
         Ok((Plan { form, fates, inputs, importance, groups, ignore, float }, model))
     }
@@ -222,15 +225,15 @@ impl FolderJob {
     }
 
     /// The group size for layouts that have one for all matrices; `None` where each may have its
-    /// own.
+    /// own, or has all of a row.
     fn common_group(&self, form: &FolderForm) -> Result<Option<usize>> {
-        if !self.ty.grouped() || self.ty.is_compressed_tensors() {
+        if !self.ty.grouped() || self.ty.is_compressed_tensors() || self.group == 0 {
             return Ok(None);
         }
         let list = form.pieces.list().iter().filter(|p| form.linear.contains_key(&p.info.name));
         let columns: Vec<usize> = list.map(|piece| piece.info.row_elements()).collect();
         let fits = |group: usize| columns.iter().all(|c| c.is_multiple_of(group));
-        let sizes = std::iter::successors(Some(self.group.max(1)), |g| Some(g / 2));
+        let sizes = std::iter::successors(Some(self.group), |g| Some(g / 2));
         let found = sizes.take_while(|g| *g >= LEAST_GROUP.min(self.group)).find(|g| fits(*g));
         match found {
             Some(group) if group == self.group || self.fallback => Ok(Some(group)),

@@ -13,6 +13,7 @@ pub(super) const BERT: Architecture = Architecture {
     gguf: "bert",
     class: "BertModel",
     tensors: &names::BERT,
+    tied: true,
     network: |settings, _| {
         let kind = settings.text("position_embedding_type").unwrap_or("absolute");
         if kind != "absolute" {

@@ -14,6 +14,7 @@ pub(super) const GEMMA2: Architecture = Architecture {
     gguf: "gemma2",
     class: "Gemma2ForCausalLM",
     tensors: &names::GEMMA,
+    tied: true,
     network: |settings, weights| {
         let mut decoder = gemma(settings, weights, 46)?;
         decoder.score_cap = cap(settings, "attn_logit_softcapping", 50.0)?;
@@ -33,6 +34,7 @@ pub(super) const GEMMA3: Architecture = Architecture {
     gguf: "gemma3",
     class: "Gemma3ForCausalLM",
     tensors: &names::GEMMA,
+    tied: true,
     network: |settings, weights| {
         let mut decoder = gemma(settings, weights, 62)?;
         decoder.head_norm = Some(decoder.norm);

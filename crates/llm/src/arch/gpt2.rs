@@ -14,6 +14,7 @@ pub(super) const GPT2: Architecture = Architecture {
     gguf: "gpt2",
     class: "GPT2LMHeadModel",
     tensors: &names::GPT2,
+    tied: true,
     network: |settings, weights| Ok(Network::Decoder(decoder(settings, weights)?)),
 };
 

@@ -17,6 +17,7 @@ pub(super) const LLAMA: Architecture = Architecture {
     gguf: "llama",
     class: "LlamaForCausalLM",
     tensors: &names::LLAMA,
+    tied: false,
     network: |settings, weights| Ok(Network::Decoder(base(settings, weights)?)),
 };
 
@@ -26,6 +27,7 @@ pub(super) const MISTRAL: Architecture = Architecture {
     gguf: "llama",
     class: "MistralForCausalLM",
     tensors: &names::LLAMA,
+    tied: false,
     network: |settings, weights| {
         let mut decoder = base(settings, weights)?;
         let window = settings.opt_size("sliding_window")?.filter(|&window| window > 0);

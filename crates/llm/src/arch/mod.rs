@@ -29,6 +29,8 @@ pub struct Architecture {
     pub class: &'static str,
     /// What Hugging Face calls its tensors.
     pub tensors: &'static TensorNames,
+    /// Whether the embedding is the head too, where config.json does not say.
+    pub tied: bool,
     /// Reads the settings.
     pub network: fn(&Settings, &dyn Weights) -> Result<Network>,
 }

@@ -10,6 +10,7 @@ pub(super) const PHI3: Architecture = Architecture {
     gguf: "phi3",
     class: "Phi3ForCausalLM",
     tensors: &names::PHI3,
+    tied: false,
     network: |settings, weights| {
         let mut decoder = base(settings, weights)?;
         // A window as long as the context hides nothing.

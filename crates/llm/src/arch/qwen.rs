@@ -12,6 +12,7 @@ pub(super) const QWEN2: Architecture = Architecture {
     gguf: "qwen2",
     class: "Qwen2ForCausalLM",
     tensors: &names::LLAMA,
+    tied: false,
     network: |settings, weights| Ok(Network::Decoder(windowed(settings, weights)?)),
 };
 
@@ -21,6 +22,7 @@ pub(super) const QWEN3: Architecture = Architecture {
     gguf: "qwen3",
     class: "Qwen3ForCausalLM",
     tensors: &names::LLAMA,
+    tied: false,
     network: |settings, weights| {
         let mut decoder = windowed(settings, weights)?;
         decoder.head_norm = Some(decoder.norm);

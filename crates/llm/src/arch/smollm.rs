@@ -10,6 +10,7 @@ pub(super) const SMOLLM3: Architecture = Architecture {
     gguf: "smollm3",
     class: "SmolLM3ForCausalLM",
     tensors: &names::LLAMA,
+    tied: true,
     network: |settings, weights| {
         let mut decoder = base(settings, weights)?;
         let every = settings.size_or("no_rope_layer_interval", 4)?.max(1);

@@ -1,12 +1,12 @@
 //! Weights that a checkpoint of Hugging Face keeps in codes of few bits: compressed-tensors, GPTQ
 //! and AWQ.
 
-use super::{Settings, Weight};
+use super::Weight;
+use super::method::{Method, refused};
 use fewbit_core::codec::pack_bits;
 use fewbit_core::{AlignedBytes, DType, Error, Result, ResultExt, Tensor};
 use fewbit_formats::packed::{Order, Packing};
 use fewbit_formats::safetensors::SafetensorsFile;
-use serde_json::Value;
 
 /// What turns the codes of a matrix `[outputs, inputs]` into numbers:
 /// `(code - zero) * scale`, with a scale for each group of inputs of each output.
@@ -23,98 +23,36 @@ pub struct Coded {
     pub activations: Option<DType>,
 }
 
-/// How the weights of a checkpoint are quantized (`quantization_config`).
-#[derive(Clone, Debug)]
-pub(super) enum Method {
-    CompressedTensors { bits: Vec<usize>, activations: Option<DType> },
-    Gptq { bits: usize, plus: u8 },
-    Awq,
-}
-
 impl Method {
-    /// # Errors
-    /// When the weights are quantized in a way that is not read.
-    pub(super) fn of(settings: &Settings) -> Result<Option<Method>> {
-        let Some(config) = settings.object("quantization_config") else { return Ok(None) };
-        let method = config.text("quant_method").unwrap_or_default();
-        let found = match method {
-            "compressed-tensors" => compressed_tensors(&config),
-            "gptq" => {
-                // The first version of the format stores one less than the zero point.
-                let v2 = config.text("checkpoint_format") == Some("gptq_v2");
-                Ok(Method::Gptq { bits: config.size("bits")?, plus: u8::from(!v2) })
-            }
-            "awq" if config.text("version").is_none_or(|v| v.eq_ignore_ascii_case("gemm")) => {
-                Ok(Method::Awq)
-            }
-            other => Err(refused(&format!("weights quantized by `{other}`"))),
-        };
-        found.map(Some).at(|| "quantization_config")
-    }
-
-    /// The matrix of a layer that has no plain one.
+    /// The matrix of a layer.
     ///
     /// # Errors
     /// When its parts do not fit together.
     pub(super) fn weight(&self, tensors: &SafetensorsFile, layer: &str) -> Result<Option<Weight>> {
         let parts = Parts { tensors, layer };
         match self {
+            Method::Plain => parts.plain(),
             Method::CompressedTensors { bits, activations } => {
                 parts.compressed_tensors(bits, *activations)
             }
-            Method::Gptq { bits, plus } => parts.gptq(*bits, *plus),
+            Method::Gptq { bits, plus, ordered } => parts.gptq(*bits, *plus, *ordered),
             Method::Awq => parts.awq(),
         }
     }
 
     /// Whether there is such a layer; without unpacking it.
     pub(super) fn has(&self, tensors: &SafetensorsFile, layer: &str) -> bool {
-        ["weight", "weight_packed", "qweight"]
-            .iter()
-            .any(|part| tensors.get(&format!("{layer}.{part}")).is_some())
+        let parts: &[&str] = match self {
+            Method::Plain => &["weight"],
+            Method::CompressedTensors { .. } => &["weight", "weight_packed"],
+            Method::Gptq { .. } | Method::Awq => &["weight", "qweight"],
+        };
+        parts.iter().any(|part| tensors.get(&format!("{layer}.{part}")).is_some())
     }
-}
-
-fn refused(what: &str) -> Error {
-    Error::unsupported(what.to_string()).code("FB-4717").hint(
-        "compressed-tensors (4 and 8 bits, FP8), GPTQ and AWQ (GEMM) are read; or take the \
-         original model",
-    )
 }
 
 fn contradiction(what: String) -> Error {
     Error::bad_input(what).code("FB-3708").hint("the file is damaged, or of another model")
-}
-
-fn compressed_tensors(config: &Settings) -> Result<Method> {
-    let groups = config.object("config_groups").unwrap_or_default();
-    let mut bits = Vec::new();
-    let mut activations = None;
-    for (index, group) in groups.fields().values().enumerate() {
-        let group = Settings::new(group.as_object().cloned().unwrap_or_default());
-        let weights = group.object("weights").unwrap_or_default();
-        bits.push(weights.size("num_bits")?);
-        let inputs = group.object("input_activations");
-        let found = inputs.map(|inputs| of_activations(&inputs)).transpose()?;
-        if index > 0 && found != activations {
-            return Err(refused("layers whose inputs are quantized in different ways"));
-        }
-        activations = found;
-    }
-    bits.sort_unstable();
-    bits.dedup();
-    Ok(Method::CompressedTensors { bits, activations })
-}
-
-fn of_activations(inputs: &Settings) -> Result<DType> {
-    let dynamic = inputs.get("dynamic") == Some(&Value::Bool(true));
-    let token = inputs.text("strategy") == Some("token");
-    let symmetric = inputs.get("symmetric") != Some(&Value::Bool(false));
-    match (inputs.text("type"), inputs.size("num_bits")?) {
-        (Some("int") | None, 8) if dynamic && token && symmetric => Ok(DType::I8),
-        (Some("float"), 8) if dynamic && token => Ok(DType::F8E4M3FN),
-        _ => Err(refused("activations quantized other than to 8 bits for each token")),
-    }
 }
 
 /// The tensors of one layer.
@@ -145,10 +83,14 @@ impl Parts<'_> {
             return self.packed(&words, bits, activations).map(Some);
         }
         let Some(codes) = self.find("weight")? else { return Ok(None) };
-        let known = matches!(codes.dtype(), DType::I8 | DType::F8E4M3FN);
-        let Some(scales) = self.find("weight_scale")?.filter(|_| known) else {
+        let dtype = codes.dtype();
+        if dtype != DType::I8 && !is_float8(dtype) {
             return Ok(Some(Weight::plain(codes)));
-        };
+        }
+        if !matches!(dtype, DType::I8 | DType::F8E4M3FN) {
+            return Err(refused(&format!("weights stored as {dtype} with scales")));
+        }
+        let scales = self.require("weight_scale")?;
         let &[rows, columns] = codes.shape() else {
             return Err(contradiction(format!("codes of shape {:?}", codes.shape())));
         };
@@ -195,7 +137,7 @@ impl Parts<'_> {
         Ok(coded(codes, scales, zeros, activations))
     }
 
-    fn gptq(&self, bits: usize, plus: u8) -> Result<Option<Weight>> {
+    fn gptq(&self, bits: usize, plus: u8, ordered: bool) -> Result<Option<Weight>> {
         let Some(words) = self.find("qweight")? else { return self.plain() };
         let &[height, rows] = words.shape() else {
             return Err(contradiction(format!("`qweight` of shape {:?}", words.shape())));
@@ -213,9 +155,14 @@ impl Parts<'_> {
         let zero = |row: usize, group: usize| zeros[group * padded + row].wrapping_add(plus) & mask;
         let all = (0..rows).flat_map(|row| (0..groups).map(move |group| (row, group)));
         let zeros: Vec<u8> = all.map(|(row, group)| zero(row, group)).collect();
-        let scales = turned(&stored.to_f32()?, rows);
+        let scales = turned(&numbers(&stored)?, rows);
         let scales = Tensor::from_slice(vec![rows, groups], &scales)?;
-        if let Some(order) = self.find("g_idx")? {
+        // One group has every input, whatever their order.
+        let order = match ordered && groups > 1 {
+            true => Some(self.require("g_idx")?),
+            false => self.find("g_idx")?,
+        };
+        if let Some(order) = order {
             let order = order.to_i64()?;
             if check_groups(&order, groups, columns).is_err() {
                 return reordered(&codes, &zeros, &scales, &order, [rows, columns]).map(Some);
@@ -238,14 +185,46 @@ impl Parts<'_> {
         let groups = groups_of(&stored, rows, columns)?;
         let zeros = Packing { columns: groups, ..packing };
         let zeros = zeros.unpack(self.require("qzeros")?.bytes())?;
-        let scales = Tensor::from_slice(vec![rows, groups], &turned(&stored.to_f32()?, rows))?;
+        let scales = Tensor::from_slice(vec![rows, groups], &turned(&numbers(&stored)?, rows))?;
         let zeros = integers(&zeros, [rows, groups], 4, false)?;
         let codes = integers(&codes, [rows, columns], 4, false)?;
         Ok(Some(coded(codes, scales, Some(zeros), None)))
     }
 
     fn plain(&self) -> Result<Option<Weight>> {
-        Ok(self.find("weight")?.map(Weight::plain))
+        let Some(weight) = self.find("weight")? else { return Ok(None) };
+        if is_float8(weight.dtype()) {
+            self.check_alone()?;
+        }
+        Ok(Some(Weight::plain(weight)))
+    }
+
+    /// Floats of 8 bits are the weights themselves only where no scale lies beside them.
+    fn check_alone(&self) -> Result<()> {
+        let scale = |name: &str| {
+            let part = name.strip_prefix(self.layer).and_then(|rest| rest.strip_prefix('.'));
+            part.is_some_and(|part| part.contains("scale"))
+        };
+        match self.tensors.tensors().iter().find(|tensor| scale(&tensor.name)) {
+            None => Ok(()),
+            Some(tensor) => Err(refused(&format!(
+                "weights in FP8 with `{}`, of which the settings say nothing",
+                tensor.name
+            ))),
+        }
+    }
+}
+
+fn is_float8(dtype: DType) -> bool {
+    use DType::{F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ};
+    matches!(dtype, F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ)
+}
+
+/// The values of scales. (Exponents stored as integers are no floats.)
+fn numbers(scales: &Tensor) -> Result<Vec<f32>> {
+    match scales.dtype() {
+        DType::F16 | DType::BF16 | DType::F32 | DType::F64 => scales.to_f32(),
+        other => Err(refused(&format!("scales stored as {other}"))),
     }
 }
 
@@ -263,7 +242,7 @@ fn coded(
 
 /// Scales as `f32[rows, groups]`, from one for all, one for each row, or one for each group.
 fn scales_of(stored: &Tensor, rows: usize, columns: usize) -> Result<Tensor> {
-    let values = stored.to_f32()?;
+    let values = numbers(stored)?;
     let groups = match stored.shape() {
         _ if rows == 0 || columns == 0 => {
             return Err(contradiction(format!("a matrix of {rows} x {columns} codes")));
@@ -271,6 +250,9 @@ fn scales_of(stored: &Tensor, rows: usize, columns: usize) -> Result<Tensor> {
         [] | [1] => return Tensor::from_slice(vec![rows, 1], &vec![values[0]; rows]),
         &[found] if found == rows => 1,
         &[found, groups] if found == rows && groups > 0 && columns.is_multiple_of(groups) => groups,
+        &[blocks, _] if blocks > 0 && blocks < rows => {
+            return Err(refused("weights with a scale for each block of several rows"));
+        }
         other => {
             let what = format!("scales of shape {other:?} for {rows} x {columns} codes");
             return Err(contradiction(what));

@@ -181,6 +181,7 @@ fn tokenizer(metadata: &Metadata) -> Result<Tokenizer> {
         bos: id("bos")?,
         eos: id("eos")?,
         unknown: id("unknown")?,
+        padding: id("padding")?,
         class: id("cls")?,
         separator: id("seperator")?.or(id("separator")?),
         add_bos: flag("add_bos_token")?,

@@ -1,7 +1,7 @@
 //! Folders in the layout of Hugging Face: `config.json`, safetensors, `tokenizer.json`.
 
-use super::coded::Method;
-use super::{Checkpoint, Pooling, Settings, Weight, Weights};
+use super::method::Method;
+use super::{Checkpoint, Pooling, Settings, TensorNames, Weight, Weights, quantization};
 use crate::arch::{self, Architecture};
 use crate::tokenizer::Tokenizer;
 use fewbit_core::{Error, Result, ResultExt, Tensor};
@@ -16,14 +16,16 @@ const MAX_JSON_BYTES: usize = 256 << 20;
 pub(super) fn open(folder: &Path) -> Result<Checkpoint> {
     let mut files = Vec::new();
     let config = require(folder, "config.json", &mut files)?;
-    let settings = text_model(config);
+    let mut settings = text_model(config);
     let name = settings.text("model_type").unwrap_or_default().to_string();
     let architecture = arch::find(&name).at(|| shown(&folder.join("config.json")))?;
     let tensors = safetensors::read(folder)?;
     files.extend(tensors.files().iter().map(|file| file.path().to_path_buf()));
     let tokenizer = tokenizer(folder, &settings, &mut files)?;
+    quantization::complete(&mut settings, folder, &mut files)?;
     let method = Method::of(&settings).at(|| shown(&folder.join("config.json")))?;
     let weights = Stored::new(tensors, architecture, method).at(|| shown(folder))?;
+    check_head(&settings, &weights).at(|| shown(folder))?;
     Ok(Checkpoint {
         path: folder.to_path_buf(),
         architecture,
@@ -35,16 +37,38 @@ pub(super) fn open(folder: &Path) -> Result<Checkpoint> {
     })
 }
 
+/// Settings of the language part that may stand beside those of the other parts.
+const SHARED: [&str; 5] = [
+    "eos_token_id",
+    "bos_token_id",
+    "tie_word_embeddings",
+    "quantization_config",
+    "compression_config",
+];
+
 /// The settings of the language part, where the model has others too.
 fn text_model(config: Map<String, Value>) -> Settings {
     let settings = Settings::new(config);
     let Some(mut inner) = settings.object("text_config") else { return settings };
-    for name in ["eos_token_id", "bos_token_id"] {
+    for name in SHARED {
         if let (None, Some(value)) = (inner.get(name), settings.get(name)) {
             inner.set(name, value.clone());
         }
     }
     inner
+}
+
+/// Where the head is not the embedding, the checkpoint must have it.
+fn check_head(settings: &Settings, weights: &Stored) -> Result<()> {
+    let tied = settings.get("tie_word_embeddings").and_then(Value::as_bool);
+    if tied.unwrap_or(weights.architecture.tied) || weights.has("output.weight")? {
+        return Ok(());
+    }
+    let head = weights.stored_name("output.weight");
+    Err(Error::bad_input(format!("there is no tensor `{head}`")).code("FB-3701").hint(
+        "check that all files of the model are there; where the embedding is the head too, \
+         config.json has `\"tie_word_embeddings\": true`",
+    ))
 }
 
 fn tokenizer(folder: &Path, settings: &Settings, files: &mut Vec<PathBuf>) -> Result<Tokenizer> {
@@ -58,6 +82,11 @@ fn tokenizer(folder: &Path, settings: &Settings, files: &mut Vec<PathBuf>) -> Re
             .map_err(|_| Error::bad_input("the template is not UTF-8").at(shown(&template)))?;
         config.set("chat_template", text);
         files.push(template);
+    }
+    // Where processors of text and images keep it.
+    let other = optional(folder, "chat_template.json", files)?;
+    if let (None, Some(text)) = (config.get("chat_template"), other.get("chat_template")) {
+        config.set("chat_template", text.clone());
     }
     Tokenizer::from_json(main, &config, &[settings, &generation])
         .at(|| shown(&folder.join("tokenizer.json")))
@@ -122,31 +151,40 @@ struct Stored {
     tensors: SafetensorsFile,
     architecture: &'static Architecture,
     root: &'static str,
-    method: Option<Method>,
+    /// What stands before the name of the head.
+    head: &'static str,
+    method: Method,
 }
 
 impl Stored {
     fn new(
         tensors: SafetensorsFile,
         architecture: &'static Architecture,
-        method: Option<Method>,
+        method: Method,
     ) -> Result<Stored> {
         let names = architecture.tensors;
         let fits = |root: &&&str| {
             let table = names.stored(root, "token_embd.weight");
             table.is_some_and(|name| tensors.get(&name).is_some())
         };
-        let Some(root) = names.roots.iter().find(fits) else {
+        let Some(&root) = names.roots.iter().find(fits) else {
             let tried = names.stored(names.roots[0], "token_embd.weight").unwrap_or_default();
             return Err(Error::bad_input(format!("there is no tensor `{tried}`"))
                 .code("FB-3701")
                 .hint("check that config.json and the safetensors are of one model"));
         };
-        Ok(Stored { root, tensors, architecture, method })
+        let begins = |start: &str| tensors.tensors().iter().any(|t| t.name.starts_with(start));
+        let head = names.head_root(root, begins);
+        Ok(Stored { root, head, tensors, architecture, method })
     }
-}
 
-impl Stored {
+    /// The name in the files.
+    fn find(&self, name: &str) -> Option<String> {
+        let stored = self.architecture.tensors.stored(self.root, name)?;
+        let before = if TensorNames::is_head(name) { self.head } else { "" };
+        Some(format!("{before}{stored}"))
+    }
+
     /// Codes are stored as `[outputs, inputs]` whatever the plain matrices are.
     fn oriented(&self, name: &str, weight: Weight) -> Weight {
         let transposed = self.architecture.tensors.is_transposed(name) && weight.coded.is_none();
@@ -156,10 +194,10 @@ impl Stored {
 
 impl Weights for Stored {
     fn get(&self, name: &str) -> Result<Option<Weight>> {
-        let names = self.architecture.tensors;
-        let Some(stored) = names.stored(self.root, name) else { return Ok(None) };
-        if let (Some(method), Some(layer)) = (&self.method, stored.strip_suffix(".weight")) {
-            let weight = method.weight(&self.tensors, layer).at(|| format!("layer `{layer}`"))?;
+        let Some(stored) = self.find(name) else { return Ok(None) };
+        if let Some(layer) = stored.strip_suffix(".weight") {
+            let weight = self.method.weight(&self.tensors, layer);
+            let weight = weight.at(|| format!("layer `{layer}`"))?;
             return Ok(weight.map(|weight| self.oriented(name, weight)));
         }
         let Some(tensor) = self.tensors.get(&stored) else { return Ok(None) };
@@ -168,18 +206,15 @@ impl Weights for Stored {
     }
 
     fn has(&self, name: &str) -> Result<bool> {
-        let stored = self.architecture.tensors.stored(self.root, name);
-        Ok(stored.is_some_and(|stored| {
+        Ok(self.find(name).is_some_and(|stored| {
             let layer = stored.strip_suffix(".weight");
-            let coded = self.method.as_ref().zip(layer);
-            coded.is_some_and(|(method, layer)| method.has(&self.tensors, layer))
+            layer.is_some_and(|layer| self.method.has(&self.tensors, layer))
                 || self.tensors.get(&stored).is_some()
         }))
     }
 
     fn stored_name(&self, name: &str) -> String {
-        let stored = self.architecture.tensors.stored(self.root, name);
-        stored.unwrap_or_else(|| name.to_string())
+        self.find(name).unwrap_or_else(|| name.to_string())
     }
 
     fn stored_names(&self) -> Vec<String> {

@@ -6,7 +6,9 @@
 mod coded;
 pub(crate) mod gguf;
 pub(crate) mod hugging_face;
+mod method;
 pub(crate) mod names;
+mod quantization;
 mod settings;
 
 pub use coded::Coded;

@@ -15,7 +15,7 @@ pub struct TensorNames {
     pub transposed: bool,
 }
 
-/// The head has no root.
+/// The head has no root, or one of its own.
 const HEAD: &str = "output";
 
 impl TensorNames {
@@ -32,6 +32,19 @@ impl TensorNames {
         let stored = find(self.outer, stem)?;
         let root = if stem == HEAD { "" } else { root };
         Some(format!("{root}{stored}.{suffix}"))
+    }
+
+    /// What stands before the name of the head, in a checkpoint whose names begin with `root` and
+    /// where `has` tells of names that begin so.
+    pub fn head_root<'r>(&self, root: &'r str, has: impl Fn(&str) -> bool) -> &'r str {
+        let Some(head) = find(self.outer, HEAD) else { return "" };
+        let found = |before: &&str| has(&format!("{before}{head}."));
+        ["", root, "language_model."].into_iter().find(found).unwrap_or_default()
+    }
+
+    /// Whether a tensor is a part of the head.
+    pub fn is_head(name: &str) -> bool {
+        name.split_once('.').is_some_and(|(stem, _)| stem == HEAD)
     }
 
     /// Whether a matrix of that name is `[inputs, outputs]`.
@@ -160,5 +173,25 @@ mod tests {
             assert_eq!(table.stored(root, name).as_deref(), Some(stored));
         }
         assert_eq!(PHI3.stored("model.", "blk.0.attn_q.weight"), None);
+    }
+
+    #[test]
+    fn the_head_is_found_wherever_checkpoints_put_it() {
+        for (root, stored, before) in [
+            ("model.", "lm_head.weight", ""),
+            ("language_model.model.", "language_model.lm_head.weight", "language_model."),
+            ("model.language_model.", "lm_head.qweight", ""),
+            (
+                "model.language_model.",
+                "model.language_model.lm_head.weight",
+                "model.language_model.",
+            ),
+            ("model.", "lm_heads.weight", ""),
+        ] {
+            assert_eq!(LLAMA.head_root(root, |name| stored.starts_with(name)), before, "{stored}");
+        }
+        assert!(
+            TensorNames::is_head("output.weight") && !TensorNames::is_head("output_norm.weight")
+        );
     }
 }

@@ -36,6 +36,7 @@ pub(crate) struct Vocabulary {
     pub bos: Option<u32>,
     pub eos: Option<u32>,
     pub unknown: Option<u32>,
+    pub padding: Option<u32>,
     pub class: Option<u32>,
     pub separator: Option<u32>,
     pub add_bos: Option<bool>,
@@ -67,7 +68,12 @@ impl Vocabulary {
             return Err(Error::internal("a tokenizer that is no object"));
         };
         let mut config = Settings::default();
-        for (name, id) in [("bos_token", self.bos), ("eos_token", self.eos)] {
+        for (name, id) in [
+            ("bos_token", self.bos),
+            ("eos_token", self.eos),
+            ("unk_token", self.unknown),
+            ("pad_token", self.padding),
+        ] {
             if let Some(text) = self.spelled(id) {
                 config.set(name, text);
             }
@@ -322,6 +328,30 @@ mod tests {
         let mut stream = t.stream();
         let pieces: String = [9, 8].iter().map(|&id| stream.push(id).unwrap()).collect();
         assert_eq!(pieces, "ab a");
+        // Behind other tokens, a space is a space.
+        for (before, expected) in [(&[1, 9][..], " a"), (&[1], "a"), (&[9, 3], " a")] {
+            let mut stream = t.stream_behind(before).unwrap();
+            assert_eq!(stream.push(8).unwrap(), expected, "{before:?}");
+        }
+        let specials = t.specials().iter().map(|(name, text)| (*name, text.as_str()));
+        let expected = [("bos_token", "<s>"), ("eos_token", "</s>"), ("unk_token", "<unk>")];
+        assert_eq!(specials.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_do_not_end_it() {
+        let tokens = words(&["<unk>", "<0xE2>", "<0x82>", "<0xAC>", "<0xFF>", "a"]);
+        let t = tokenizer(&Vocabulary {
+            model: "llama".into(),
+            scores: vec![0.0; 6],
+            kinds: vec![2, 6, 6, 6, 6, 1],
+            unknown: Some(0),
+            tokens,
+            ..Vocabulary::default()
+        });
+        let mut stream = t.stream();
+        let pieces = [1, 2, 3, 4, 5, 5].map(|id| stream.push(id).unwrap());
+        assert_eq!(pieces, ["", "", "€", "", "\u{fffd}a", "a"]);
     }
 
     #[test]

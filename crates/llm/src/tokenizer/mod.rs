@@ -8,6 +8,7 @@ pub(crate) mod pre;
 use crate::source::Settings;
 use fewbit_core::{Error, Result};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// More ids than this without a token are a slip in the file: no vocabulary has as many tokens.
 const MOST_UNUSED: usize = 1 << 20;
@@ -18,8 +19,26 @@ pub struct Tokenizer {
     bos: Option<u32>,
     ends: Vec<u32>,
     adds_bos: bool,
-    template: Option<String>,
+    /// Special tokens by what `tokenizer_config.json` calls them.
+    specials: BTreeMap<&'static str, String>,
+    templates: Templates,
 }
+
+/// Chat templates.
+#[derive(Default)]
+struct Templates {
+    /// That of conversations.
+    main: Option<String>,
+    /// Names of several, where it is not clear which one that is.
+    names: Vec<String>,
+}
+
+/// Tokens that tell how a text goes on: the last of them that has a text is among so many.
+const BEFORE: usize = 16;
+
+/// Special tokens that templates may ask for.
+const SPECIALS: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 impl Tokenizer {
     /// From the fields of `tokenizer.json`, those of `tokenizer_config.json`, and settings that
@@ -43,8 +62,10 @@ impl Tokenizer {
         ends.extend(named("eos_token"));
         ends.sort_unstable();
         ends.dedup();
-        let template = template(config);
-        let mut tokenizer = Tokenizer { inner, bos, ends, adds_bos: false, template };
+        let spelled = |name: &&'static str| Some((*name, token_text(config, name)?.to_string()));
+        let specials = SPECIALS.iter().filter_map(spelled).collect();
+        let templates = templates(config);
+        let mut tokenizer = Tokenizer { inner, bos, ends, adds_bos: false, specials, templates };
         tokenizer.adds_bos = bos.is_some() && tokenizer.encode("a", true)?.first() == bos.as_ref();
         Ok(tokenizer)
     }
@@ -69,7 +90,20 @@ impl Tokenizer {
 
     /// Text as tokens come in one by one.
     pub fn stream(&self) -> TextStream<'_> {
-        TextStream { inner: self.inner.decode_stream(true) }
+        TextStream { tokenizer: self, inner: self.inner.decode_stream(true), silent: Vec::new() }
+    }
+
+    /// As [`stream`](Tokenizer::stream), behind tokens that are written already: spaces are those
+    /// of one text. (Decoders leave out the first one of a text.)
+    ///
+    /// # Errors
+    /// When the tokenizer's decoder fails.
+    pub fn stream_behind(&self, before: &[u32]) -> Result<TextStream<'_>> {
+        let mut stream = self.stream();
+        for &id in &before[before.len().saturating_sub(BEFORE)..] {
+            stream.push(id)?;
+        }
+        Ok(stream)
     }
 
     /// The token of the beginning of a text.
@@ -87,9 +121,20 @@ impl Tokenizer {
         &self.ends
     }
 
+    /// The spellings of special tokens by their names, such as `eos_token`.
+    pub fn specials(&self) -> &BTreeMap<&'static str, String> {
+        &self.specials
+    }
+
     /// The chat template, in Jinja.
     pub fn template(&self) -> Option<&str> {
-        self.template.as_deref()
+        self.templates.main.as_deref()
+    }
+
+    /// The names of the chat templates where there are several, and none is that of
+    /// [`template`](Tokenizer::template).
+    pub fn templates(&self) -> &[String] {
+        &self.templates.names
     }
 
     /// The spelling of a token, `None` for ids without one.
@@ -138,7 +183,10 @@ type Inner<'t> = tokenizers::tokenizer::DecodeStream<
 
 /// Turns tokens into text piece by piece. A piece comes as soon as its characters are whole.
 pub struct TextStream<'t> {
+    tokenizer: &'t Tokenizer,
     inner: Inner<'t>,
+    /// Tokens since the last piece.
+    silent: Vec<u32>,
 }
 
 impl TextStream<'_> {
@@ -147,8 +195,19 @@ impl TextStream<'_> {
     /// # Errors
     /// When the tokenizer's decoder fails.
     pub fn push(&mut self, id: u32) -> Result<String> {
-        let piece = self.inner.step(id).map_err(|e| failed(&e.to_string()))?;
-        Ok(piece.unwrap_or_default())
+        self.silent.push(id);
+        let piece = match self.inner.step(id) {
+            Ok(None) => return Ok(String::new()),
+            Ok(Some(piece)) => piece,
+            // Bytes that are no text, behind others that are: decoders spell them all anew.
+            Err(_) => {
+                self.inner = self.tokenizer.inner.decode_stream(true);
+                self.inner.step(id).map_err(|e| failed(&e.to_string()))?;
+                self.tokenizer.decode(&self.silent)?
+            }
+        };
+        self.silent.clear();
+        Ok(piece)
     }
 }
 
@@ -162,15 +221,22 @@ pub(crate) fn token_text<'s>(config: &'s Settings, name: &str) -> Option<&'s str
 }
 
 /// One template, or the default of several.
-fn template(config: &Settings) -> Option<String> {
-    match config.get("chat_template")? {
-        Value::String(text) => Some(text.clone()),
-        Value::Array(list) => {
-            let is_default = |t: &&Value| t.get("name").and_then(Value::as_str) == Some("default");
-            let chosen = list.iter().find(is_default).or(list.first())?;
-            chosen.get("template")?.as_str().map(str::to_string)
+fn templates(config: &Settings) -> Templates {
+    let list = match config.get("chat_template") {
+        Some(Value::String(text)) => {
+            return Templates { main: Some(text.clone()), names: Vec::new() };
         }
-        _ => None,
+        Some(Value::Array(list)) => list.as_slice(),
+        _ => &[],
+    };
+    let text = |template: &Value, field: &str| Some(template.get(field)?.as_str()?.to_string());
+    let is_default = |t: &&Value| text(t, "name").as_deref() == Some("default");
+    let only = if let [only] = list { Some(only) } else { None };
+    match list.iter().find(is_default).or(only).and_then(|chosen| text(chosen, "template")) {
+        None => {
+            Templates { main: None, names: list.iter().filter_map(|t| text(t, "name")).collect() }
+        }
+        main => Templates { main, names: Vec::new() },
     }
 }
 

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use fewbit_core::codec::block::{BlockType, dequantize};
-use fewbit_core::{DType, Result, Tensor};
+use fewbit_core::{Result, Tensor};
 use fewbit_exec::kernels::blocks::quantize_activations;
 use fewbit_exec::kernels::{Ctx, Isa, Pool};
 use fewbit_formats::atomic::OutputOptions;
@@ -169,6 +169,7 @@ pub fn settings(name: &str) -> Settings {
         "vocab_size": VOCABULARY,
         "max_position_embeddings": 64,
         "sliding_window": 4,
+        "tie_word_embeddings": true,
     });
     let more = match name {
         "llama" => json!({
@@ -204,24 +205,29 @@ pub fn settings(name: &str) -> Settings {
 
 /// Writes a folder as Hugging Face lays it out.
 pub fn folder(path: &Path, name: &str, weights: &RandomWeights, config: &Value, tokenizer: &Value) {
-    std::fs::create_dir_all(path).unwrap();
-    std::fs::write(path.join("config.json"), config.to_string()).unwrap();
-    std::fs::write(path.join("tokenizer.json"), tokenizer.to_string()).unwrap();
     let table = arch::find(name).unwrap().tensors;
     let stored = |key: &String| {
         let stored = table.stored(table.roots[0], key)?;
         Some((stored, weights.get(key).unwrap()?.tensor))
     };
     let tensors: Vec<(String, Tensor)> = weights.shapes.keys().filter_map(stored).collect();
+    folder_of(path, &tensors, config, tokenizer);
+}
+
+/// Writes a folder with tensors of any names and types.
+pub fn folder_of(path: &Path, tensors: &[(String, Tensor)], config: &Value, tokenizer: &Value) {
+    std::fs::create_dir_all(path).unwrap();
+    std::fs::write(path.join("config.json"), config.to_string()).unwrap();
+    std::fs::write(path.join("tokenizer.json"), tokenizer.to_string()).unwrap();
     let spec = |(name, tensor): &(String, Tensor)| safetensors::TensorSpec {
         name: name.clone(),
-        dtype: DType::F32,
+        dtype: tensor.dtype(),
         shape: tensor.shape().to_vec(),
     };
     let specs: Vec<_> = tensors.iter().map(spec).collect();
     let (file, options) = (path.join("model.safetensors"), OutputOptions::default());
     let mut writer = safetensors::Writer::create(&file, &[], &specs, &options).unwrap();
-    for (name, tensor) in &tensors {
+    for (name, tensor) in tensors {
         writer.write(name, tensor.bytes()).unwrap();
     }
     writer.finish().unwrap();

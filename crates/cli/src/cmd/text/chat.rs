@@ -93,6 +93,8 @@ impl Chat<'_> {
         let (ui, limits) = (self.ui, self.args.writing.limits());
         let (_, finish, speed) = signals::interruptible(|interrupted| {
             self.generator.generate(&tokens, &mut self.sampler, &limits, &mut |piece| {
+                // An answer begins a text of its own.
+                let piece = if answer.is_empty() { piece.trim_start() } else { piece };
                 ui.speech(piece);
                 answer.push_str(piece);
                 !interrupted.load(Ordering::Relaxed)
