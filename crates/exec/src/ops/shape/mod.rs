@@ -6,7 +6,7 @@ mod depth;
 mod expand;
 mod fill;
 mod fold;
-mod pad;
+pub(crate) mod pad;
 mod query;
 mod reshape;
 mod slice;

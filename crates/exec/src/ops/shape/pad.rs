@@ -13,7 +13,11 @@ pub(super) const DEF: OpDef = OpDef::new("Pad", infer, eval).role(Role::SameScal
 /// Elements added before and after each axis (removed, where negative).
 type Border = Vec<(i64, i64)>;
 
-fn border(pads: &[i64], axes: Option<&[i64]>, rank: usize) -> Result<Border> {
+/// The border that `pads` mean: those before all axes, then those after them.
+///
+/// # Errors
+/// When they do not fit the axes.
+pub(crate) fn border(pads: &[i64], axes: Option<&[i64]>, rank: usize) -> Result<Border> {
     let axes = match axes {
         Some(axes) => distinct_axes(axes, rank)?,
         None => (0..rank).collect(),
