@@ -1,7 +1,8 @@
 """Writes cases in the layout of the ONNX backend suite, with outputs computed by ONNX Runtime.
 
 They cover what the suite leaves out: com.microsoft operators, older operator sets, directions and
-lengths of recurrent networks, reductions over axes that lie apart. Usage: ort_cases.py FOLDER
+lengths of recurrent networks, reductions over axes that lie apart, windows that hang over, products
+in any order of axes. Usage: ort_cases.py FOLDER
 """
 
 import os
@@ -135,8 +136,33 @@ def elementwise():
     case("DeformConv_groups", "DeformConv", inputs, ["y"], opset=19, **attributes)
 
 
+def windows():
+    x = normal(2, 3, 3, 2)
+    shapes = [([7, 7], [7, 7], [0, 0, 0, 0]), ([4, 4], [3, 3], [1, 1, 0, 0])]
+    for i, (kernel, strides, pads) in enumerate(shapes):
+        window = {"kernel_shape": kernel, "strides": strides, "pads": pads, "ceil_mode": 1}
+        case(f"MaxPool_over_{i}", "MaxPool", [x], ["y"], opset=12, **window)
+        for counted in (0, 1):
+            attributes = {"opset": 19, "count_include_pad": counted, **window}
+            case(f"AveragePool_over_{i}_{counted}", "AveragePool", [x], ["y"], **attributes)
+    lengths = [np.array(3), None, np.array(8)]
+    case("STFT_rank_2", "STFT", [normal(2, 20), *lengths], ["y"], opset=17)
+
+
+def products():
+    image, positions = normal(2, 5, 7, 9), normal(5, 11, 9)
+    case("Einsum_positions", "Einsum", [image, positions], ["y"], equation="bhwc,hkc->bhwk")
+    heads = [normal(2, 9, 3, 8), normal(2, 7, 3, 8)]
+    case("Einsum_scores", "Einsum", heads, ["y"], equation="bqhd,bkhd->bhqk")
+    case("Einsum_left_last", "Einsum", heads, ["y"], equation="bqhd,bkhd->bhkq")
+    case("Einsum_chain", "Einsum", [normal(5, 9), *heads[:1]], ["y"], equation="ij,ajkl->kail")
+    case("Einsum_ellipsis", "Einsum", [image, normal(9, 8)], ["y"], equation="...c,cd->...d")
+
+
 microsoft()
 recurrent()
 reductions()
 normalizations()
 elementwise()
+windows()
+products()

@@ -6,9 +6,11 @@
 mod bits;
 pub mod block;
 mod float8;
+mod odd;
 
 pub use bits::{pack_bits, unpack_bits};
 pub use float8::{MiniFloat, decode_e8m0, encode_e8m0};
+pub use odd::{f64_to_odd, to_odd};
 
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -87,8 +89,8 @@ pub fn encode_f64(dtype: DType, values: &[f64], out: &mut [u8]) {
     match dtype {
         F32 => put(values, out, |v| (v as f32).to_le_bytes()),
         F64 => put(values, out, f64::to_le_bytes),
-        F16 => put(values, out, |v| f16::from_f64(v).to_le_bytes()),
-        BF16 => put(values, out, |v| bf16::from_f64(v).to_le_bytes()),
+        F16 => put(values, out, |v| f16::from_f32(f64_to_odd(v)).to_le_bytes()),
+        BF16 => put(values, out, |v| bf16::from_f32(f64_to_odd(v)).to_le_bytes()),
         I8 => put(values, out, |v| (v.round_ties_even() as i8).to_le_bytes()),
         U8 => put(values, out, |v| (v.round_ties_even() as u8).to_le_bytes()),
         Bool => put(values, out, |v| [(v != 0.0) as u8]),
@@ -149,6 +151,28 @@ mod tests {
             let mut bytes = vec![0; dtype.bytes_for(5).unwrap()];
             encode_f64(dtype, &values, &mut bytes);
             assert_eq!(decode_f64(dtype, &bytes, 5).unwrap(), values, "{dtype}");
+        }
+    }
+
+    #[test]
+    fn halves_round_once() {
+        // Just above, at and just below the middle of two neighbours.
+        for (dtype, bits) in [(DType::F16, 11), (DType::BF16, 8)] {
+            let step = 2.0f64.powi(1 - bits);
+            let (half, even) = (step / 2.0, 1.0 + 2.0 * step);
+            let cases = [
+                (1.0 + half, 1.0),
+                (1.0 + half + f64::EPSILON, 1.0 + step),
+                (1.0 + half * (1.0 + 2.0f64.powi(-16)), 1.0 + step),
+                (1.0 + step + half, even),
+                (1.0 + step + half - f64::EPSILON, 1.0 + step),
+                (1e300, f64::INFINITY),
+                (-1e-300, -0.0),
+            ];
+            let mut bytes = vec![0; 2 * cases.len()];
+            encode_f64(dtype, &cases.map(|(value, _)| value), &mut bytes);
+            let want = cases.map(|(_, want)| want);
+            assert_eq!(decode_f64(dtype, &bytes, cases.len()).unwrap(), want, "{dtype}");
         }
     }
 

@@ -62,16 +62,27 @@ fn run<T: Copy>(values: &mut [T], lines: &Lines, start: T, f: impl Fn(T, T) -> T
     if values.is_empty() {
         return;
     }
+    let step = |total: &mut T, value: &mut T| {
+        let next = f(*total, *value);
+        *value = if lines.exclusive { *total } else { next };
+        *total = next;
+    };
+    let mut totals = vec![start; lines.inner];
     for block in values.chunks_exact_mut(lines.dim * lines.inner) {
-        for column in 0..lines.inner {
+        if lines.inner == 1 {
             let mut total = start;
-            for step in 0..lines.dim {
-                let row = if lines.reverse { lines.dim - 1 - step } else { step };
-                let value = &mut block[row * lines.inner + column];
-                let next = f(total, *value);
-                *value = if lines.exclusive { total } else { next };
-                total = next;
+            match lines.reverse {
+                true => block.iter_mut().rev().for_each(|value| step(&mut total, value)),
+                false => block.iter_mut().for_each(|value| step(&mut total, value)),
             }
+            continue;
+        }
+        // Totals of a row run side by side, so that memory is walked in its order.
+        totals.fill(start);
+        for row in 0..lines.dim {
+            let row = if lines.reverse { lines.dim - 1 - row } else { row };
+            let row = &mut block[row * lines.inner..][..lines.inner];
+            totals.iter_mut().zip(row).for_each(|(total, value)| step(total, value));
         }
     }
 }
@@ -89,5 +100,29 @@ mod tests {
         (lines.exclusive, lines.reverse) = (true, true);
         run(&mut values, &lines, 0, i64::add);
         assert_eq!(values, [9, 90, 6, 60, 0, 0]);
+    }
+
+    #[test]
+    fn totals_are_those_of_the_definition() {
+        for (dim, inner) in [(1, 1), (7, 1), (1, 5), (7, 5)] {
+            for (exclusive, reverse) in [(false, false), (false, true), (true, false), (true, true)]
+            {
+                let lines = Lines { dim, inner, exclusive, reverse };
+                let values: Vec<i64> = (0..3 * dim * inner).map(|i| (i * i % 11) as i64).collect();
+                let want = |i: usize| -> i64 {
+                    let (line, row) = (i / inner / dim * dim * inner + i % inner, i / inner % dim);
+                    let rows = if reverse {
+                        row + usize::from(exclusive)..dim
+                    } else {
+                        0..row + usize::from(!exclusive)
+                    };
+                    rows.map(|row| values[line + row * inner]).sum()
+                };
+                let want: Vec<i64> = (0..values.len()).map(want).collect();
+                let mut got = values.clone();
+                run(&mut got, &lines, 0, i64::add);
+                assert_eq!(got, want, "{dim} {inner} {exclusive} {reverse}");
+            }
+        }
     }
 }

@@ -6,35 +6,30 @@ use crate::infer::{InferCtx, typed};
 use crate::ops::movement::{by_size, move_elements};
 use crate::ops::params::{scalar_int, size};
 use fewbit_core::{DType, Dim, Error, Result, Tensor, ValueType};
-use std::cmp::Ordering;
 
 pub(super) const DEFS: &[OpDef] = &[OpDef::new("TopK", infer, eval)];
 
-enum Keys {
-    Floats(Vec<f64>),
-    Integers(Vec<i64>),
+/// A number for each element, in the order in which `TopK` gives them, the smallest one first.
+fn ranks(tensor: &Tensor, largest: bool) -> Result<Vec<u64>> {
+    let mut ranks: Vec<u64> = match tensor.dtype() {
+        dtype if dtype.is_float() => tensor.to_f64()?.into_iter().map(float_rank).collect(),
+        DType::U64 => tensor.to_i64()?.into_iter().map(|v| v as u64).collect(),
+        // Flipping the sign bit makes the unsigned order that of the signed values.
+        _ => tensor.to_i64()?.into_iter().map(|v| (v ^ i64::MIN) as u64).collect(),
+    };
+    if largest {
+        ranks.iter_mut().for_each(|rank| *rank = !*rank);
+    }
+    Ok(ranks)
 }
 
-impl Keys {
-    fn of(tensor: &Tensor) -> Result<Keys> {
-        Ok(match tensor.dtype() {
-            dtype if dtype.is_float() => Keys::Floats(tensor.to_f64()?),
-            // Flipping the sign bit makes the signed order that of the unsigned values.
-            DType::U64 => {
-                Keys::Integers(tensor.to_i64()?.into_iter().map(|v| v ^ i64::MIN).collect())
-            }
-            _ => Keys::Integers(tensor.to_i64()?),
-        })
-    }
-
-    /// NaN counts as the largest value, as in numpy's order.
-    fn compare(&self, a: usize, b: usize) -> Ordering {
-        match self {
-            Keys::Integers(v) => v[a].cmp(&v[b]),
-            Keys::Floats(v) => {
-                v[a].partial_cmp(&v[b]).unwrap_or_else(|| v[a].is_nan().cmp(&v[b].is_nan()))
-            }
-        }
+/// Zeros are equal, and NaN counts as the largest value, as in numpy's order.
+fn float_rank(value: f64) -> u64 {
+    let bits = (value + 0.0).to_bits();
+    match value.is_nan() {
+        true => u64::MAX,
+        false if value < 0.0 => !bits,
+        false => bits | 1 << 63,
     }
 }
 
@@ -56,7 +51,7 @@ fn eval(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
     let inner: usize = shape[axis + 1..].iter().product();
     shape[axis] = k;
     let largest = ctx.int("largest", 1)? != 0;
-    let picked = pick(&Keys::of(input)?, input.len(), (dim, inner, k), largest);
+    let picked = pick(&ranks(input, largest)?, (dim, inner, k));
     let values = move_elements(ctx, &[input], shape.clone(), |inputs, out, size| {
         by_size!(size, gather(out, inputs[0], &picked));
         Ok(())
@@ -72,31 +67,23 @@ fn gather<const N: usize>(out: &mut [u8], input: &[u8], sources: &[usize]) {
 }
 
 /// The elements of the output, in its order; of equal ones the first come first.
-fn pick(
-    keys: &Keys,
-    len: usize,
-    (dim, inner, k): (usize, usize, usize),
-    largest: bool,
-) -> Vec<usize> {
-    if len == 0 || k == 0 {
+fn pick(ranks: &[u64], (dim, inner, k): (usize, usize, usize)) -> Vec<usize> {
+    if ranks.is_empty() || k == 0 {
         return Vec::new();
     }
-    let outer = len / (dim * inner);
+    let outer = ranks.len() / (dim * inner);
     let mut picked = vec![0; outer * k * inner];
-    let mut order: Vec<usize> = Vec::with_capacity(dim);
-    let before = |a: &usize, b: &usize| match largest {
-        true => keys.compare(*b, *a).then(a.cmp(b)),
-        false => keys.compare(*a, *b).then(a.cmp(b)),
-    };
+    let mut order: Vec<(u64, usize)> = Vec::with_capacity(dim);
     for line in 0..outer * inner {
         let (block, column) = (line / inner, line % inner);
+        let source = |row: usize| (block * dim + row) * inner + column;
         order.clear();
-        order.extend((0..dim).map(|row| (block * dim + row) * inner + column));
+        order.extend((0..dim).map(|row| (ranks[source(row)], source(row))));
         if k < dim {
-            order.select_nth_unstable_by(k - 1, before);
+            order.select_nth_unstable(k - 1);
         }
-        order[..k].sort_unstable_by(before);
-        for (row, &source) in order[..k].iter().enumerate() {
+        order[..k].sort_unstable();
+        for (row, &(_, source)) in order[..k].iter().enumerate() {
             picked[(block * k + row) * inner + column] = source;
         }
     }
@@ -120,17 +107,46 @@ fn infer(ctx: &InferCtx) -> Result<Vec<ValueType>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fewbit_core::Element;
+
+    fn picked<T: Element>(values: &[T], sizes: (usize, usize, usize), largest: bool) -> Vec<usize> {
+        pick(&ranks(&Tensor::vector(values), largest).unwrap(), sizes)
+    }
 
     #[test]
     fn equal_elements_keep_their_order() {
-        let keys = Keys::Integers(vec![1, 3, 3, 2, 3]);
-        assert_eq!(pick(&keys, 5, (5, 1, 4), true), [1, 2, 4, 3]);
-        assert_eq!(pick(&keys, 5, (5, 1, 2), false), [0, 3]);
+        let values = [1, 3, 3, 2, 3i64];
+        assert_eq!(picked(&values, (5, 1, 4), true), [1, 2, 4, 3]);
+        assert_eq!(picked(&values, (5, 1, 2), false), [0, 3]);
+        assert_eq!(picked(&[0.0f32, -0.0, 0.0, -1.0], (4, 1, 3), true), [0, 1, 2]);
+        assert_eq!(picked(&[0.0f32, -0.0, 0.0, -1.0], (4, 1, 3), false), [3, 0, 1]);
     }
 
     #[test]
     fn nan_is_the_largest() {
-        let keys = Keys::Floats(vec![1.0, f64::NAN, f64::INFINITY]);
-        assert_eq!(pick(&keys, 3, (3, 1, 3), true), [1, 2, 0]);
+        for nan in [f64::NAN, -f64::NAN] {
+            assert_eq!(picked(&[1.0, nan, f64::INFINITY], (3, 1, 3), true), [1, 2, 0]);
+            assert_eq!(picked(&[1.0, nan, -f64::INFINITY], (3, 1, 3), false), [2, 0, 1]);
+        }
+    }
+
+    #[test]
+    fn integers_have_their_own_order() {
+        assert_eq!(picked(&[-1, i64::MIN, i64::MAX, 0], (4, 1, 4), true), [2, 3, 0, 1]);
+        assert_eq!(picked(&[1, u64::MAX, 1 << 63, 0], (4, 1, 4), true), [1, 2, 0, 3]);
+    }
+
+    #[test]
+    fn few_of_many_are_the_first_of_all_sorted() {
+        let (dim, inner, k) = (101, 3, 7);
+        let values: Vec<f32> = (0..2 * dim * inner).map(|i| (i * 37 % 53) as f32 - 26.0).collect();
+        let got = picked(&values, (dim, inner, k), true);
+        for (at, &source) in got.iter().enumerate() {
+            let (block, row, column) = (at / inner / k, at / inner % k, at % inner);
+            let mut line: Vec<usize> =
+                (0..dim).map(|row| (block * dim + row) * inner + column).collect();
+            line.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
+            assert_eq!(source, line[row]);
+        }
     }
 }

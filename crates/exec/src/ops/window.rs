@@ -54,7 +54,7 @@ impl Window {
             begin,
             end,
             auto_pad: auto_pad(node)?,
-            ceil: node.int("ceil_mode")?.unwrap_or(0) != 0,
+            ceil: false,
         })
     }
 
@@ -67,7 +67,8 @@ impl Window {
             return Err(Error::bad_input("attribute `kernel_shape` is missing"));
         }
         let rank = node.ints("kernel_shape")?.map_or(0, <[i64]>::len);
-        Window::new(node, &sizes(node, "kernel_shape", rank, 1, 1)?)
+        let window = Window::new(node, &sizes(node, "kernel_shape", rank, 1, 1)?)?;
+        Ok(Window { ceil: node.int("ceil_mode")?.unwrap_or(0) != 0, ..window })
     }
 
     /// The window that covers a plane once.
@@ -116,16 +117,19 @@ impl Window {
     pub fn outputs(&self, axis: usize, size: usize) -> Result<usize> {
         let (begin, end) = self.pads(axis, size);
         let (reach, stride) = (self.reach(axis), self.strides[axis]);
-        let Some(room) = (size + begin + end).checked_sub(reach) else {
+        let ceil = self.ceil && self.auto_pad == AutoPad::Explicit;
+        // With `ceil_mode`, the last window may hang over by less than a stride, be it the only one.
+        let over = if ceil { stride - 1 } else { 0 };
+        let Some(room) = (size + begin + end + over).checked_sub(reach) else {
             return Err(Error::bad_input(format!(
                 "a window of {reach} does not fit {size} elements with padding {begin} and {end}"
             ))
             .code("FB-3210"));
         };
-        if !self.ceil || self.auto_pad != AutoPad::Explicit {
-            return Ok(room / stride + 1);
+        let outputs = room / stride + 1;
+        if !ceil {
+            return Ok(outputs);
         }
-        let outputs = room.div_ceil(stride) + 1;
         // A window that would start in the padding after the input is left out.
         Ok(if (outputs - 1) * stride >= size + begin { outputs - 1 } else { outputs })
     }

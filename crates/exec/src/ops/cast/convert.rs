@@ -3,7 +3,7 @@
 
 use super::{Policy, e8m0};
 use crate::eval::EvalCtx;
-use fewbit_core::codec::{MiniFloat, pack_bits};
+use fewbit_core::codec::{MiniFloat, f64_to_odd, pack_bits, to_odd};
 use fewbit_core::{DType, Element, Error, Result, Tensor};
 use fewbit_kernels::blocks::{Half, decode_halves};
 use half::{bf16, f16};
@@ -67,17 +67,29 @@ trait Number: Element {
     fn f64(self) -> f64;
     fn i64(self) -> i64;
     fn u64(self) -> u64;
+    /// In f32, rounded to odd: what is rounded again, to fewer digits, is as if rounded once.
+    fn odd(self) -> f32;
     fn is_zero(self) -> bool;
 }
 
-macro_rules! numbers { ($($t:ty, $zero:literal);*) => { $(impl Number for $t {
+macro_rules! numbers { ($($t:ty, $zero:literal, $odd:expr);*) => { $(impl Number for $t {
     fn f32(self) -> f32 { self as f32 }
     fn f64(self) -> f64 { self as f64 }
     fn i64(self) -> i64 { self as i64 }
     fn u64(self) -> u64 { self as u64 }
+    fn odd(self) -> f32 { $odd(self) }
     fn is_zero(self) -> bool { self == $zero }
 })* } }
-numbers!(i8, 0; u8, 0; i16, 0; u16, 0; i32, 0; u32, 0; i64, 0; u64, 0; f32, 0.0; f64, 0.0);
+numbers!(
+    i8, 0, f32::from; u8, 0, f32::from; i16, 0, f32::from; u16, 0, f32::from;
+    i32, 0, odd; u32, 0, odd; i64, 0, odd; u64, 0, odd;
+    f32, 0.0, f32::from; f64, 0.0, f64_to_odd
+);
+
+fn odd<T: Number + Into<i128>>(value: T) -> f32 {
+    let (near, exact): (f32, i128) = (value.f32(), value.into());
+    to_odd(near, Some((near as i128).abs().cmp(&exact.abs())))
+}
 
 fn from<T: Number>(wide: &Tensor, out: &mut Tensor, policy: Policy) -> Result<()> {
     use DType::*;
@@ -87,8 +99,8 @@ fn from<T: Number>(wide: &Tensor, out: &mut Tensor, policy: Policy) -> Result<()
     match to {
         F32 => each(input, out.as_mut_slice()?, T::f32),
         F64 => each(input, out.as_mut_slice()?, T::f64),
-        F16 => each(input, out.as_mut_slice()?, |v| f16::from_f64(v.f64())),
-        BF16 => each(input, out.as_mut_slice()?, |v| bf16::from_f64(v.f64())),
+        F16 => each(input, out.as_mut_slice()?, |v| f16::from_f32(v.odd())),
+        BF16 => each(input, out.as_mut_slice()?, |v| bf16::from_f32(v.odd())),
         Bool => each(input, out.bytes_mut(), |v| !v.is_zero() as u8),
         // Floats saturate into each type; integers wrap.
         I8 if is_float => each(input, out.as_mut_slice()?, |v| v.f64() as i8),

@@ -35,6 +35,28 @@ fn large_integers_round_once() {
 }
 
 #[test]
+fn halves_round_once() {
+    let float = |value: f32, dtype| cast(Tensor::vector(&[value]), dtype, true).unwrap();
+    let double = |value: f64, dtype| cast(Tensor::vector(&[value]), dtype, true).unwrap();
+    let integer = |value: i64, dtype| cast(Tensor::vector(&[value]), dtype, true).unwrap();
+    let tie = 1.0 + 2.0f64.powi(-4) + 2.0f64.powi(-8);
+    let cases = [
+        (float(tie as f32 + f32::EPSILON, DType::BF16), 1.0703125),
+        (float(tie as f32, DType::BF16), 1.0625),
+        (float(tie as f32 - f32::EPSILON, DType::BF16), 1.0625),
+        (double(tie + f64::EPSILON, DType::BF16), 1.0703125),
+        (double(1.0 + 2.0f64.powi(-11) + f64::EPSILON, DType::F16), 1.0 + 2.0f64.powi(-10)),
+        (double(1.0 + 2.0f64.powi(-11), DType::F16), 1.0),
+        (integer((1 << 62) + (1 << 54) + 1, DType::BF16), 2.0f64.powi(62) + 2.0f64.powi(55)),
+        (integer(-(1 << 62) - (1 << 54), DType::BF16), -(2.0f64.powi(62))),
+        (integer(2049, DType::F16), 2048.0),
+    ];
+    for (i, (got, want)) in cases.iter().enumerate() {
+        assert_eq!(got.to_f64().unwrap(), [*want], "case {i}");
+    }
+}
+
+#[test]
 fn fp8_saturates_unless_told_not_to() {
     let large = Tensor::vector(&[1e6f32]);
     let saturated = cast(large.clone(), DType::F8E4M3FN, true).unwrap();

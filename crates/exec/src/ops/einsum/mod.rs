@@ -1,6 +1,7 @@
 //! `Einsum`: sums of products along named axes.
 
 mod equation;
+mod product;
 
 use super::broadcast::advance;
 use super::half::through_f32;
@@ -12,7 +13,8 @@ use crate::ops::movement::common_dtype;
 use crate::ops::params::like_input;
 use crate::ops::strided::strides;
 use equation::{Equation, Label};
-use fewbit_core::{Dim, Error, Result, Tensor, ValueType};
+use fewbit_core::{DType, Dim, Error, Result, Tensor, ValueType};
+use product::Product;
 
 pub(super) const DEFS: &[OpDef] = &[OpDef::new("Einsum", infer, eval).since(12)];
 
@@ -55,28 +57,41 @@ impl Loops {
         Ok(Loops { sizes, outer: equation.output.len(), steps })
     }
 
+    /// Adds up rows of the output's last axis, one for each index of the summed axes.
     fn sum<T: Number>(&self, operands: &[&[T]], out: &mut [T]) {
         let (outer, inner) = self.sizes.split_at(self.outer);
-        let mut index = vec![0; outer.len()];
+        let (len, outer) = outer.split_last().map_or((1, outer), |(&len, outer)| (len, outer));
+        out.fill(T::ZERO);
+        if out.is_empty() || inner.contains(&0) {
+            return;
+        }
+        let mut product = vec![T::ONE; len];
+        let (mut index, mut inner_index) = (vec![0; outer.len()], vec![0; inner.len()]);
         let mut bases = vec![0; operands.len()];
-        for slot in out {
-            *slot = self.inner_sum(operands, bases.clone(), inner);
+        for row in out.chunks_exact_mut(len) {
+            // Behind its last step, the walk over the summed axes stands where it began.
+            for _ in 0..inner.iter().product::<usize>() {
+                self.multiply(operands, &bases, &mut product);
+                row.iter_mut().zip(&product).for_each(|(sum, &value)| *sum = sum.add(value));
+                self.step(&mut inner_index, inner, self.outer, &mut bases);
+            }
             self.step(&mut index, outer, 0, &mut bases);
         }
     }
 
-    fn inner_sum<T: Number>(&self, operands: &[&[T]], mut at: Vec<usize>, inner: &[usize]) -> T {
-        let mut total = T::ZERO;
-        if inner.contains(&0) {
-            return total;
-        }
-        let mut index = vec![0; inner.len()];
-        loop {
-            let factors = operands.iter().zip(&at).map(|(operand, &at)| operand[at]);
-            total = total.add(factors.fold(T::ONE, T::mul));
-            self.step(&mut index, inner, self.outer, &mut at);
-            if index.iter().all(|&i| i == 0) {
-                return total;
+    /// The products of a row, whose operands begin at `bases`.
+    fn multiply<T: Number>(&self, operands: &[&[T]], bases: &[usize], product: &mut [T]) {
+        product.fill(T::ONE);
+        let steps = |k: usize| self.outer.checked_sub(1).map_or(0, |last| self.steps[k][last]);
+        for (k, (operand, &base)) in operands.iter().zip(bases).enumerate() {
+            let operand = &operand[base..];
+            match steps(k) {
+                0 => product.iter_mut().for_each(|p| *p = p.mul(operand[0])),
+                1 => product.iter_mut().zip(operand).for_each(|(p, &v)| *p = p.mul(v)),
+                step => {
+                    let values = operand.iter().step_by(step);
+                    product.iter_mut().zip(values).for_each(|(p, &v)| *p = p.mul(v));
+                }
             }
         }
     }
@@ -104,6 +119,12 @@ fn eval(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
     let equation = Equation::parse(ctx.string("equation", "")?, &ranks)?;
     let loops = Loops::new(&equation, &shapes)?;
     let shape = loops.sizes[..loops.outer].to_vec();
+    if let [a, b] = operands[..]
+        && common_dtype(&operands)? == DType::F32
+        && let Some(product) = Product::of(&equation, [a.shape(), b.shape()])
+    {
+        return Ok(vec![product.eval(ctx, [a, b])?.reshape(shape)?]);
+    }
     let out = for_number!(common_dtype(&operands)?, T => {
         let values = operands.iter().map(|t| t.cow::<T>()).collect::<Result<Vec<_>>>()?;
         let values: Vec<&[T]> = values.iter().map(|v| &**v).collect();
@@ -132,3 +153,6 @@ fn infer(ctx: &InferCtx) -> Result<Vec<ValueType>> {
     }
     Ok(like_input(ctx, Some(output)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -316,4 +316,35 @@ mod tests {
             assert_eq!(Some(got), want, "{i}");
         }
     }
+
+    #[test]
+    fn the_only_window_may_hang_over() {
+        // Results of ONNX Runtime.
+        let ones = [1, 1];
+        let cases = [
+            (window([[7, 7], [7, 7], ones, [0, 0], [0, 0]], true), 3, [5.0, 5.0, 9.0]),
+            (window([[4, 5], [3, 4], ones, [0, 1], [0, 0]], true), 3, [5.0, 3.75, 9.0]),
+            (window([[4, 5], [3, 4], ones, [1, 1], [0, 0]], true), 2, [2.5, 10.0 / 9.0, 4.0]),
+        ];
+        for (window, size, [mean, padded, largest]) in cases {
+            let mut slide = Slide::new(&window, &[2, size, size, 1]).unwrap();
+            assert_eq!(slide.output_shape(2), [2, 1, 1, 1]);
+            let codes: Vec<u8> = (0..2).flat_map(|_| 1..=(size * size) as u8).collect();
+            let floats: Vec<f32> = codes.iter().map(|&code| f32::from(code)).collect();
+            let isa = Isa::best();
+            let means = pool::<f32, f32, _>(&Mean, &slide, 1, isa, &floats);
+            assert_eq!(means, [mean; 2], "{window:?}");
+            assert_eq!(pool::<u8, u8, _>(&Max, &slide, 1, isa, &codes), [largest as u8; 2]);
+            slide.count_padding = true;
+            let means = pool::<f32, f32, _>(&Mean, &slide, 1, isa, &floats);
+            assert_eq!(means, [padded; 2], "{window:?}");
+            let floor = Window { ceil: false, ..window };
+            let error = floor.output_sizes(&[size, size]).unwrap_err();
+            assert_eq!(error.stable_code(), "FB-3210");
+        }
+        // A stride too few: the window would begin before the input.
+        let far = window([[7, 7], [4, 4], ones, [0, 0], [0, 0]], true);
+        assert!(far.output_sizes(&[3, 3]).is_err());
+        assert_eq!(far.output_sizes(&[4, 4]).unwrap(), [1, 1]);
+    }
 }

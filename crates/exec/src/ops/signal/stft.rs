@@ -8,8 +8,11 @@ use fewbit_core::{DType, Dim, Error, Result, Tensor, ValueType};
 
 pub(super) fn eval(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
     let (input, window) = (ctx.input(0)?, ctx.opt(2));
-    let &[batch, len, parts] = input.shape() else {
-        return Err(Error::bad_input(format!("a signal of shape {:?}", input.shape())));
+    let (batch, len, parts) = match *input.shape() {
+        [batch, len, parts] => (batch, len, parts),
+        // Exporters leave the axis of a real signal's only part out, and other runtimes allow it.
+        [batch, len] => (batch, len, 1),
+        _ => return Err(Error::bad_input(format!("a signal of shape {:?}", input.shape()))),
     };
     let step = size(scalar_int(ctx.input(1)?)?, "frame_step")?;
     let n = match (ctx.opt(3), window) {
@@ -73,4 +76,36 @@ pub(super) fn infer(ctx: &InferCtx) -> Result<Vec<ValueType>> {
     let batch = ctx.shape(0).and_then(|dims| dims.first()).cloned().unwrap_or(Dim::Unknown);
     let shape = vec![batch, dim(frames), dim(bins), Dim::Known(2)];
     Ok(vec![typed(ctx.dtype(0), Some(shape))])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Arena;
+    use fewbit_core::Node;
+    use fewbit_kernels::{Ctx, Isa, Pool};
+
+    fn transformed(signal: Tensor) -> Result<Vec<Tensor>> {
+        let (pool, arena, node) = (Pool::single(), Arena::new(), Node::default());
+        let [step, length] = [3i64, 8].map(|number| Tensor::vector(&[number]));
+        let mut ctx = EvalCtx {
+            node: &node,
+            opset: 17,
+            kernels: &Ctx { isa: Isa::scalar(), pool: &pool },
+            arena: &arena,
+            subgraphs: None,
+            inputs: vec![Some(signal), Some(step), None, Some(length)],
+        };
+        eval(&mut ctx)
+    }
+
+    #[test]
+    fn a_real_signal_may_lack_the_axis_of_its_part() {
+        let values: Vec<f32> = (0..40).map(|i| (i * i % 13) as f32).collect();
+        let [flat, whole] = [vec![2, 20], vec![2, 20, 1]]
+            .map(|shape| transformed(Tensor::from_slice(shape, &values).unwrap()).unwrap());
+        assert_eq!(flat[0].shape(), [2, 5, 5, 2]);
+        assert_eq!(flat, whole);
+        assert!(transformed(Tensor::vector(&values)).is_err());
+    }
 }
