@@ -2,12 +2,14 @@
 //! written as whose inputs are quantized while the model runs.
 
 use super::float::output_shape;
+use super::lower::added;
 use crate::plan::integer::finish::int8;
+use crate::plan::integer::product::weight_zero;
 use crate::plan::kernel::{Inputs, Kernel, RunCtx, required};
 use crate::plan::layout::Rule;
 use crate::plan::lower::{Lowered, Lowering};
 use fewbit_core::{DType, Error, Node, NodeId, Result, Tensor, ValueId};
-use fewbit_kernels::gemm::{Dequantize, Matrix, Output, PackedI8, WeightZero, gemm_i8};
+use fewbit_kernels::gemm::{Dequantize, Matrix, Output, PackedI8, gemm_i8};
 
 /// The step for such a product; `None` leaves it to the plain evaluation.
 ///
@@ -36,11 +38,7 @@ pub(crate) fn lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Opti
     }
     let isa = lowering.scope.kernels.isa;
     let pack = move || {
-        let zero = match weight.zeros.as_slice() {
-            zeros if zeros.iter().all(|&zero| zero == 0) => WeightZero::None,
-            [zero] => WeightZero::Tensor(*zero),
-            zeros => WeightZero::Column(zeros),
-        };
+        let zero = weight_zero(&weight.zeros);
         let codes = int8(&weight.codes, weight.codes.dtype())?;
         let weights = PackedI8::new(isa, weight.k, weight.n, codes, zero);
         weight.codes.release();
@@ -65,7 +63,7 @@ struct Weight {
     codes: Tensor,
     k: usize,
     n: usize,
-    /// None for 0, one, or one for each column.
+    /// One for each column, or none.
     zeros: Vec<i32>,
 }
 
@@ -84,7 +82,10 @@ impl Weight {
         if k == 0 || n == 0 || computed || !fits {
             return Ok(None);
         }
-        let zeros = zeros.into_iter().map(|zero| zero as i32).collect();
+        let zeros = match zeros[..] {
+            [zero] => vec![zero as i32; n],
+            _ => zeros.into_iter().map(|zero| zero as i32).collect(),
+        };
         Ok(Some(Weight { codes, k, n, zeros }))
     }
 }
@@ -111,19 +112,13 @@ impl Scaled {
         if ty.dtype != Some(DType::F32) || !fits {
             return None;
         }
-        let output = scaling.output(0)?;
-        let added = || {
-            let (add, adding) = lowering.sole_reader(scaling).filter(|(_, next)| next.is("Add"))?;
-            let bias = lowering.constant(other(adding, output)?)?;
-            let row = bias.shape() == [n] && bias.dtype() == DType::F32;
-            Some((add, bias.to_f32().ok().filter(|_| row)?, adding.output(0)?))
-        };
-        Some(match added() {
-            Some((add, bias, output)) => {
-                Scaled { nodes: vec![cast, mul, add], scale, bias: Some(bias), output }
-            }
-            None => Scaled { nodes: vec![cast, mul], scale, bias: None, output },
-        })
+        let (mut nodes, mut output) = (vec![cast, mul], scaling.output(0)?);
+        let bias = added(lowering, scaling, n).map(|(add, bias, biased)| {
+            nodes.push(add);
+            output = biased;
+            bias
+        });
+        Some(Scaled { nodes, scale, bias, output })
     }
 }
 

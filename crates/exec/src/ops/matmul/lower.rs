@@ -112,7 +112,12 @@ fn bias(lowering: &Lowering, node: &Node, n: usize) -> Bias {
     }
 }
 
-fn added(lowering: &Lowering, node: &Node, n: usize) -> Option<(NodeId, Vec<f32>, ValueId)> {
+/// The addition of a constant row of `n` behind a node: it, the row, and what it gives.
+pub(super) fn added(
+    lowering: &Lowering,
+    node: &Node,
+    n: usize,
+) -> Option<(NodeId, Vec<f32>, ValueId)> {
     let (id, add) = lowering.sole_reader(node)?;
     if !add.is("Add") || lowering.ty(node.output(0)?).rank()? < 2 {
         return None;
