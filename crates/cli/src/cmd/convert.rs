@@ -50,7 +50,7 @@ impl Float {
 }
 
 /// Whether the name of an output has this ending.
-fn ends_in(path: &Path, ending: &str) -> bool {
+pub(super) fn ends_in(path: &Path, ending: &str) -> bool {
     path.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending))
 }
 

@@ -1,6 +1,7 @@
 //! `fewbit quantize MODEL.gguf -o OUT.gguf --type Q4_K_M`
 
 use super::{Args, folder};
+use crate::cmd::convert::ends_in;
 use crate::exit::Outcome;
 use crate::flags::Parts;
 use crate::signals::resumable;
@@ -170,8 +171,7 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
 
 /// The name of an output says what it is, here as for `convert`.
 fn check_name(output: &Path, kind: Kind) -> Result<()> {
-    let ends = |ending: &str| output.extension().is_some_and(|e| e.eq_ignore_ascii_case(ending));
-    let is_file = ends("gguf") || ends("onnx");
+    let is_file = ends_in(output, "gguf") || ends_in(output, "onnx");
     let hint = match kind {
         Kind::File(_) if is_file => return Ok(()),
         Kind::Folder(_) if !is_file => return Ok(()),
