@@ -148,6 +148,12 @@ impl Isa {
         self.0
     }
 
+    /// Whether products of bytes take unsigned ones on the left, where activations are, so that
+    /// signed activations cost an instruction more.
+    pub fn wants_unsigned(self) -> bool {
+        matches!(self.0, Level::Avx2 | Level::Avx512)
+    }
+
     /// Runs `job` compiled for this instruction set.
     ///
     /// The body of [`Job::run`] is inlined into a function that has the instructions switched on,

@@ -3,6 +3,7 @@
 use super::analyze::{Fold, analyze_but, fold_patch};
 use super::factor::factor_scales;
 use super::float::skip_activation_quantization;
+use super::integer::sign::make_unsigned;
 use super::layout::assign_layouts;
 use super::lower::Lowering;
 use super::planes::hand_planes;
@@ -49,7 +50,10 @@ pub(crate) fn build(
         let patch = factor_scales(&graph, &types, scope)?;
         patch.apply(&mut graph)?;
     }
-    let types = fold(&mut graph, scope, folded(scope.mode))?;
+    let mut types = fold(&mut graph, scope, folded(scope.mode))?;
+    if scope.mode == Mode::Integer && make_unsigned(&mut graph, &types, scope)? {
+        types = fold(&mut graph, scope, folded(scope.mode))?;
+    }
     let mut lowering = Lowering::new(&graph, &types, scope);
     lowering.lower_all()?;
     let (steps, plan) = lowering.finish()?;

@@ -2,7 +2,8 @@
 //!
 //! [`lower`] looks at one node. Dequantization before it and quantization after it are read by
 //! [`codes`]; [`product`] makes convolutions and matrix products, [`pointwise`] tables and
-//! arithmetic of two operands, [`composite`] tables for functions of several operators, [`movement`] everything that only moves or selects codes.
+//! arithmetic of two operands, [`composite`] tables for functions of several operators, [`movement`] everything that only moves or selects codes. [`sign`]
+//! comes before all of them: it chooses between signed and unsigned codes.
 
 pub(crate) mod codes;
 mod composite;
@@ -10,6 +11,7 @@ pub(crate) mod finish;
 mod movement;
 mod pointwise;
 pub(crate) mod product;
+pub(crate) mod sign;
 
 use super::lower::{Lowered, Lowering};
 use crate::def::Role;
