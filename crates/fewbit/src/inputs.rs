@@ -6,6 +6,7 @@ use fewbit_exec::Port;
 use fewbit_formats::data::{Card, Preprocess, image, npy, npz};
 use fewbit_formats::detect::{Format, detect};
 use fewbit_formats::mmap::{InputFile, shown};
+use fewbit_quant::as_taken;
 use std::path::Path;
 
 /// Reads the tensor of one input from `.npy`, `.npz` (the array of that name, or the only one),
@@ -89,7 +90,8 @@ fn read_image(port: &Port, path: &Path, card: Option<&Path>) -> Result<Tensor> {
             .hint("give a data card with the input steps: --card card.toml"));
         }
     };
-    Preprocess::new(steps)?.image(image::read(path)?).at(|| shown(path))
+    let image = Preprocess::new(steps)?.image(image::read(path)?).at(|| shown(path))?;
+    as_taken(port, image)
 }
 
 /// NumPy's own default type is `float64`; models rarely take it.

@@ -36,7 +36,7 @@ pub use quantize::{
     to_fp16,
 };
 pub use recipe::{BUILT_IN as BUILT_IN_RECIPES, Calibration, Method, Recipe, Rounding, Selector};
-pub use samples::{Sample, Samples, Task, bind};
+pub use samples::{Sample, Samples, Task, as_taken, bind};
 pub use search::{Attempt, Outcome, Search, constant_bytes};
 pub use sensitivity::{Sensitivity, rank};
 pub use target::{BUILT_IN as BUILT_IN_TARGETS, Target};

@@ -3,7 +3,8 @@
 use fewbit_core::{Error, Result, Tensor};
 use fewbit_exec::Port;
 
-/// One sample: the inputs of one inference, with a batch dimension of 1.
+/// One sample: the inputs of one inference, with a batch dimension of 1, which [`bind`] takes off
+/// where a model has none.
 #[derive(Clone, Debug)]
 pub struct Sample {
     /// Inputs by graph name; `None` for the only input of a data set that does not know names.
@@ -84,7 +85,47 @@ pub fn bind<'p>(sample: &Sample, ports: &'p [Port]) -> Result<Vec<(&'p str, Tens
                     .hint(format!("its inputs: {}", names()))
             })?,
         };
-        Ok((port.name.as_str(), tensor.clone()))
+        Ok((port.name.as_str(), as_taken(port, tensor.clone())?))
     };
     sample.inputs.iter().map(bind_one).collect()
+}
+
+/// A sample as an input takes it: without its batch dimension of 1 where the model declares one
+/// dimension less, as detectors do that take an image of `[channels, height, width]`.
+///
+/// # Errors
+/// None that a well-formed tensor meets.
+pub fn as_taken(port: &Port, tensor: Tensor) -> Result<Tensor> {
+    match tensor.shape() {
+        [1, rest @ ..] if port.ty.rank() == Some(rest.len()) => tensor.reshape(rest.to_vec()),
+        _ => Ok(tensor),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fewbit_core::{DType, ValueType};
+
+    #[test]
+    fn samples_lose_a_batch_dimension_that_the_model_has_not() {
+        let port = |shape: &[usize]| Port {
+            name: "image".to_string(),
+            ty: ValueType::fixed(DType::F32, shape),
+        };
+        let image = |shape: &[usize]| Tensor::zeros(DType::F32, shape.to_vec()).unwrap();
+        let cases: [(&[usize], &[usize], &[usize]); 5] = [
+            (&[3, 8, 8], &[1, 3, 8, 8], &[3, 8, 8]),
+            (&[1, 3, 8, 8], &[1, 3, 8, 8], &[1, 3, 8, 8]),
+            (&[], &[1], &[]),
+            // Two images are not one, and what does not fit is refused by the session.
+            (&[3, 8, 8], &[2, 3, 8, 8], &[2, 3, 8, 8]),
+            (&[8, 8], &[1, 3, 8, 8], &[1, 3, 8, 8]),
+        ];
+        for (declared, given, taken) in cases {
+            let sample = Sample { inputs: vec![(None, image(given))], label: None };
+            let ports = [port(declared)];
+            assert_eq!(bind(&sample, &ports).unwrap()[0].1.shape(), taken, "{declared:?}");
+        }
+    }
 }
