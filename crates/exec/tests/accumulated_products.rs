@@ -123,3 +123,14 @@ fn scales_that_are_no_row_are_not_taken_into_the_step() {
     let session = Session::new(&model, &SessionOptions::new(Mode::Integer)).unwrap();
     assert!(steps(&session).contains(&"gemm_i8_i32"));
 }
+
+#[test]
+fn zero_points_of_another_type_are_no_part_of_the_step() {
+    let case =
+        Case { rows: &[4], k: 8, n: 4, weight: DType::I8, zeros: 1, scales: 1, is_biased: false };
+    let (mut model, _) = model(case, true);
+    let zeros = model.graph.find_value("zeros").unwrap();
+    model.graph.set_constant(zeros, Tensor::scalar(1000i32));
+    let session = Session::new(&model, &SessionOptions::new(Mode::Integer)).unwrap();
+    assert!(!steps(&session).contains(&"gemm_i8_f32"));
+}

@@ -73,11 +73,12 @@ impl Weight {
         let Some(codes) = constant(1).filter(|codes| is_byte(codes.dtype())) else {
             return Ok(None);
         };
-        let (&[k, n], computed) = (codes.shape(), node.input(3).is_some() && constant(3).is_none())
+        let zeros = constant(3).filter(|zeros| zeros.dtype() == codes.dtype());
+        let (&[k, n], computed) = (codes.shape(), node.input(3).is_some() && zeros.is_none())
         else {
             return Ok(None);
         };
-        let zeros = constant(3).map(|zeros| zeros.to_i64()).transpose()?.unwrap_or_default();
+        let zeros = zeros.map(|zeros| zeros.to_i64()).transpose()?.unwrap_or_default();
         let fits = zeros.len() <= 1 || zeros.len() == n;
         if k == 0 || n == 0 || computed || !fits {
             return Ok(None);
