@@ -10,6 +10,7 @@ pub(crate) mod finish;
 mod movement;
 mod pointwise;
 pub(crate) mod product;
+pub(crate) mod scaled;
 
 use super::lower::{Lowered, Lowering};
 use crate::def::Role;
