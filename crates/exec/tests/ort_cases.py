@@ -1,7 +1,7 @@
 """Writes cases in the layout of the ONNX backend suite, with outputs computed by ONNX Runtime.
 
-They cover what the suite leaves out: com.microsoft operators, older operator sets, directions and
-lengths of recurrent networks, reductions over axes that lie apart, windows that hang over, products
+They cover what the suite leaves out: com.microsoft operators, operators on codes whose scales are
+constant, older operator sets, directions and lengths of recurrent networks, reductions over axes that lie apart, windows that hang over, products
 in any order of axes. Usage: ort_cases.py FOLDER
 """
 
@@ -20,17 +20,22 @@ def normal(*shape):
     return rng.standard_normal(shape).astype(np.float32)
 
 
-def case(name, op, inputs, outputs, opset=17, domain="", **attributes):
-    """Runs one node in ONNX Runtime and writes model, inputs and outputs."""
+def case(name, op, inputs, outputs, opset=17, domain="", given=None, **attributes):
+    """Runs one node in ONNX Runtime and writes model, inputs and outputs.
+
+    The inputs at the positions `given` are those of the model, others are constants; all by default.
+    """
     names = ["" if x is None else f"x{i}" for i, x in enumerate(inputs)]
-    given = {n: x for n, x in zip(names, inputs) if n}
+    is_given = lambda i: given is None or i in given
+    constants = [numpy_helper.from_array(x, n) for i, (n, x) in enumerate(zip(names, inputs)) if n and not is_given(i)]
+    given = {n: x for i, (n, x) in enumerate(zip(names, inputs)) if n and is_given(i)}
     node = helper.make_node(op, names, outputs, domain=domain, **attributes)
     described = [
         helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
         for n, x in given.items()
     ]
     wanted = [helper.make_empty_tensor_value_info(n) for n in outputs if n]
-    graph = helper.make_graph([node], name, described, wanted)
+    graph = helper.make_graph([node], name, described, wanted, constants)
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -67,6 +72,49 @@ def microsoft():
     tables = [normal(5, 8), normal(6, 8), normal(2, 8)]
     inputs = [ids, segments, *tables, gamma, beta, mask]
     case("ms_embed", "EmbedLayerNormalization", inputs, ["y", "m"], epsilon=1e-6, **MS)
+
+
+def codes(dtype, *shape):
+    ends = np.iinfo(dtype)
+    return rng.integers(ends.min, ends.max + 1, shape).astype(dtype)
+
+
+def on_codes():
+    for name, dtype in (("u8", np.uint8), ("i8", np.int8)):
+        low = np.iinfo(dtype).min
+        scale = lambda value: np.array(value, np.float32)
+        zero = lambda code: np.array(low + code, dtype)
+        y = lambda step, code: [scale(step), zero(code)]
+        x = lambda *shape: [codes(dtype, *shape), scale(0.0517), zero(117)]
+        w = lambda *shape: [codes(np.int8, *shape), scale(0.0213), np.array(0, np.int8)]
+        scales = np.abs(normal(6)) * np.float32(0.02)
+        each = [codes(np.int8, 6, 4, 3, 3), scales, np.zeros(6, np.int8)]
+        bias = rng.integers(-2000, 2000, 6).astype(np.int32)
+        inputs = [*x(1, 4, 9, 8), *each, *y(0.9, 90), bias]
+        attributes = {"pads": [1, 0, 1, 2], "strides": [2, 1], "given": [0]}
+        case(f"QLinearConv_{name}", "QLinearConv", inputs, ["y"], **attributes)
+        inputs = [*x(1, 4, 9, 8), *w(4, 1, 3, 3), *y(0.4, 90)]
+        case(f"QLinearConv_depthwise_{name}", "QLinearConv", inputs, ["y"], group=4, given=[0])
+        columns = [codes(np.int8, 7, 6), scales, np.zeros(6, np.int8)]
+        inputs = [*x(2, 5, 7), *columns, *y(1.3, 110)]
+        case(f"QLinearMatMul_{name}", "QLinearMatMul", inputs, ["y"], given=[0])
+        inputs = [*x(2, 5, 7), *x(2, 7, 6), *y(1.7, 110)]
+        case(f"QLinearMatMul_computed_{name}", "QLinearMatMul", inputs, ["y"], given=[0, 3])
+        inputs = [*x(5, 7), *w(6, 7), bias, *y(1.3, 110)]
+        case(f"QGemm_{name}", "QGemm", inputs, ["y"], transB=1, given=[0], **MS)
+        for op in ("Add", "Mul"):
+            inputs = [*x(2, 3, 4), codes(dtype, 2, 3, 4), scale(0.0331), zero(99), *y(0.0713, 100)]
+            case(f"QLinear{op}_{name}", f"QLinear{op}", inputs, ["y"], given=[0, 3], **MS)
+        for op, step in (("Sigmoid", 0.004), ("LeakyRelu", 0.0317)):
+            inputs = [*x(3, 50), *y(step, 20)]
+            case(f"QLinear{op}_{name}", f"QLinear{op}", inputs, ["y"], given=[0], **MS)
+        image = [*x(2, 5, 7, 7), *y(0.0173, 60)]
+        pool = "QLinearGlobalAveragePool"
+        case(f"{pool}_{name}", pool, image, ["y"], channels_last=0, given=[0], **MS)
+        window = {"kernel_shape": [3, 3], "strides": [2, 2], **MS}
+        case(f"QLinearAveragePool_{name}", "QLinearAveragePool", image, ["y"], given=[0], **window)
+        inputs = [*y(0.0431, 80), *x(2, 3), codes(dtype, 2, 2), scale(0.0331), zero(99)]
+        case(f"QLinearConcat_{name}", "QLinearConcat", inputs, ["y"], axis=1, given=[2, 5], **MS)
 
 
 def recurrent():
@@ -160,6 +208,7 @@ def products():
 
 
 microsoft()
+on_codes()
 recurrent()
 reductions()
 normalizations()

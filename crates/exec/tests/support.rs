@@ -23,7 +23,8 @@ rewrites it.
 means that it is left as it is.
 - **int8**: recipe `int8` with target `fewbit` quantizes it, given constant weights where it has any. \
 Operators without the mark run in float between quantized ones; a model may still hold quantized \
-nodes of its own (`QLinearConv`, `MatMulInteger`, ...), which run as they are.
+nodes of its own (`QLinearConv`, `MatMulInteger`, ...), which run on the integer kernels where their \
+weights are constant.
 - **suite**: cases of the ONNX backend suite (onnx 1.23.2) on tensors, passed of all, in float mode.
 ";
 

@@ -78,6 +78,13 @@ pub struct OperatorFacts {
     pub role: String,
 }
 
+impl OperatorFacts {
+    /// Whether the operator takes codes itself: `QLinearConv`, `QGemm`, `MatMulInteger`, ...
+    pub fn computes_on_codes(&self) -> bool {
+        computes_on_codes(&self.op)
+    }
+}
+
 /// What of a model is in low bits.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct QuantizationFacts {
@@ -202,6 +209,11 @@ fn role_name(role: &Role) -> &'static str {
     }
 }
 
+/// As [`OperatorFacts::computes_on_codes`].
+pub(crate) fn computes_on_codes(op: &str) -> bool {
+    op.starts_with("QLinear") || op == "QGemm" || op.ends_with("Integer")
+}
+
 fn quantization(operators: &[OperatorFacts], low_bit_bytes: u64) -> QuantizationFacts {
     let sum = |fits: &dyn Fn(&str) -> bool| {
         operators.iter().filter(|o| fits(&o.op)).map(|o| o.count).sum::<usize>()
@@ -210,9 +222,7 @@ fn quantization(operators: &[OperatorFacts], low_bit_bytes: u64) -> Quantization
         quantized: false,
         quantize_nodes: sum(&|op| matches!(op, "QuantizeLinear" | "DynamicQuantizeLinear")),
         dequantize_nodes: sum(&|op| op == "DequantizeLinear"),
-        integer_nodes: sum(&|op| {
-            op.starts_with("QLinear") || op.ends_with("Integer") || op.starts_with("MatMulNBits")
-        }),
+        integer_nodes: sum(&|op| computes_on_codes(op) || op.starts_with("MatMulNBits")),
         low_bit_bytes,
     };
     facts.quantized = facts.quantize_nodes + facts.dequantize_nodes + facts.integer_nodes > 0;
@@ -228,4 +238,22 @@ fn plan(session: &Session) -> Vec<PlanFacts> {
         reason: line.reason.clone(),
     };
     session.plan().iter().map(facts).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_that_take_codes_are_counted() {
+        let facts = |op: &str| OperatorFacts {
+            op: op.to_string(),
+            domain: "com.microsoft".to_string(),
+            count: 2,
+            known: true,
+            role: "float".to_string(),
+        };
+        let operators = ["QGemm", "QLinearAdd", "ConvInteger", "Gemm"].map(facts);
+        assert_eq!(quantization(&operators, 0).integer_nodes, 6);
+    }
 }

@@ -100,6 +100,7 @@ fn operators(facts: &Inspection) -> Table {
             _ if op.op.ends_with("QuantizeLinear") || op.op == "DequantizeLinear" => {
                 "quantization itself"
             }
+            _ if op.known && op.computes_on_codes() => "computes on codes",
             "float" => "stays in float",
             _ => "unknown to fewbit: passes through, cannot be run",
         };

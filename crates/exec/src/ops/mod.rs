@@ -21,7 +21,7 @@ mod norm;
 mod number;
 mod params;
 pub(crate) mod pool;
-mod quantize;
+pub(crate) mod quantize;
 mod random;
 mod recurrent;
 mod reduce;

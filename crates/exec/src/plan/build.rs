@@ -8,6 +8,7 @@ use super::layout::assign_layouts;
 use super::lower::Lowering;
 use super::planes::hand_planes;
 use super::program::Program;
+use super::qoperator::{is_qoperator, spell_out};
 use super::scope::Scope;
 use super::sequence;
 use super::weights::deferred;
@@ -45,7 +46,14 @@ pub(crate) fn build(
     if scope.mode == Mode::Float {
         skip_activation_quantization(&mut graph)?;
     }
-    if scope.mode == Mode::Simulate {
+    let has_qoperators = graph.nodes().any(|(_, node)| is_qoperator(node));
+    if has_qoperators {
+        let types = fold(&mut graph, scope, Fold::KeepDequantize)?;
+        let patch = spell_out(&graph, &types, scope);
+        patch.apply(&mut graph)?;
+    }
+    // Sums of such operators are exact in every mode.
+    if scope.mode == Mode::Simulate || (has_qoperators && scope.mode == Mode::Float) {
         let types = fold(&mut graph, scope, Fold::KeepDequantize)?;
         let patch = factor_scales(&graph, &types, scope)?;
         patch.apply(&mut graph)?;

@@ -33,6 +33,7 @@ pub(crate) fn rule_of(node: &Node, types: &[ValueType]) -> Rule {
         | "Exp" | "Log" | "Sqrt" | "Reciprocal" | "Neg" | "Abs" | "Floor" | "Ceil" | "Round"
         | "Sign" | "Not" | "Cast" | "Identity" | "ThresholdedRelu" | "Dropout" | "Sin" | "Cos"
         | "IsNaN" | "IsInf" => Rule::AnyOfFirst,
+        "DynamicQuantizeLinear" => Rule::AnyOfFirst,
         // Per tensor or per axis; blocks stay where ONNX puts them.
         "QuantizeLinear" | "DequantizeLinear" if rank(1).is_some_and(|r| r <= 1) => {
             Rule::AnyOfFirst
@@ -211,6 +212,11 @@ impl<'a> Assigner<'a> {
             // A value without origin: the slot stays empty and its reader reports it.
             return self.define(value, last);
         };
+        // Below three dimensions both orders are one.
+        if self.types[value.index()].rank().is_some_and(|rank| rank < 3) {
+            self.slots.insert((value, last), from);
+            return from;
+        }
         let slot = self.new_slot();
         self.slots.insert((value, last), slot);
         let name = self.graph.name_of(value).to_string();

@@ -214,6 +214,7 @@ impl<'a> Lowering<'a> {
             _ if !matches!(node.domain.as_str(), "" | "ai.onnx") => None,
             "Attention" => ops::attention::lower(self, id, node),
             "Conv" | "ConvTranspose" => ops::conv::lower(self, id, node)?,
+            "ConvInteger" => ops::conv::lower_accumulated(self, id, node)?,
             "MatMul" | "Gemm" => ops::matmul::lower(self, id, node)?,
             "MatMulInteger" => ops::matmul::lower_accumulated(self, id, node)?,
             "MaxPool" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" | "LpPool"

@@ -1,8 +1,9 @@
 //! From a graph to a program: fold, match, choose layouts, number slots.
 //!
 //! [`build`] is the way through: [`float`] drops activation quantization where the mode ignores
-//! it, [`factor`] makes sums exact where the mode simulates, [`analyze`] derives types and folds constants, [`lower`] turns nodes (and groups of nodes)
-//! into prepared kernels, [`layout`] decides which values lie channels-last, [`planes`] and
+//! it, [`qoperator`] writes operators on codes as Q/DQ, [`factor`] makes sums exact where the mode
+//! simulates, [`analyze`] derives types and folds constants, [`lower`] turns nodes (and groups of
+//! nodes) into prepared kernels, [`layout`] decides which values lie channels-last, [`planes`] and
 //! [`sequence`] let convolutions work together, and the result is a [`program::Program`].
 
 pub(crate) mod analyze;
@@ -18,6 +19,7 @@ pub(crate) mod lower;
 pub(crate) mod permute;
 mod planes;
 pub(crate) mod program;
+pub(crate) mod qoperator;
 pub(crate) mod scope;
 mod sequence;
 pub(crate) mod weights;

@@ -13,6 +13,7 @@ use crate::plan::analyze::{Fold, MAX_FOLDED_BYTES, analyze, fold_patch};
 use crate::plan::build::build;
 use crate::plan::kernel::RunCtx;
 use crate::plan::program::{Observer, Program, execute};
+use crate::plan::qoperator::is_qoperator;
 use crate::plan::scope::{Scope, check_operators};
 use crate::plan::weights::is_blocks;
 use fewbit_core::{Error, Graph, Model, Patch, Result, Tensor, ValueType};
@@ -211,7 +212,8 @@ fn is_quantized(graph: &Graph) -> bool {
     graph.nodes().any(|(_, node)| {
         let mut inner = node.attrs.iter().flat_map(|(_, attr)| attr.graphs());
         let linear = node.op.contains("QuantizeLinear") || node.is("DequantizeLinear");
-        linear || is_blocks(node, "QuantizeBlocks") || inner.any(is_quantized)
+        let codes = linear || is_qoperator(node) || is_blocks(node, "QuantizeBlocks");
+        codes || inner.any(is_quantized)
     })
 }
 

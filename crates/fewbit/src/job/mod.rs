@@ -5,6 +5,7 @@ mod clock;
 mod explain;
 mod restored;
 
+use crate::inspect::computes_on_codes;
 use crate::load::{Source, sha256_of};
 use crate::machine::{describe_machine, peak_rss_bytes};
 use crate::weights;
@@ -160,8 +161,7 @@ impl<'a> QuantizeJob<'a> {
         }
         let quantized = self.source.model.graph.nodes().find(|(_, node)| {
             matches!(node.op.as_str(), "QuantizeLinear" | "DequantizeLinear")
-                || node.op.starts_with("QLinear")
-                || node.op.ends_with("Integer")
+                || computes_on_codes(&node.op)
         });
         if let Some((id, _)) = quantized {
             return Err(Error::unsupported("the model is quantized already")

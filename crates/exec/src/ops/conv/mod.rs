@@ -1,5 +1,6 @@
 //! `Conv` and `ConvTranspose`, of one to three spatial dimensions.
 
+mod accumulate;
 mod deformable;
 pub(crate) mod float;
 pub(crate) mod geometry;
@@ -8,6 +9,7 @@ mod lower;
 mod padding;
 pub(crate) mod transposed;
 
+pub(crate) use accumulate::lower as lower_accumulated;
 pub(crate) use integer::{IntegerConv, IntegerLink, Sizes, coded, lower_integer};
 pub(crate) use lower::lower;
 

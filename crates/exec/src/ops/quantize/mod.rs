@@ -22,7 +22,8 @@ mod requantize;
 
 use crate::def::OpDef;
 
-pub(super) const MICROSOFT: &str = "com.microsoft";
+/// The domain of ONNX Runtime's own operators.
+pub(crate) const MICROSOFT: &str = "com.microsoft";
 
 /// The domain of our own operators: what ONNX has no words for.
 pub(crate) const FEWBIT: &str = "ai.fewbit";

@@ -164,6 +164,9 @@ pub(crate) fn weight(
         None => vec![0],
         Some(_) => {
             let zeros = constant(2).ok_or("the weight's zero point is not constant")?;
+            if zeros.dtype() != codes.dtype() {
+                return Err(format!("the weight's zero point is {}", zeros.dtype()));
+            }
             zeros.to_i64().map_err(|e| e.to_string())?.into_iter().map(|z| z as i32).collect()
         }
     };

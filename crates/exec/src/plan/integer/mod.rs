@@ -11,6 +11,7 @@ pub(crate) mod finish;
 mod movement;
 mod pointwise;
 pub(crate) mod product;
+pub(crate) mod scaled;
 pub(crate) mod sign;
 
 use super::lower::{Lowered, Lowering};
