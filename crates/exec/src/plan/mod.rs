@@ -6,6 +6,7 @@
 //! [`sequence`] let convolutions work together, and the result is a [`program::Program`].
 
 pub(crate) mod analyze;
+pub(crate) mod axes;
 pub(crate) mod build;
 mod chain;
 mod factor;
