@@ -26,7 +26,7 @@ mod random;
 mod recurrent;
 mod reduce;
 mod resize;
-mod shape;
+pub(crate) mod shape;
 mod signal;
 mod strided;
 mod tfidf;

@@ -5,6 +5,7 @@ use super::factor::factor_scales;
 use super::float::skip_activation_quantization;
 use super::layout::assign_layouts;
 use super::lower::Lowering;
+use super::padding::take_zeros;
 use super::planes::hand_planes;
 use super::program::Program;
 use super::scope::Scope;
@@ -44,12 +45,13 @@ pub(crate) fn build(
     if scope.mode == Mode::Float {
         skip_activation_quantization(&mut graph)?;
     }
+    let mut types = fold(&mut graph, scope, folded(scope.mode))?;
+    take_zeros(&mut graph, &types, scope)?;
     if scope.mode == Mode::Simulate {
-        let types = fold(&mut graph, scope, Fold::KeepDequantize)?;
         let patch = factor_scales(&graph, &types, scope)?;
         patch.apply(&mut graph)?;
+        types = fold(&mut graph, scope, Fold::All)?;
     }
-    let types = fold(&mut graph, scope, folded(scope.mode))?;
     let mut lowering = Lowering::new(&graph, &types, scope);
     lowering.lower_all()?;
     let (steps, plan) = lowering.finish()?;
@@ -88,8 +90,8 @@ fn watch(graph: &mut Graph, taps: &HashSet<String>) -> Result<()> {
 
 fn folded(mode: Mode) -> Fold {
     match mode {
-        Mode::Integer => Fold::KeepDequantize,
-        Mode::Float | Mode::Simulate => Fold::All,
+        Mode::Float => Fold::All,
+        Mode::Integer | Mode::Simulate => Fold::KeepDequantize,
     }
 }
 

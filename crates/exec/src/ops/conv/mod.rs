@@ -5,7 +5,6 @@ pub(crate) mod float;
 pub(crate) mod geometry;
 mod integer;
 mod lower;
-mod padding;
 pub(crate) mod transposed;
 
 pub(crate) use integer::{IntegerConv, IntegerLink, Sizes, coded, lower_integer};
