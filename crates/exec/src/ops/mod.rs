@@ -24,7 +24,7 @@ pub(crate) mod pool;
 mod quantize;
 mod random;
 mod recurrent;
-mod reduce;
+pub(crate) mod reduce;
 mod resize;
 pub(crate) mod shape;
 mod signal;
