@@ -108,3 +108,81 @@ fn other_borders_stay() {
         assert!(pads_apart(&case, 1));
     }
 }
+
+/// Codes, a `Pad` of 0 or `fill`, a pair of another scale or the same one, and an operator on codes.
+fn quantized(op: &str, pair: Option<f32>, fill: f32, mode: &str) -> Model {
+    let mut graph = Graph::new("net");
+    let mut add = |name: &str, tensor: Tensor| graph.add_constant(name, tensor).unwrap();
+    let step = add("step", Tensor::scalar(0.02f32));
+    let other = add("other", Tensor::scalar(pair.unwrap_or(0.02)));
+    let (wide, zero) = (add("wide", Tensor::scalar(0.05f32)), add("zero", Tensor::scalar(117u8)));
+    let pads = add("pads", Tensor::vector(&[0i64, 0, 1, 0, 0, 0, 2, 1]));
+    let fill = add("fill", Tensor::scalar(fill));
+    let codes: Vec<i8> = (0..8 * 4 * 9).map(|i| (i * 37 % 100) as i8 - 50).collect();
+    let codes = add("codes", Tensor::from_slice(vec![8, 4, 3, 3], &codes).unwrap());
+    let names = ["x", "q", "d", "p", "pq", "pd", "w", "y", "out"];
+    let [x, q, d, p, pq, pd, w, y, out] =
+        names.map(|name| graph.add_value(name, ValueType::default()).unwrap());
+    graph.set_type(x, ValueType::fixed(DType::F32, &[2, 4, 6, 5]));
+    graph.add_input(x);
+    graph.add_node(Node::new("QuantizeLinear", "", &[x, step, zero], &[q]));
+    graph.add_node(Node::new("DequantizeLinear", "", &[q, step, zero], &[d]));
+    let mode = Attr::String(mode.into());
+    graph.add_node(Node::new("Pad", "pad", &[d, pads, fill], &[p]).with("mode", mode));
+    let mut data = p;
+    if pair.is_some() {
+        graph.add_node(Node::new("QuantizeLinear", "", &[p, other, zero], &[pq]));
+        graph.add_node(Node::new("DequantizeLinear", "", &[pq, other, zero], &[pd]));
+        data = pd;
+    }
+    match op {
+        "Conv" => {
+            graph.add_node(Node::new("DequantizeLinear", "", &[codes, step], &[w]));
+            graph.add_node(Node::new("Conv", "reader", &[data, w], &[y]));
+        }
+        _ => {
+            let kernel = Attr::Ints(vec![3, 3]);
+            graph.add_node(Node::new(op, "reader", &[data], &[y]).with("kernel_shape", kernel));
+        }
+    }
+    graph.add_node(Node::new("QuantizeLinear", "", &[y, wide, zero], &[out]));
+    graph.add_output(out);
+    Model { graph, opsets: vec![(String::new(), 18)], ..Default::default() }
+}
+
+#[test]
+fn zeros_around_codes_are_padding_too() {
+    let values: Vec<f32> = (0..240).map(|i| (i as f32 * 0.73).cos()).collect();
+    let x = Tensor::from_slice(vec![2, 4, 6, 5], &values).unwrap();
+    // What reads the border, the scale behind it, its number and kind; whether a step stays, and
+    // whether it is one on codes.
+    let cases = [
+        ("Conv", None, 0.0, "constant", false, true),
+        ("Conv", Some(0.02), 0.0, "constant", false, true),
+        ("Conv", Some(0.03), 0.0, "constant", true, true),
+        ("Conv", Some(0.02), 1.0, "constant", true, false),
+        ("Conv", Some(0.02), 0.0, "reflect", true, true),
+        ("AveragePool", None, 0.0, "constant", false, true),
+        ("AveragePool", Some(0.02), 0.0, "constant", false, true),
+        ("MaxPool", Some(0.02), 0.0, "constant", true, true),
+    ];
+    for (op, pair, fill, mode, stays, integer) in cases {
+        let model = quantized(op, pair, fill, mode);
+        let session = |mode| Session::new(&model, &SessionOptions::new(mode)).unwrap();
+        let [simulated, found] = [Mode::Simulate, Mode::Integer]
+            .map(|mode| session(mode).run(&[("x", x.clone())]).unwrap().remove(0).1);
+        assert_eq!(found, simulated, "{op} {pair:?} {fill} {mode}");
+        let codes = found.to_i64().unwrap();
+        assert!(codes.iter().any(|&code| code != codes[0]), "{codes:?}");
+        let plan = session(Mode::Integer).plan().to_vec();
+        let line = |op: &str| plan.iter().find(|line| line.op == op);
+        assert_eq!(line("Pad").is_some(), stays, "{op} {pair:?} {fill} {mode}");
+        assert!(line("Pad").is_none_or(|line| line.integer == integer), "{op} {fill} {mode}");
+        assert!(line(op).is_some_and(|line| line.integer), "{op} {pair:?} {fill} {mode}");
+        // The border where it is watched.
+        let mut options = SessionOptions::new(Mode::Integer);
+        options.taps.insert("p".to_string());
+        let watched = Session::new(&model, &options).unwrap().run(&[("x", x.clone())]).unwrap();
+        assert_eq!(watched[0].1, found, "{op} {pair:?} {fill} {mode}");
+    }
+}

@@ -1,7 +1,7 @@
 //! Operators on codes against their meaning: dequantize, compute in float, quantize.
 
-use fewbit_core::{Attr, DType, Error, Node, Result, Tensor};
-use fewbit_exec::{Arena, EvalCtx, OpTable};
+use fewbit_core::{Attr, DType, Error, Graph, Model, Node, Result, Tensor, ValueType};
+use fewbit_exec::{Arena, EvalCtx, Mode, OpTable, Session, SessionOptions};
 use fewbit_kernels::{Ctx, Isa, Pool};
 
 const MICROSOFT: &str = "com.microsoft";
@@ -160,4 +160,62 @@ fn parameters_that_do_not_fit_are_refused() {
     assert_eq!(error.stable_code(), "FB-3221");
     let negative = op("", "QuantizeLinear").with("block_size", Attr::Int(-1));
     assert!(eval(negative, vec![Some(x.clone()), Some(scale(1))]).is_err());
+}
+
+/// A mean of codes over the given axes, behind a convolution of codes or not.
+fn mean_of_codes(axes: &[i64], keep: i64, convolved: bool) -> Model {
+    let mut graph = Graph::new("mean");
+    let mut add = |name: &str, tensor: Tensor| graph.add_constant(name, tensor).unwrap();
+    let [step, fine] = [0.05f32, 0.004].map(|scale| add(&scale.to_string(), Tensor::scalar(scale)));
+    let zero = add("zero", Tensor::scalar(117u8));
+    let axes = add("axes", Tensor::vector(axes));
+    let codes: Vec<i8> = (0..6 * 6).map(|i| (i * 37 % 100) as i8 - 50).collect();
+    let codes = add("codes", Tensor::from_slice(vec![6, 6, 1, 1], &codes).unwrap());
+    let names = ["x", "q", "d", "w", "c", "cq", "cd", "y", "out"];
+    let [x, q, d, w, c, cq, cd, y, out] =
+        names.map(|name| graph.add_value(name, ValueType::default()).unwrap());
+    graph.set_type(x, ValueType::fixed(DType::F32, &[2, 6, 5, 7]));
+    graph.add_input(x);
+    graph.add_node(Node::new("QuantizeLinear", "", &[x, step, zero], &[q]));
+    graph.add_node(Node::new("DequantizeLinear", "", &[q, step, zero], &[d]));
+    let mut data = d;
+    if convolved {
+        graph.add_node(Node::new("DequantizeLinear", "", &[codes, fine], &[w]));
+        graph.add_node(Node::new("Conv", "", &[d, w], &[c]));
+        graph.add_node(Node::new("QuantizeLinear", "", &[c, step, zero], &[cq]));
+        graph.add_node(Node::new("DequantizeLinear", "", &[cq, step, zero], &[cd]));
+        data = cd;
+    }
+    let mean = Node::new("ReduceMean", "mean", &[data, axes], &[y]);
+    graph.add_node(mean.with("keepdims", Attr::Int(keep)));
+    graph.add_node(Node::new("QuantizeLinear", "", &[y, fine, zero], &[out]));
+    graph.add_output(out);
+    Model { graph, opsets: vec![(String::new(), 18)], ..Default::default() }
+}
+
+#[test]
+fn means_of_codes_are_those_of_their_numbers() {
+    let values: Vec<f32> = (0..420).map(|i| (i as f32 * 0.73).cos() * 3.0).collect();
+    let x = Tensor::from_slice(vec![2, 6, 5, 7], &values).unwrap();
+    let cases: [(&[i64], i64, bool); 6] = [
+        (&[2, 3], 1, true),
+        (&[-1, -2], 0, true),
+        (&[1], 1, true),
+        (&[3], 0, true),
+        // These have no order that both layouts share, or lie apart.
+        (&[1, 2, 3], 0, false),
+        (&[0, 2], 1, false),
+    ];
+    for (axes, keep, integer) in cases {
+        for convolved in [false, true] {
+            let model = mean_of_codes(axes, keep, convolved);
+            let session = |mode| Session::new(&model, &SessionOptions::new(mode)).unwrap();
+            let [simulated, found] = [Mode::Simulate, Mode::Integer]
+                .map(|mode| session(mode).run(&[("x", x.clone())]).unwrap());
+            assert_eq!(found, simulated, "{axes:?} {keep} {convolved}");
+            let session = session(Mode::Integer);
+            let line = session.plan().iter().find(|line| line.op == "ReduceMean").unwrap();
+            assert_eq!(line.integer, integer, "{axes:?} {:?}", line.reason);
+        }
+    }
 }

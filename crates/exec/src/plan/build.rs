@@ -6,6 +6,7 @@ use super::float::skip_activation_quantization;
 use super::integer::sign::make_unsigned;
 use super::layout::assign_layouts;
 use super::lower::Lowering;
+use super::padding::take_zeros;
 use super::planes::hand_planes;
 use super::program::Program;
 use super::qoperator::{is_qoperator, spell_out};
@@ -43,25 +44,7 @@ pub(crate) fn build(
     let outputs = graph.outputs().len();
     declare_captures(&mut graph, captured)?;
     watch(&mut graph, taps)?;
-    if scope.mode == Mode::Float {
-        skip_activation_quantization(&mut graph)?;
-    }
-    let has_qoperators = graph.nodes().any(|(_, node)| is_qoperator(node));
-    if has_qoperators {
-        let types = fold(&mut graph, scope, Fold::KeepDequantize)?;
-        let patch = spell_out(&graph, &types, scope);
-        patch.apply(&mut graph)?;
-    }
-    // Sums of such operators are exact in every mode.
-    if scope.mode == Mode::Simulate || (has_qoperators && scope.mode == Mode::Float) {
-        let types = fold(&mut graph, scope, Fold::KeepDequantize)?;
-        let patch = factor_scales(&graph, &types, scope)?;
-        patch.apply(&mut graph)?;
-    }
-    let mut types = fold(&mut graph, scope, folded(scope.mode))?;
-    if scope.mode == Mode::Integer && make_unsigned(&mut graph, &types, scope)? {
-        types = fold(&mut graph, scope, folded(scope.mode))?;
-    }
+    let types = rewrite(&mut graph, scope)?;
     let mut lowering = Lowering::new(&graph, &types, scope);
     lowering.lower_all()?;
     let (steps, plan) = lowering.finish()?;
@@ -69,6 +52,31 @@ pub(crate) fn build(
     hand_planes(&mut program);
     program.sequences = sequence::find(&program);
     Ok(Built { program, plan })
+}
+
+/// Writes the graph in the forms that steps are made of; returns the types of all values.
+fn rewrite(graph: &mut Graph, scope: &Scope) -> Result<Vec<ValueType>> {
+    let (float, integer) = (scope.mode == Mode::Float, scope.mode == Mode::Integer);
+    if float {
+        skip_activation_quantization(graph)?;
+    }
+    let on_codes = graph.nodes().any(|(_, node)| is_qoperator(node));
+    let kept = if float && !on_codes { Fold::All } else { Fold::KeepDequantize };
+    let mut types = fold(graph, scope, kept)?;
+    if on_codes {
+        spell_out(graph, &types, scope).apply(graph)?;
+        types = fold(graph, scope, kept)?;
+    }
+    take_zeros(graph, &types, scope)?;
+    // Sums of operators on codes are exact in every mode.
+    if scope.mode == Mode::Simulate || (float && on_codes) {
+        factor_scales(graph, &types, scope)?.apply(graph)?;
+        types = fold(graph, scope, Fold::All)?;
+    }
+    if integer && make_unsigned(graph, &types, scope)? {
+        types = fold(graph, scope, kept)?;
+    }
+    Ok(types)
 }
 
 fn declare_captures(graph: &mut Graph, captured: &[Captured]) -> Result<()> {
@@ -96,13 +104,6 @@ fn watch(graph: &mut Graph, taps: &HashSet<String>) -> Result<()> {
         graph.add_output(id);
     }
     Ok(())
-}
-
-fn folded(mode: Mode) -> Fold {
-    match mode {
-        Mode::Integer => Fold::KeepDequantize,
-        Mode::Float | Mode::Simulate => Fold::All,
-    }
 }
 
 /// Replaces what is constant; returns the types of all values.

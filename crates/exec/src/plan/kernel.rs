@@ -1,5 +1,6 @@
 //! What a step of a session runs.
 
+use super::axes::{move_attributes, move_inputs};
 use super::program::{Program, execute};
 use crate::def::OpDef;
 use crate::eval::{EvalCtx, Subgraphs};
@@ -45,6 +46,11 @@ pub(crate) trait Kernel: Send + Sync {
         None
     }
 
+    /// The order of axes, where the kernel does nothing but bring them to it.
+    fn permutes(&self) -> Option<&[i64]> {
+        None
+    }
+
     /// Makes the kernel read and write `[N,...,C]` values of this rank instead of `[N,C,...]`.
     fn use_channels_last(&mut self, _rank: usize) {}
 }
@@ -64,6 +70,8 @@ pub(crate) struct EvalKernel {
     opset: i64,
     subgraphs: Vec<Subgraph>,
     captures: usize,
+    /// Rank of the values, where they lie `[N,...,C]`.
+    last: Option<usize>,
 }
 
 /// Attribute name, prepared graph, and which of the node's captured values it reads.
@@ -72,7 +80,7 @@ pub(crate) type Subgraph = (String, Program, Vec<usize>);
 impl EvalKernel {
     /// A node without subgraphs.
     pub fn new(node: Node, def: OpDef, opset: i64) -> Self {
-        EvalKernel { node, def, opset, subgraphs: Vec::new(), captures: 0 }
+        EvalKernel { node, def, opset, subgraphs: Vec::new(), captures: 0, last: None }
     }
 
     /// A node with its subgraphs prepared. The `captures` values of the outer graph that they
@@ -89,6 +97,9 @@ impl Kernel for EvalKernel {
 
     fn run(&self, ctx: &RunCtx, inputs: &mut Inputs) -> Result<Vec<Tensor>> {
         let captured = inputs.split_off(inputs.len() - self.captures);
+        if let Some(rank) = self.last {
+            move_inputs(&self.node, inputs, rank)?;
+        }
         let nested = Nested { kernel: self, captured: &captured, ctx };
         let mut eval = EvalCtx {
             node: &self.node,
@@ -103,8 +114,13 @@ impl Kernel for EvalKernel {
         Ok(outputs)
     }
 
+    fn permutes(&self) -> Option<&[i64]> {
+        self.node.ints("perm").ok().flatten().filter(|_| self.node.is("Transpose"))
+    }
+
     fn use_channels_last(&mut self, rank: usize) {
-        super::layout::move_axis(&mut self.node, rank);
+        move_attributes(&mut self.node, rank);
+        self.last = Some(rank);
     }
 }
 

@@ -1,10 +1,11 @@
 //! Which values lie channels-last, and the conversions between the two orders.
 
+use super::axes::reduces_in_any_order;
 use super::kernel::Reorder;
-use super::lower::Made;
-use super::permute::{axis_in_last, to_last};
+use super::lower::{Lowering, Made};
+use super::permute::{order_default, order_last, to_last};
 use super::program::{Program, Slot, Step, Watched};
-use fewbit_core::{Attr, Graph, Node, Result, Tensor, ValueId, ValueType};
+use fewbit_core::{DType, Graph, Node, Result, Tensor, ValueId, ValueType};
 use std::collections::{HashMap, HashSet};
 
 /// What a step asks of the order of dimensions.
@@ -21,8 +22,8 @@ pub(crate) enum Rule {
 }
 
 /// The rule for an operator's own evaluation.
-pub(crate) fn rule_of(node: &Node, types: &[ValueType]) -> Rule {
-    let rank = |index: usize| types[node.input(index)?.index()].rank();
+pub(crate) fn rule_of(lowering: &Lowering, node: &Node) -> Rule {
+    let rank = |index: usize| lowering.ty(node.input(index)?).rank();
     match node.op.as_str() {
         _ if !matches!(node.domain.as_str(), "" | "ai.onnx") => Rule::Default,
         "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Min" | "Max" | "Sum" | "Mean" | "PRelu"
@@ -38,22 +39,9 @@ pub(crate) fn rule_of(node: &Node, types: &[ValueType]) -> Rule {
         "QuantizeLinear" | "DequantizeLinear" if rank(1).is_some_and(|r| r <= 1) => {
             Rule::AnyOfFirst
         }
+        "Slice" | "Split" | "Pad" if rank(0).is_some() => Rule::AnyOfFirst,
+        op if op.starts_with("Reduce") && reduces_in_any_order(lowering, node) => Rule::AnyOfFirst,
         _ => Rule::Default,
-    }
-}
-
-/// Rewrites the axis of a node that reads `[N,...,C]` values of rank `rank`.
-pub(crate) fn move_axis(node: &mut Node, rank: usize) {
-    let axis = match (node.op.as_str(), node.attr("axis")) {
-        ("Concat" | "QuantizeLinear" | "DequantizeLinear", Some(Attr::Int(axis))) => *axis,
-        ("QuantizeLinear" | "DequantizeLinear", None) => 1,
-        _ => return,
-    };
-    let axis = if axis < 0 { axis.saturating_add(rank as i64) } else { axis };
-    if let Ok(axis) = usize::try_from(axis)
-        && axis < rank
-    {
-        node.set_attr("axis", Attr::Int(axis_in_last(axis, rank) as i64));
     }
 }
 
@@ -128,6 +116,9 @@ impl<'a> Assigner<'a> {
             self.constants.insert(*value, tensor.clone());
             return Ok(());
         }
+        if self.rename(&step)? {
+            return Ok(());
+        }
         let order = self.order(&step);
         let mut inputs = Vec::with_capacity(step.inputs.len());
         for (index, value) in step.inputs.iter().enumerate() {
@@ -142,10 +133,40 @@ impl<'a> Assigner<'a> {
             step.kernel.use_channels_last(rank);
         }
         let last = order.is_some_and(|(_, output)| output);
-        let define = |v: &Option<ValueId>| v.map(|v| self.define(v, last));
+        // The two orders of a matrix are one.
+        let define = |v: &Option<ValueId>| {
+            v.map(|v| self.define(v, last && self.types[v.index()].rank() != Some(2)))
+        };
         let outputs = step.outputs.iter().map(define).collect();
         self.push(step, inputs, outputs);
         Ok(())
+    }
+
+    /// Makes a transposition from one order to the other another name for its input: what it gives
+    /// is the input in the other order. Returns whether it is one.
+    fn rename(&mut self, step: &Made) -> Result<bool> {
+        let ([Some(input)], [Some(output)]) = (step.inputs.as_slice(), step.outputs.as_slice())
+        else {
+            return Ok(false);
+        };
+        let ty = &self.types[input.index()];
+        let (Some(perm), Some(rank)) = (step.kernel.permutes(), ty.rank()) else {
+            return Ok(false);
+        };
+        if perm.len() != rank || ty.dtype.and_then(DType::size).is_none() {
+            return Ok(false);
+        }
+        let axes: Vec<i64> = (0..rank as i64).collect();
+        let (slot, last) = if perm == order_last(&axes) {
+            (self.read_last(*input, rank)?, false)
+        } else if perm == order_default(&axes) {
+            (self.read(*input), true)
+        } else {
+            return Ok(false);
+        };
+        self.slots.insert((*output, last), slot);
+        self.home.insert(*output, last);
+        Ok(true)
     }
 
     /// Rank of the data and order of the outputs, when a step reads channels-last.

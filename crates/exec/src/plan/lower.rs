@@ -238,7 +238,7 @@ impl<'a> Lowering<'a> {
             kernel: Prepared::Ready(Box::new(kernel)),
             inputs,
             outputs: node.outputs.clone(),
-            rule: rule_of(node, self.types),
+            rule: rule_of(self, node),
             integer: false,
             reason: None,
             known: None,

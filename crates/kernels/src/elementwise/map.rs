@@ -9,6 +9,29 @@ const LEAST: usize = 16_384;
 pub(crate) trait Pointwise<X, Y>: Copy + Send + Sync {
     /// The result at `x`. Mark it `#[inline(always)]`.
     fn at(self, x: X) -> Y;
+    /// Whether there are `x` for which [`near`](Pointwise::near) may not stand for `at`.
+    const HAS_FAR: bool = false;
+    /// Whether it may.
+    fn is_near(self, _x: X) -> bool {
+        true
+    }
+    /// What `at` gives, by a way that can be taken for several elements at once.
+    fn near(self, x: X) -> Y {
+        self.at(x)
+    }
+}
+
+/// Elements that go the same way.
+const BLOCK: usize = 64;
+
+/// Whether all elements of a block are near.
+#[inline(always)]
+fn are_near<X: Copy, Y, F: Pointwise<X, Y>>(f: F, x: &[X]) -> bool {
+    let mut near = true;
+    for &x in x {
+        near &= f.is_near(x);
+    }
+    near
 }
 
 /// `output[i] = f(input[i])`.
@@ -49,8 +72,22 @@ impl<X: Copy, Y, F: Pointwise<X, Y>> Job for Map<'_, X, Y, F> {
     type Output = ();
     #[inline(always)]
     fn run(self) {
-        for (y, &x) in self.output.iter_mut().zip(self.input) {
-            *y = self.f.at(x);
+        if !F::HAS_FAR {
+            for (y, &x) in self.output.iter_mut().zip(self.input) {
+                *y = self.f.at(x);
+            }
+            return;
+        }
+        for (y, x) in self.output.chunks_mut(BLOCK).zip(self.input.chunks(BLOCK)) {
+            if are_near(self.f, x) {
+                for (y, &x) in y.iter_mut().zip(x) {
+                    *y = self.f.near(x);
+                }
+            } else {
+                for (y, &x) in y.iter_mut().zip(x) {
+                    *y = self.f.at(x);
+                }
+            }
         }
     }
 }
@@ -64,8 +101,22 @@ impl<X: Copy, F: Pointwise<X, X>> Job for MapInPlace<'_, X, F> {
     type Output = ();
     #[inline(always)]
     fn run(self) {
-        for x in self.data.iter_mut() {
-            *x = self.f.at(*x);
+        if !F::HAS_FAR {
+            for x in self.data.iter_mut() {
+                *x = self.f.at(*x);
+            }
+            return;
+        }
+        for x in self.data.chunks_mut(BLOCK) {
+            if are_near(self.f, x) {
+                for x in x.iter_mut() {
+                    *x = self.f.near(*x);
+                }
+            } else {
+                for x in x.iter_mut() {
+                    *x = self.f.at(*x);
+                }
+            }
         }
     }
 }

@@ -3,12 +3,13 @@
 use super::map::{Pointwise, map, map_in_place};
 use crate::{Ctx, math};
 
-/// One row per function: its name, its parameters, and its value at `x`. From this come the
-/// enum, the scalar definition and the vector loops.
+/// One row per function: its name, its parameters, and its value at `x`; for some where `x` is near
+/// enough for a form without branches, and that. From this come the enum, the scalar definition and the vector loops.
 macro_rules! functions {
     ($(
         $(#[doc = $doc:literal])*
-        $name:ident $({ $($(#[doc = $field_doc:literal])* $field:ident),+ })? |$x:ident| $value:expr;
+        $name:ident $({ $($(#[doc = $field_doc:literal])* $field:ident),+ })? |$x:ident| $value:expr
+            $(, near $near:expr => $there:expr)?;
     )*) => {
         /// A function of one number, as the ONNX operator of the same name defines it.
         ///
@@ -30,6 +31,17 @@ macro_rules! functions {
                 let functions::$name { $($($field),+)? } = self;
                 $value
             }
+            $(
+                const HAS_FAR: bool = true;
+                #[inline(always)]
+                fn is_near(self, $x: f32) -> bool {
+                    $near
+                }
+                #[inline(always)]
+                fn near(self, $x: f32) -> f32 {
+                    $there
+                }
+            )?
         })*
 
         impl Unary {
@@ -156,9 +168,9 @@ functions! {
     /// The nearest integer, halves to even.
     Round |x| x.round_ties_even();
     /// The sine; `x` in radians.
-    Sin |x| math::sin(x);
+    Sin |x| math::sin(x), near math::is_near(x) => math::sin_near(x);
     /// The cosine; `x` in radians.
-    Cos |x| math::cos(x);
+    Cos |x| math::cos(x), near math::is_near(x) => math::cos_near(x);
 }
 
 #[cfg(test)]
@@ -186,6 +198,22 @@ mod tests {
                 });
                 assert_eq!(y, bits(&expected), "{op:?}");
             }
+        }
+    }
+
+    #[test]
+    fn sines_of_near_and_of_far_numbers() {
+        let mut x: Vec<f32> = (0..1500).map(|i| (i as f32 - 700.3) * 0.37).collect();
+        (x[3], x[500], x[900]) = (-0.0, 3e12, f32::INFINITY);
+        for op in [Unary::Sin, Unary::Cos] {
+            let expected: Vec<f32> = x.iter().map(|&x| op.apply(x)).collect();
+            let y = everywhere(|ctx| {
+                let (mut y, mut own) = (vec![0.0; x.len()], x.clone());
+                unary_f32(ctx, op, &x, &mut y);
+                unary_f32_in_place(ctx, op, &mut own);
+                (bits(&y), bits(&own))
+            });
+            assert_eq!(y, (bits(&expected), bits(&expected)), "{op:?}");
         }
     }
 

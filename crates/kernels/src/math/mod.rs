@@ -26,6 +26,7 @@ pub use log::{log, log1p_unit};
 pub use pow::pow;
 pub use tanh::{sigmoid, tanh};
 pub use trig::{cos, sin};
+pub(crate) use trig::{cos_near, is_near, sin_near};
 
 /// `x` limited to `low..=high`; NaN stays NaN. With `low > high` the result is `high`.
 #[inline(always)]

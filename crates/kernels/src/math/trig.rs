@@ -12,20 +12,26 @@ const TWO_OVER_PI: [u32; 7] =
 /// Below this the quotient by pi / 2 is exact enough in `f64`.
 const LARGE: f32 = 268_435_456.0;
 
-/// The quadrant of `x` (low two bits) and the remainder in `-pi/4..=pi/4`.
-fn reduce(x: f32) -> (u32, f64) {
-    if x.abs() < LARGE {
-        let x = f64::from(x);
-        let n = (x * FRAC_2_PI).round_ties_even();
-        let r = n.mul_add(-FRAC_PI_2_LOW, n.mul_add(-FRAC_PI_2, x));
-        (n as i64 as u32, r)
-    } else {
-        reduce_large(x)
-    }
+/// 1.5 * 2^52: the last bits of its sum with an integer are those of the integer.
+const SHIFT: f64 = 6_755_399_441_055_744.0;
+
+/// Whether [`sin_near`] and [`cos_near`] may stand for [`sin`] and [`cos`].
+#[inline(always)]
+pub(crate) fn is_near(x: f32) -> bool {
+    x.abs() < LARGE
+}
+
+/// The quadrant of a near `x` (low two bits) and the remainder in `-pi/4..=pi/4`.
+#[inline(always)]
+fn reduce_near(x: f32) -> (u64, f64) {
+    let x = f64::from(x);
+    let n = (x * FRAC_2_PI).round_ties_even();
+    let r = n.mul_add(-FRAC_PI_2_LOW, n.mul_add(-FRAC_PI_2, x));
+    ((n + SHIFT).to_bits(), r)
 }
 
 /// Payne and Hanek's reduction: multiplies by just those bits of 2 / pi that matter.
-fn reduce_large(x: f32) -> (u32, f64) {
+fn reduce_large(x: f32) -> (u64, f64) {
     if !x.is_finite() {
         return (0, f64::NAN);
     }
@@ -41,13 +47,14 @@ fn reduce_large(x: f32) -> (u32, f64) {
     let quadrant = (product + (1 << 93)) >> 94;
     let remainder = (product << 34) as i128 as f64 / 2.0_f64.powi(128) * FRAC_PI_2;
     if x < 0.0 {
-        ((quadrant as u32).wrapping_neg(), -remainder)
+        ((quadrant as u64).wrapping_neg(), -remainder)
     } else {
-        (quadrant as u32, remainder)
+        (quadrant as u64, remainder)
     }
 }
 
 /// Taylor's series of `sin(r) / r` in `r^2`, to 1e-11 at pi / 4.
+#[inline(always)]
 fn sine(r: f64) -> f64 {
     let z = r * r;
     let tail = -1.0 / 5_040.0 + z * (1.0 / 362_880.0 - z / 39_916_800.0);
@@ -55,30 +62,51 @@ fn sine(r: f64) -> f64 {
 }
 
 /// Taylor's series of `cos(r)` in `r^2`, to 1e-12 at pi / 4.
+#[inline(always)]
 fn cosine(r: f64) -> f64 {
     let z = r * r;
     let tail = 1.0 / 40_320.0 + z * (-1.0 / 3_628_800.0 + z / 479_001_600.0);
     1.0 + z * (-0.5 + z * (1.0 / 24.0 + z * (-1.0 / 720.0 + z * tail)))
 }
 
-/// The sine of quadrant and remainder.
-fn by_quadrant(quadrant: u32, r: f64) -> f32 {
-    let size = if quadrant & 1 == 0 { sine(r) } else { cosine(r) };
+/// The sine of quadrant and remainder. Both series are computed, so that there is no branch.
+#[inline(always)]
+fn by_quadrant(quadrant: u64, r: f64) -> f32 {
+    let (even, odd) = (sine(r), cosine(r));
+    let size = if quadrant & 1 == 0 { even } else { odd };
     (if quadrant & 2 == 0 { size } else { -size }) as f32
+}
+
+/// [`sin`] where [`is_near`] holds.
+#[inline(always)]
+pub(crate) fn sin_near(x: f32) -> f32 {
+    let (quadrant, r) = reduce_near(x);
+    let sine = by_quadrant(quadrant, r);
+    if x == 0.0 { x } else { sine }
+}
+
+/// [`cos`] where [`is_near`] holds.
+#[inline(always)]
+pub(crate) fn cos_near(x: f32) -> f32 {
+    let (quadrant, r) = reduce_near(x);
+    by_quadrant(quadrant.wrapping_add(1), r)
 }
 
 /// `sin(x)`, `x` in radians, within 1 ULP; NaN for an infinite `x`.
 pub fn sin(x: f32) -> f32 {
-    if x == 0.0 {
-        return x;
+    if is_near(x) {
+        return sin_near(x);
     }
-    let (quadrant, r) = reduce(x);
+    let (quadrant, r) = reduce_large(x);
     by_quadrant(quadrant, r)
 }
 
 /// `cos(x)`, `x` in radians, within 1 ULP; NaN for an infinite `x`.
 pub fn cos(x: f32) -> f32 {
-    let (quadrant, r) = reduce(x);
+    if is_near(x) {
+        return cos_near(x);
+    }
+    let (quadrant, r) = reduce_large(x);
     by_quadrant(quadrant.wrapping_add(1), r)
 }
 

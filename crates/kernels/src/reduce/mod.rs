@@ -6,10 +6,12 @@
 //! NHWC have the same bits.
 
 mod axis;
+mod codes;
 mod lanes;
 mod largest;
 
 pub use axis::reduce_f32;
+pub use codes::mean_codes;
 pub(crate) use lanes::{Fold, MaxFold, MeanFold, SumFold, SumSquareFold, lanes};
 pub use largest::{largest_f32, largest_i8, largest_u8};
 

@@ -1,11 +1,12 @@
 //! The float model made ready for quantization, without changing what it computes.
 //!
-//! Old operator sets are brought to 13, constants are folded, batch normalization moves into the weights before it, nodes that do
-//! nothing go, and every node gets a name of its own, so that plans can speak of it.
+//! Old operator sets are brought to 13, constants are folded, means over planes become pools, batch
+//! normalization moves into the weights before it, nodes that do nothing go, and every node gets a name of its own, so that plans can speak of it.
 
 mod batch_norm;
 mod equalize;
 mod gemm;
+mod means;
 mod names;
 mod no_ops;
 
@@ -24,6 +25,7 @@ pub fn prepare(model: &Model) -> Result<Model> {
     let mut model = crate::upgrade::upgrade(model, LEAST_OPSET)?;
     let folded = fewbit_exec::fold_constants(&model, &fewbit_exec::OpTable::standard());
     folded.apply(&mut model.graph)?;
+    means::to_pools(&model)?.apply(&mut model.graph)?;
     let graph = &mut model.graph;
     default_inputs(graph).apply(graph)?;
     no_ops::remove(graph).apply(graph)?;

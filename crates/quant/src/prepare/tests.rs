@@ -1,5 +1,5 @@
 use super::*;
-use fewbit_core::{DType, Dim, Graph, Node, Tensor, ValueId, ValueType};
+use fewbit_core::{Attr, DType, Dim, Graph, Node, Tensor, ValueId, ValueType};
 use fewbit_exec::{Mode, Session, SessionOptions};
 
 /// Small pseudo-random numbers.
@@ -65,7 +65,7 @@ fn with_batch_norm() -> Model {
     let i = net.push("Identity", &[n], "i");
     let (wd, bd) = (net.constant("wd", &[4, 1, 3, 3]), net.constant("bd", &[4]));
     let (d, node) = net.node("Conv", &[i, wd, bd], "d");
-    net.0.add_node(node.with("group", fewbit_core::Attr::Int(4)));
+    net.0.add_node(node.with("group", Attr::Int(4)));
     let y = net.norm(d, "y");
     net.model(y)
 }
@@ -107,7 +107,7 @@ fn unbalanced() -> Model {
     let r = net.push("Relu", &[c], "r1");
     let wd = net.constant("wd", &[4, 1, 3, 3]);
     let (d, node) = net.node("Conv", &[r, wd], "d");
-    net.0.add_node(node.with("group", fewbit_core::Attr::Int(4)));
+    net.0.add_node(node.with("group", Attr::Int(4)));
     let r = net.push("Relu", &[d], "r2");
     let w2 = net.constant("w2", &[3, 4, 1, 1]);
     let y = net.push("Conv", &[r, w2], "y");
@@ -125,4 +125,50 @@ fn equalization_balances_channels_and_changes_no_bit() {
         rows.iter().cloned().fold(0.0, f32::max) / rows.iter().cloned().fold(f32::MAX, f32::min)
     };
     assert!(spread(&equalized) < spread(&model) / 4.0);
+}
+
+/// Conv - ReduceMean over `axes`, given as an attribute or as an input.
+fn with_mean(axes: &[i64], keep: i64, attribute: bool) -> Model {
+    let (mut net, x) = Net::new(3);
+    let w = net.constant("w", &[4, 3, 3, 3]);
+    let c = net.push("Conv", &[x, w], "c");
+    let mut inputs = vec![c];
+    if !attribute {
+        inputs.push(net.0.add_constant("axes", Tensor::vector(axes)).unwrap());
+    }
+    let (y, node) = net.node("ReduceMean", &inputs, "y");
+    let node = node.with("keepdims", Attr::Int(keep));
+    net.0.add_node(if attribute { node.with("axes", Attr::Ints(axes.to_vec())) } else { node });
+    let mut model = net.model(y);
+    model.opsets[0].1 = if attribute { 17 } else { 18 };
+    model
+}
+
+#[test]
+fn means_over_planes_are_pools() {
+    let pool = ["Conv", "GlobalAveragePool"].as_slice();
+    let flat = ["Conv", "GlobalAveragePool", "Flatten"].as_slice();
+    let mean = ["Conv", "ReduceMean"].as_slice();
+    let cases: [(&[i64], i64, &[&str]); 6] = [
+        (&[2, 3], 1, pool),
+        (&[-1, -2], 1, pool),
+        (&[2, 3], 0, flat),
+        (&[3], 1, mean),
+        (&[1], 1, mean),
+        (&[1, 2, 3], 0, mean),
+    ];
+    for (axes, keep, expected) in cases {
+        for attribute in [true, false] {
+            let model = with_mean(axes, keep, attribute);
+            let prepared = prepare(&model).unwrap();
+            let ops: Vec<&str> = prepared.graph.nodes().map(|(_, n)| n.op.as_str()).collect();
+            assert_eq!(ops, expected, "{axes:?}");
+            assert_eq!(prepared.graph.name_of(prepared.graph.outputs()[0]), "y");
+            let (before, after) = (run(&model, 3), run(&prepared, 3));
+            assert_eq!(before.len(), after.len());
+            for (a, b) in before.iter().zip(&after) {
+                assert!((a - b).abs() < 1e-6, "{a} {b}");
+            }
+        }
+    }
 }

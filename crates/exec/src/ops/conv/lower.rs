@@ -2,7 +2,6 @@
 
 use super::float::{FloatConv, FloatConvKernel};
 use super::geometry::Geometry;
-use super::padding::{inside_zeros, widen};
 use super::transposed::Transposed;
 use crate::plan::fuse::{batch_norm, tail};
 use crate::plan::kernel::{Inputs, Kernel, RunCtx, required};
@@ -59,12 +58,7 @@ pub(crate) fn lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Opti
             Lowered::packed(nodes, pack, inputs, output, rule)
         }
         false => {
-            let mut geometry = Geometry::of_conv(node, shape)?;
-            if let Some((value, zeros)) = inside_zeros(lowering, x, geometry.window.rank())
-                && widen(&mut geometry.window, &zeros)
-            {
-                inputs[0] = Some(value);
-            }
+            let geometry = Geometry::of_conv(node, shape)?;
             let pack = move || Ok(FloatConvKernel(parts.conv(geometry, clamp)?));
             Lowered::packed(nodes, pack, inputs, output, rule)
         }

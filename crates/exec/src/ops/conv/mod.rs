@@ -6,7 +6,6 @@ pub(crate) mod float;
 pub(crate) mod geometry;
 mod integer;
 mod lower;
-mod padding;
 pub(crate) mod transposed;
 
 pub(crate) use accumulate::lower as lower_accumulated;

@@ -87,12 +87,12 @@ impl Slide {
         let area = self.input.iter().product::<usize>() * self.channels;
         let grain = ctx.pool.grain(pixels, least);
         ctx.pool.for_each_chunk(out, grain * self.channels.max(1), |index, out| {
-            let (mut states, mut view) = (vec![A::START; self.channels], View::default());
+            let mut view = View::default();
             for (offset, out) in out.chunks_exact_mut(self.channels).enumerate() {
                 self.look(index * grain + offset, &mut view);
                 let x = &x[view.image * area..][..area][view.base * self.channels..];
                 if !pool.whole(ctx.isa, x, &view.taps, out) {
-                    ctx.isa.run(Pixel { pool, x, view: &view, states: &mut states, out });
+                    ctx.isa.run(Pixel { pool, x, view: &view, out });
                 }
             }
         });
@@ -101,23 +101,24 @@ impl Slide {
     /// Finds the window of a pixel.
     fn look(&self, pixel: usize, view: &mut View) {
         let plane: usize = self.output.iter().product();
-        let padded = match (&self.output[..], &self.window.strides[..]) {
+        match (&self.output[..], &self.window.strides[..]) {
             // Most pools are over images, and small: their windows must cost next to nothing.
             (&[_, wide], &[down, across]) => {
-                let corner = [pixel % plane / wide * down, pixel % wide * across];
+                view.corner.clear();
+                view.corner.extend([pixel % plane / wide * down, pixel % wide * across]);
+                let corner = [view.corner[0], view.corner[1]];
                 self.look_at_image(corner, view);
-                self.count_padding.then(|| self.padded_count(&corner))
             }
             _ => {
-                let corner = self.corner(pixel % plane);
-                (view.base, view.inside) = (0, false);
-                view.taps.clear();
-                self.walk(0, 0, &corner, &mut view.taps);
-                self.count_padding.then(|| self.padded_count(&corner))
+                self.find_corner(pixel % plane, &mut view.corner);
+                self.look_at_volume(view);
             }
         };
         view.image = pixel / plane;
-        view.count = padded.unwrap_or(view.taps.len());
+        view.count = match self.count_padding && !view.inside {
+            true => self.padded_count(&view.corner),
+            false => view.taps.len(),
+        };
     }
 
     /// Finds the taps of a window over an image. Windows that lie inside of it differ in the base
@@ -149,14 +150,36 @@ impl Slide {
         }
     }
 
+    /// As [`look_at_image`](Slide::look_at_image), for the corner of the view over any number of
+    /// dimensions.
+    fn look_at_volume(&self, view: &mut View) {
+        let mut base = 0;
+        let mut inside = true;
+        for (axis, corner) in view.corner.iter().enumerate() {
+            let reach = (self.window.kernel[axis] - 1) * self.window.dilations[axis];
+            let first = corner.checked_sub(self.begin[axis]);
+            let fits = first.filter(|first| first + reach < self.input[axis]);
+            inside &= fits.is_some();
+            base = base * self.input[axis] + fits.unwrap_or(0);
+        }
+        let was_inside = std::mem::replace(&mut view.inside, inside);
+        view.base = if inside { base } else { 0 };
+        if inside && was_inside {
+            return;
+        }
+        view.taps.clear();
+        let origin = if inside { &self.begin } else { &view.corner };
+        self.walk(0, 0, origin, &mut view.taps);
+    }
+
     /// First tap of an output along each axis, counted from the start of the padding.
-    fn corner(&self, mut pixel: usize) -> Vec<usize> {
-        let mut corner = vec![0; self.output.len()];
+    fn find_corner(&self, mut pixel: usize, corner: &mut Vec<usize>) {
+        corner.clear();
+        corner.resize(self.output.len(), 0);
         for axis in (0..self.output.len()).rev() {
             corner[axis] = pixel % self.output[axis] * self.window.strides[axis];
             pixel /= self.output[axis];
         }
-        corner
     }
 
     /// The places of the taps along an axis that meet the input, for a window that begins at
@@ -193,6 +216,8 @@ impl Slide {
 #[derive(Default)]
 struct View {
     image: usize,
+    /// Its first tap along each axis, counted from the start of the padding.
+    corner: Vec<usize>,
     /// Where the window begins in its image.
     base: usize,
     /// The positions of the taps behind that.
@@ -209,25 +234,43 @@ struct Pixel<'a, T, Y, A: Accumulate<T, Y>> {
     /// The image from the base of the view on.
     x: &'a [T],
     view: &'a View,
-    states: &'a mut [A::State],
     out: &'a mut [Y],
 }
 
 impl<T: Copy, Y, A: Accumulate<T, Y>> Job for Pixel<'_, T, Y, A> {
     type Output = ();
     #[inline(always)]
-    fn run(self) {
-        let channels = self.states.len();
-        self.states.fill(A::START);
+    fn run(mut self) {
+        let mut first = 0;
+        // Blocks of channels whose states stay in registers, enough of them that no addition waits
+        // for the one before.
+        while first < self.out.len() {
+            first += match self.out.len() - first {
+                64.. => self.block::<64>(first),
+                16.. => self.block::<16>(first),
+                4.. => self.block::<4>(first),
+                _ => self.block::<1>(first),
+            };
+        }
+    }
+}
+
+impl<T: Copy, Y, A: Accumulate<T, Y>> Pixel<'_, T, Y, A> {
+    /// `N` channels from `first` on.
+    #[inline(always)]
+    fn block<const N: usize>(&mut self, first: usize) -> usize {
+        let channels = self.out.len();
+        let mut states = [A::START; N];
         for &tap in &self.view.taps {
-            let values = &self.x[tap * channels..][..channels];
-            for (state, &value) in self.states.iter_mut().zip(values) {
+            let values = &self.x[tap * channels + first..][..N];
+            for (state, &value) in states.iter_mut().zip(values) {
                 self.pool.add(state, value, self.view.base + tap);
             }
         }
-        for (y, &state) in self.out.iter_mut().zip(self.states.iter()) {
+        for (y, &state) in self.out[first..][..N].iter_mut().zip(&states) {
             *y = self.pool.finish(state, self.view.count);
         }
+        N
     }
 }
 
@@ -243,7 +286,7 @@ mod tests {
         Window { kernel, strides, dilations, begin, end, auto_pad: AutoPad::Explicit, ceil }
     }
 
-    /// The same window over a volume of depth 1: its taps are found one by one.
+    /// The same window over a volume of depth 1.
     fn deepened(window: &Window) -> Window {
         let with = |first: usize, rest: &[usize]| [&[first][..], rest].concat();
         Window {

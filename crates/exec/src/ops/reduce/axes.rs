@@ -23,9 +23,20 @@ impl Reduced {
     pub fn new(ctx: &EvalCtx, shape: &[usize]) -> Result<Reduced> {
         let axes = ints(ctx, "axes", 1)?.unwrap_or_default();
         let idle = ctx.int("noop_with_empty_axes", 0)? != 0;
-        let reduced = marked(&axes, shape.len(), idle)?;
+        Ok(Self::marked(marked(&axes, shape.len(), idle)?, shape, ctx.int("keepdims", 1)? != 0))
+    }
+
+    /// These axes, at least one.
+    ///
+    /// # Errors
+    /// When an axis lies outside of the shape.
+    pub fn of(axes: &[i64], shape: &[usize], keep: bool) -> Result<Reduced> {
+        Ok(Self::marked(marked(axes, shape.len(), true)?, shape, keep))
+    }
+
+    fn marked(reduced: Vec<bool>, shape: &[usize], keep: bool) -> Reduced {
         let kept = shape.iter().zip(&reduced).map(|(&d, &r)| if r { 1 } else { d }).collect();
-        Ok(Reduced { shape: shape.to_vec(), reduced, kept, keep: ctx.int("keepdims", 1)? != 0 })
+        Reduced { shape: shape.to_vec(), reduced, kept, keep }
     }
 
     /// The shape of the result.

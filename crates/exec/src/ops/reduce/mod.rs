@@ -2,7 +2,10 @@
 
 mod arg;
 mod axes;
+mod integer;
 mod sums;
+
+pub(crate) use integer::lower_integer;
 
 use crate::def::OpDef;
 

@@ -48,6 +48,7 @@ pub(crate) fn lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Outc
         "QuantizeLinear" => pointwise::lower_requantize(lowering, id, node),
         "Concat" => movement::lower_concat(lowering, id, node),
         "AveragePool" | "GlobalAveragePool" => ops::pool::lower_integer(lowering, id, node)?,
+        "ReduceMean" => ops::reduce::lower_integer(lowering, id, node),
         _ if pointwise::is_unary(node) => pointwise::lower_unary(lowering, id, node),
         _ if movement::moves(node) => movement::lower_move(lowering, id, node)?,
         _ => return Ok(Outcome::Float(no_kernel(lowering, node))),

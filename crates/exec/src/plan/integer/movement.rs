@@ -4,8 +4,9 @@ use super::around;
 use super::codes::{Target, Why, coded, target};
 use super::pointwise::{Table, take};
 use crate::ops;
+use crate::plan::axes::move_attributes;
 use crate::plan::kernel::{EvalKernel, Inputs, Kernel, RunCtx};
-use crate::plan::layout::{Rule, move_axis, rule_of};
+use crate::plan::layout::{Rule, rule_of};
 use crate::plan::lower::{Lowered, Lowering};
 use fewbit_core::{Attr, DType, Error, Node, NodeId, Result, Tensor, ValueId};
 
@@ -14,7 +15,7 @@ use fewbit_core::{Attr, DType, Error, Node, NodeId, Result, Tensor, ValueId};
 pub(crate) fn moves(node: &Node) -> bool {
     match node.op.as_str() {
         "Reshape" | "Transpose" | "Flatten" | "Squeeze" | "Unsqueeze" | "Slice"
-        | "DepthToSpace" | "SpaceToDepth" | "Gather" | "Expand" | "Tile" | "MaxPool"
+        | "DepthToSpace" | "SpaceToDepth" | "Gather" | "Expand" | "Tile" | "Pad" | "MaxPool"
         | "GlobalMaxPool" => true,
         "Resize" | "Upsample" => {
             matches!(node.string("mode"), Ok(None | Some("nearest")))
@@ -45,12 +46,29 @@ pub(crate) fn lower_move(
     } else {
         let def = *lowering.scope.def(node)?;
         inner = Box::new(EvalKernel::new(node.clone(), def, lowering.scope.opset(node)));
-        rule = rule_of(node, lowering.types);
+        rule = rule_of(lowering, node);
     }
-    let kernel = MoveKernel { inner, input: input.dtype, table };
+    let zero = match node.op.as_str() {
+        "Pad" if !pads_with_zero(lowering, node) => {
+            return Ok(Err("its border is not 0".to_string()));
+        }
+        "Pad" => Some(Tensor::from_f64(input.dtype, vec![], &[input.affine.zero_point.into()])?),
+        _ => None,
+    };
+    let kernel = MoveKernel { inner, input: input.dtype, zero, table };
     let mut inputs = node.inputs.clone();
     inputs[0] = Some(input.value);
     Ok(Ok(integer_step(id, &target, Box::new(kernel), inputs, rule)))
+}
+
+/// Whether the elements that a `Pad` adds are 0 or those at the edges.
+fn pads_with_zero(lowering: &Lowering, node: &Node) -> bool {
+    let fill = match node.input(2) {
+        Some(fill) => lowering.constant(fill).and_then(|fill| fill.to_f32().ok()),
+        None => node.float("value").ok().map(|fill| vec![fill.unwrap_or(0.0)]),
+    };
+    let constant = matches!(node.string("mode"), Ok(None | Some("constant")));
+    !constant || fill.is_some_and(|fill| fill == [0.0])
 }
 
 fn integer_step(
@@ -70,6 +88,8 @@ fn integer_step(
 struct MoveKernel {
     inner: Box<dyn Kernel>,
     input: DType,
+    /// The code of the elements that a `Pad` adds.
+    zero: Option<Tensor>,
     table: Option<Table>,
 }
 
@@ -82,9 +102,17 @@ impl Kernel for MoveKernel {
     fn run(&self, ctx: &RunCtx, inputs: &mut Inputs) -> Result<Vec<Tensor>> {
         let codes = take(inputs, 0, self.input)?;
         inputs[0] = Some(codes);
+        if let Some(zero) = &self.zero {
+            inputs.resize(inputs.len().max(3), None);
+            inputs[2] = Some(zero.clone());
+        }
         let outputs = self.inner.run(ctx, inputs)?;
         let Some(table) = &self.table else { return Ok(outputs) };
         outputs.into_iter().map(|codes| table.apply(ctx, codes)).collect()
+    }
+
+    fn permutes(&self) -> Option<&[i64]> {
+        self.inner.permutes().filter(|_| self.table.is_none())
     }
 
     fn use_channels_last(&mut self, rank: usize) {
@@ -137,7 +165,7 @@ impl Kernel for ConcatKernel {
     }
 
     fn use_channels_last(&mut self, rank: usize) {
-        move_axis(&mut self.node, rank);
+        move_attributes(&mut self.node, rank);
     }
 }
 
