@@ -3,6 +3,7 @@
 use super::analyze::{Fold, analyze_but, fold_patch};
 use super::factor::factor_scales;
 use super::float::skip_activation_quantization;
+use super::fused;
 use super::integer::sign::make_unsigned;
 use super::layout::assign_layouts;
 use super::lower::Lowering;
@@ -42,6 +43,7 @@ pub(crate) fn build(
     let outputs = graph.outputs().len();
     declare_captures(&mut graph, captured)?;
     watch(&mut graph, taps)?;
+    fused::write_out(&mut graph, scope)?;
     if scope.mode == Mode::Float {
         skip_activation_quantization(&mut graph)?;
     }
