@@ -67,6 +67,13 @@ def microsoft():
     tables = [normal(5, 8), normal(6, 8), normal(2, 8)]
     inputs = [ids, segments, *tables, gamma, beta, mask]
     case("ms_embed", "EmbedLayerNormalization", inputs, ["y", "m"], epsilon=1e-6, **MS)
+    codes = [rng.integers(0, 256, x.shape, np.uint8) for x in (*tables, gamma, beta)]
+    scales = list(rng.uniform(0.01, 0.02, 5).astype(np.float32))
+    zeros = list(rng.integers(100, 150, 5, np.uint8))
+    scales, zeros = [[np.array(x) for x in numbers] for numbers in (scales, zeros)]
+    for name, kept in (("", mask), ("_unmasked", None)):
+        inputs = [ids, segments, *codes, kept, *scales, *zeros]
+        case(f"ms_embed_codes{name}", "QEmbedLayerNormalization", inputs, ["y", "m"], **MS)
 
 
 def attention():
@@ -136,6 +143,21 @@ def self_attention():
     }
     for name, (inputs, outputs, attributes) in cases.items():
         case(f"ms_attention_{name}", op, inputs, outputs, num_heads=n, **attributes, **MS)
+    on_codes(x, bias, {"lengths": (lengths, None), "past": (longer, past)}, n)
+
+
+def on_codes(x, bias, masks, n):
+    op, columns = "QAttention", len(bias)
+    codes = np.round(x * 20 + 128).clip(0, 255).astype(np.uint8)
+    weight = rng.integers(-90, 90, (x.shape[2], columns), np.int8)
+    scale, zero = np.array(0.05, np.float32), np.array(127, np.uint8)
+    for i, (name, (mask, past)) in enumerate(masks.items()):
+        # One scale, then one for each column.
+        scales = rng.uniform(0.01, 0.02, (columns,) if i else ()).astype(np.float32)
+        zeros = np.array(3, np.int8) if not i else np.zeros(columns, np.int8)
+        inputs = [codes, weight, bias, scale, scales, mask, zero, zeros, past]
+        outputs = ["y", "present"] if past is not None else ["y"]
+        case(f"ms_codes_{name}", op, inputs, outputs, num_heads=n, unidirectional=1, **MS)
 
 
 def fused():

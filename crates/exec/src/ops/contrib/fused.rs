@@ -13,6 +13,7 @@ use crate::plan::fused::read_order;
 use fewbit_core::{Dim, Error, Result, Tensor, ValueType};
 
 pub(super) const ATTENTION: OpDef = row("Attention", infer_attention, attention);
+pub(super) const Q_ATTENTION: OpDef = row("QAttention", infer_on_codes, attention);
 pub(super) const CONV: OpDef = row("FusedConv", infer_conv, activation);
 pub(super) const GEMM: OpDef = row("FusedGemm", infer_gemm, activation);
 pub(super) const MATMUL: OpDef = row("FusedMatMul", infer_product, product);
@@ -33,6 +34,13 @@ fn infer_attention(ctx: &InferCtx) -> Result<Vec<ValueType>> {
         let dims = vec![batch.clone(), rows.clone(), width.map_or(Dim::Unknown, Dim::Known)];
         types[0] = typed(ctx.dtype(0), Some(dims));
     }
+    Ok(types)
+}
+
+/// The bias, at input 2, is of the type that codes stand for.
+fn infer_on_codes(ctx: &InferCtx) -> Result<Vec<ValueType>> {
+    let mut types = infer_attention(ctx)?;
+    types.iter_mut().for_each(|ty| ty.dtype = ctx.dtype(2));
     Ok(types)
 }
 

@@ -17,10 +17,12 @@ const MICROSOFT: &str = "com.microsoft";
 
 pub(super) const DEFS: &[OpDef] = &[
     embed::DEF,
+    embed::ON_CODES,
     fused::ATTENTION,
     fused::CONV,
     fused::GEMM,
     fused::MATMUL,
+    fused::Q_ATTENTION,
     fused::TRANSPOSE_MATMUL,
     gelu::BIAS,
     gelu::EXACT,

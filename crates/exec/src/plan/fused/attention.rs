@@ -1,4 +1,4 @@
-//! `Attention` of ONNX Runtime: one product for queries, keys and values, then attention.
+//! `Attention` and `QAttention` of ONNX Runtime: one product for queries, keys and values, then attention.
 
 use super::Writer;
 use fewbit_core::{Attr, Node, NodeId, ValueId, ValueType};
@@ -23,39 +23,74 @@ impl Writer<'_> {
         let (x, weight) = (node.input(0)?, node.input(1)?);
         let widths = self.widths(node, weight)?;
         self.patch.remove_node(id);
+        let [mask, past, bias] = [3, 4, 5].map(|index| node.input(index));
+        self.attend(node, [x, weight], widths, [mask, past, bias]);
+        Some(())
+    }
+
+    /// `QAttention`: the same on codes.
+    pub(super) fn attention_on_codes(&mut self, id: NodeId, node: &Node) -> Option<()> {
+        if obstacle(node).is_some() {
+            return None;
+        }
+        let (x, weight) = (node.input(0)?, node.input(1)?);
+        let (of_x, of_weight) = (node.input(3)?, node.input(4)?);
+        let widths = self.widths(node, weight)?;
+        self.patch.remove_node(id);
+        let x = self.decoded(x, of_x, node.input(6));
+        let weight = self.decoded(weight, of_weight, node.input(7));
+        let [mask, past] = [5, 8].map(|index| node.input(index));
+        self.attend(node, [x, weight], widths, [mask, past, None]);
+        Some(())
+    }
+
+    /// The numbers that codes stand for, with a scale for all or for each column.
+    fn decoded(&mut self, codes: ValueId, scale: ValueId, zero: Option<ValueId>) -> ValueId {
+        let mut node = Node::new("DequantizeLinear", "", &[codes, scale], &[]);
+        node.inputs.extend(zero.map(Some));
+        self.value(node.with("axis", Attr::Int(-1)))
+    }
+
+    fn attend(
+        &mut self,
+        node: &Node,
+        [x, weight]: [ValueId; 2],
+        widths: [i64; 3],
+        [mask, past, bias]: [Option<ValueId>; 3],
+    ) {
         let mut all = self.value(Node::new("MatMul", &node.name, &[x, weight], &[]));
         if let Some(bias) = node.input(2) {
             all = self.value(Node::new("Add", "", &[all, bias], &[]));
         }
-        let [q, k, v] = self.split(all, -1, widths);
-        let [keys, values] = match node.input(4) {
+        let [q, k, v] = self.split(all, -1, widths).map(Some);
+        let [keys, values] = match past {
             Some(past) => self.split(past, 0, [1, 1]).map(|part| Some(self.squeezed(part))),
             None => [None, None],
         };
-        let inputs =
-            vec![Some(q), Some(k), Some(v), None, node.input(3), node.input(5), keys, values];
         let kept = |(name, _): &&(String, Attr)| name != "qkv_hidden_sizes";
         let mut outputs = vec![node.output(0)];
         if let Some(present) = node.output(1) {
-            let parts =
-                ["keys", "values"].map(|name| self.patch.add_value(name, ValueType::default()));
-            outputs.extend(parts.map(Some));
-            let parts = parts.map(|part| {
-                self.value(
-                    Node::new("Unsqueeze", "", &[part], &[]).with("axes", Attr::Ints(vec![0])),
-                )
-            });
-            let join = Node::new("Concat", "", &parts, &[present]);
-            self.patch.add_node(join.with("axis", Attr::Int(0)));
+            outputs.extend(self.joined(present).map(Some));
         }
         self.patch.add_node(Node {
             domain: node.domain.clone(),
             attrs: node.attrs.iter().filter(kept).cloned().collect(),
-            inputs,
+            inputs: vec![q, k, v, None, mask, bias, keys, values],
             outputs,
             ..Node::new("MultiHeadAttention", &node.name, &[], &[])
         });
-        Some(())
+    }
+
+    /// Keys and values that one value holds, one behind the other.
+    fn joined(&mut self, present: ValueId) -> [ValueId; 2] {
+        let parts = ["keys", "values"].map(|name| self.patch.add_value(name, ValueType::default()));
+        let rows = parts.map(|part| {
+            let node = Node::new("Unsqueeze", "", &[part], &[]);
+            self.value(node.with("axes", Attr::Ints(vec![0])))
+        });
+        let join = Node::new("Concat", "", &rows, &[present]);
+        self.patch.add_node(join.with("axis", Attr::Int(0)));
+        parts
     }
 
     /// Columns of the weight for queries, keys and values.

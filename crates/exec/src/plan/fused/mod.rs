@@ -33,7 +33,7 @@ fn is_product(node: &Node) -> bool {
 }
 
 fn is_attention(node: &Node) -> bool {
-    node.domain == "com.microsoft" && node.op == "Attention"
+    node.domain == "com.microsoft" && matches!(node.op.as_str(), "Attention" | "QAttention")
 }
 
 fn written_out(graph: &Graph, scope: &Scope, wanted: impl Fn(&Node) -> bool) -> Patch {
@@ -47,6 +47,7 @@ fn written_out(graph: &Graph, scope: &Scope, wanted: impl Fn(&Node) -> bool) -> 
         // What cannot be written otherwise stays as it is.
         let _ = match node.op.as_str() {
             "Attention" => writer.attention(id, node),
+            "QAttention" => writer.attention_on_codes(id, node),
             "FusedConv" => writer.convolution(id, node),
             "FusedGemm" => writer.gemm(id, node),
             _ => writer.matrices(id, node),
