@@ -25,5 +25,5 @@ pub use infer::{
 pub use memory::Arena;
 pub use session::{
     Mode, NodePlan, Port, Session, SessionOptions, StepTime, Tap, TapEvent, fold_constants,
-    infer_types,
+    infer_types, write_fused_products,
 };

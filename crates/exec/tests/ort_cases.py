@@ -72,6 +72,184 @@ def microsoft():
     tables = [normal(5, 8), normal(6, 8), normal(2, 8)]
     inputs = [ids, segments, *tables, gamma, beta, mask]
     case("ms_embed", "EmbedLayerNormalization", inputs, ["y", "m"], epsilon=1e-6, **MS)
+    codes = [rng.integers(0, 256, x.shape, np.uint8) for x in (*tables, gamma, beta)]
+    scales = list(rng.uniform(0.01, 0.02, 5).astype(np.float32))
+    zeros = list(rng.integers(100, 150, 5, np.uint8))
+    scales, zeros = [[np.array(x) for x in numbers] for numbers in (scales, zeros)]
+    for name, kept in (("", mask), ("_unmasked", None)):
+        inputs = [ids, segments, *codes, kept, *scales, *zeros]
+        case(f"ms_embed_codes{name}", "QEmbedLayerNormalization", inputs, ["y", "m"], **MS)
+
+
+def attention():
+    """Heads with biases, padding and caches; padded rows, which mean nothing, are left out."""
+    multi_head()
+    self_attention()
+    grouped()
+    rotary()
+
+
+def multi_head():
+    op, b, s, n, h, p = "MultiHeadAttention", 2, 3, 2, 4, 2
+    qkv = [normal(b, s, n * h) for _ in range(3)]
+    bias, of_heads = normal(3 * n * h), normal(1, n, s, s)
+    lengths, ends = np.array([2, 3], np.int32), np.array([2, 3, 0, 2, 5, 0, 2, 5], np.int32)
+    padded, mask = np.array([[1, 1, 0], [0, 0, 0]], np.int32), rng.integers(0, 2, (b, s, s), np.int32)
+    past, all_keys = [normal(b, n, p, h), normal(b, n, p, h)], ["y", "keys", "values"]
+    cross, wide = [qkv[0], normal(b, 5, n * h), normal(b, 5, n * 6)], [*qkv[:2], normal(b, s, n * 6)]
+    longer = rng.integers(0, 2, (b, p + s), np.int32)
+    lower = {"mask_filter_value": -3.4028234663852886e38}
+    cases = {
+        "plain": (qkv, ["y"], {}),
+        "cross": (cross, ["y"], {"scale": 0.3}),
+        "bias": ([*qkv, bias], ["y"], {}),
+        "bias_wide": ([*wide, normal(2 * n * h + n * 6)], ["y"], {}),
+        "lengths": ([*qkv, bias, lengths], ["y"], {}),
+        "ends": ([*qkv, None, ends], ["y"], {}),
+        "padded": ([*qkv, bias, padded], ["y"], {}),
+        "padded_lower": ([*qkv, None, padded, of_heads], ["y"], lower),
+        "mask": ([*qkv, None, mask], ["y"], {"unidirectional": 1}),
+        "of_heads": ([*qkv, None, padded, of_heads], ["y"], {"mask_filter_value": -2.0}),
+        "of_samples": ([*qkv, None, None, normal(b, 1, s, s)], ["y"], {}),
+        "present": ([*qkv, bias], all_keys, {}),
+        "past": ([*qkv, bias, longer, None, *past], all_keys, {}),
+        "causal": ([*qkv, None, None, None, *past], all_keys, {"unidirectional": 1}),
+        "apart": ([qkv[0], normal(b, n, 5, h), normal(b, n, 5, h)], ["y"], {}),
+    }
+    for name, (inputs, outputs, attributes) in cases.items():
+        case(f"ms_heads_{name}", op, inputs, outputs, num_heads=n, **attributes, **MS)
+    step = [normal(b, 1, n * h) for _ in range(3)]
+    inputs = [*step, bias, None, normal(1, n, 1, p + 1), *past]
+    case("ms_heads_step", op, inputs, all_keys, num_heads=n, unidirectional=1, **MS)
+
+
+def self_attention():
+    op, b, s, d, n, h, p = "Attention", 2, 3, 5, 2, 4, 2
+    x, weight, bias = normal(b, s, d), normal(d, 3 * n * h), normal(3 * n * h)
+    lengths, ends = np.array([2, 3], np.int32), np.array([2, 3, 0, 2, 5, 0, 2, 5], np.int32)
+    between, padded = np.array([2, 3, 0, 1], np.int32), np.array([[1, 1, 0], [0, 0, 0]], np.int32)
+    mask, longer = [rng.integers(0, 2, size, np.int32) for size in ((b, s, s), (b, p + s))]
+    past, sizes = normal(2, b, n, p, h), {"qkv_hidden_sizes": [n * h, n * h, n * 3]}
+    wide = [x, normal(d, 2 * n * h + n * 3), normal(2 * n * h + n * 3)]
+    causal = {"unidirectional": 1}
+    cases = {
+        "plain": ([x, weight, bias], ["y"], {"scale": 0.7}),
+        "without_bias": ([x, weight, None, lengths], ["y"], {}),
+        "lengths": ([x, weight, bias, lengths], ["y"], causal),
+        "between": ([x, weight, bias, between], ["y"], {}),
+        "ends": ([x, weight, bias, ends], ["y"], {}),
+        "padded": ([x, weight, bias, padded], ["y"], {}),
+        "mask": ([x, weight, bias, mask], ["y"], {"mask_filter_value": -3.0}),
+        "bias": ([x, weight, bias, padded, None, normal(b, n, s, s)], ["y"], causal),
+        "wide": (wide, ["y"], sizes),
+        "present": ([x, weight, bias], ["y", "present"], causal),
+        "past": ([x, weight, bias, longer, past], ["y", "present"], causal),
+        "step": ([x[:, :1], weight, bias, longer[:, :3], past], ["y", "present"], causal),
+    }
+    for name, (inputs, outputs, attributes) in cases.items():
+        case(f"ms_attention_{name}", op, inputs, outputs, num_heads=n, **attributes, **MS)
+    attention_on_codes(x, bias, {"lengths": (lengths, None), "past": (longer, past)}, n)
+
+
+def attention_on_codes(x, bias, masks, n):
+    op, columns = "QAttention", len(bias)
+    codes = np.round(x * 20 + 128).clip(0, 255).astype(np.uint8)
+    weight = rng.integers(-90, 90, (x.shape[2], columns), np.int8)
+    scale, zero = np.array(0.05, np.float32), np.array(127, np.uint8)
+    for i, (name, (mask, past)) in enumerate(masks.items()):
+        # One scale, then one for each column.
+        scales = rng.uniform(0.01, 0.02, (columns,) if i else ()).astype(np.float32)
+        zeros = np.array(3, np.int8) if not i else np.zeros(columns, np.int8)
+        inputs = [codes, weight, bias, scale, scales, mask, zero, zeros, past]
+        outputs = ["y", "present"] if past is not None else ["y"]
+        case(f"ms_codes_{name}", op, inputs, outputs, num_heads=n, unidirectional=1, **MS)
+
+
+def fused():
+    a, b, alpha = normal(2, 3, 4, 5), normal(2, 3, 5, 6), {"alpha": 0.3}
+    case("ms_matmul", "FusedMatMul", [a, b], ["y"], **alpha, **MS)
+    swapped = {"transA": 1, "transB": 1}
+    both = [np.swapaxes(a, 2, 3).copy(), np.swapaxes(b, 2, 3).copy()]
+    case("ms_matmul_swapped", "FusedMatMul", both, ["y"], **swapped, **MS)
+    case("ms_transpose_matmul", "TransposeMatMul", [a, both[1]], ["y"], transB=1, **alpha, **MS)
+    case("ms_matmul_vector", "FusedMatMul", [normal(5), both[1]], ["y"], **swapped, **MS)
+    for i, flags in enumerate(({}, {"transA": 1}, {"transB": 1}, swapped)):
+        left = normal(5, 2, 3, 4) if "transA" in flags else normal(4, 2, 3, 5)
+        right = normal(6, 2, 3, 5) if "transB" in flags else normal(5, 2, 3, 6)
+        flags = {"transBatchA": 1, "transBatchB": 1, **flags}
+        case(f"ms_matmul_batch_{i}", "FusedMatMul", [left, right], ["y"], **flags, **MS)
+    x, weight, bias = normal(1, 4, 6, 6), normal(5, 4, 3, 3), normal(5)
+    z, window = normal(1, 5, 6, 6), {"pads": [1, 1, 1, 1]}
+    parameters = {"LeakyRelu": [0.2], "Clip": [-0.5, 1.5], "HardSigmoid": [0.3, 0.4]}
+    for name in ("Relu", "Sigmoid", "Tanh", *parameters):
+        attributes = {"activation": name, **window}
+        if name in parameters:
+            attributes["activation_params"] = parameters[name]
+        case(f"ms_conv_{name}", "FusedConv", [x, weight, bias], ["y"], **attributes, **MS)
+    case("ms_conv_sum", "FusedConv", [x, weight, None, z], ["y"], activation="Relu", **window, **MS)
+    case("ms_conv_sum_bias", "FusedConv", [x, weight, bias, z], ["y"], **window, **MS)
+    names = "Relu Sigmoid Tanh Softplus Softsign".split()
+    alphas = {"Elu": {"alpha": 0.7}, "LeakyRelu": {"alpha": 0.2}, "ThresholdedRelu": {"alpha": 0.4}}
+    alphas |= {"HardSigmoid": {"alpha": 0.3, "beta": 0.4}, "Selu": {"alpha": 1.6, "gamma": 1.1}}
+    for name in (*names, *alphas):
+        attributes = {f"activation_{key}": value for key, value in alphas.get(name, {}).items()}
+        attributes |= {"activation": name, "transB": 1, "alpha": 0.5, "beta": 2.0}
+        inputs = [normal(3, 4), normal(5, 4), normal(5)]
+        case(f"ms_gemm_{name}", "FusedGemm", inputs, ["y"], **attributes, **MS)
+
+
+def grouped():
+    op, n, g, h, p = "GroupQueryAttention", 4, 2, 16, 5
+    angles = rng.uniform(-3, 3, (12, h // 2)).astype(np.float32)
+    caches = [np.cos(angles), np.sin(angles)]
+    turn = {"do_rotary": 1}
+    settings = {
+        "plain": ([], {}),
+        "scale": ([], {"scale": 0.1, "softcap": 2.0}),
+        "window": ([], {"local_window_size": 3, "smooth_softmax": 0}),
+        "rotary": (caches, turn),
+        "interleaved": (caches, {"rotary_interleaved": 1, **turn}),
+    }
+    for b, s, past in ((1, 6, 0), (2, 6, 0), (1, 1, p), (2, 1, p), (1, 3, p), (1, 1, 9), (2, 1, 9)):
+        total = s + min(past, p)
+        lengths = np.full(b, total - 1, np.int32)
+        if past == 9:
+            lengths[0] = 2
+        given = [lengths, np.array(total, np.int32)]
+        cache = [normal(b, g, past, h) for _ in range(2)] if past else [None, None]
+        qkv = [normal(b, s, n * h), normal(b, s, g * h), normal(b, s, g * h)]
+        packed = [normal(b, s, (n + 2 * g) * h), None, None]
+        whose = np.tile(np.arange(3, 3 + s), (b, 1))
+        biases = [None, None, None, normal(b, 1, s, total)]
+        each = {
+            **settings,
+            "packed": (caches, turn),
+            "positions": ([*caches, whose], turn),
+            "bias": (biases, {"softcap": 1.5}),
+            "smooth": (biases, {"smooth_softmax": 1, "local_window_size": 2}),
+            "sinks": ([*caches, None, None, normal(n)], {"local_window_size": 3, **turn}),
+        }
+        for name, (more, attributes) in each.items():
+            inputs = [*(packed if name == "packed" else qkv), *cache, *given, *more]
+            attributes = {"num_heads": n, "kv_num_heads": g, **attributes}
+            outputs = ["y", "keys", "values"]
+            case(f"ms_grouped_{b}_{s}_{past}_{name}", op, inputs, outputs, **attributes, **MS)
+
+
+def rotary():
+    op, b, s, n, h = "RotaryEmbedding", 2, 3, 2, 8
+    angles = rng.uniform(-3, 3, (9, h // 2)).astype(np.float32)
+    whole = [np.cos(angles), np.sin(angles)]
+    part = [np.ascontiguousarray(x[:, : h // 4]) for x in whole]
+    first, ids = np.array([4]), np.array([[0, 3, 1], [5, 8, 2]])
+    packed, apart = normal(b, s, n * h), normal(b, n, s, h)
+    of_part = {"num_heads": n, "rotary_embedding_dim": h // 2}
+    case("ms_rotary", op, [packed, first, *whole], ["y"], **MS)
+    case("ms_rotary_scale", op, [packed, ids, *whole], ["y"], scale=2.0, **MS)
+    case("ms_rotary_interleaved", op, [packed, ids, *whole], ["y"], interleaved=1, **MS)
+    case("ms_rotary_apart", op, [apart, ids, *whole], ["y"], **MS)
+    case("ms_rotary_part", op, [packed, ids, *part], ["y"], **of_part, **MS)
+    case("ms_rotary_part_apart", op, [apart, first, *part], ["y"], **of_part, **MS)
 
 
 def codes(dtype, *shape):
@@ -209,6 +387,8 @@ def products():
 
 microsoft()
 on_codes()
+attention()
+fused()
 recurrent()
 reductions()
 normalizations()

@@ -124,6 +124,19 @@ fn every_unknown_operator_is_named() {
 }
 
 #[test]
+fn files_for_one_kind_of_processor_are_told_apart() {
+    let mut g = Graph::new("g");
+    let x = g.add_value("x", ValueType::default()).unwrap();
+    g.add_input(x);
+    let y = g.add_value("y", ValueType::default()).unwrap();
+    let domain = "com.microsoft.nchwc".into();
+    g.add_node(Node { domain, ..Node::new("ReorderOutput", "a", &[x], &[y]) });
+    g.add_output(y);
+    let error = Session::new(&model(g), &SessionOptions::default()).err().unwrap();
+    assert!(error.advice().is_some_and(|hint| hint.contains("ORT_ENABLE_EXTENDED")), "{error}");
+}
+
+#[test]
 fn operators_without_their_graphs_are_refused() {
     for (op, attr) in [("If", "then_branch"), ("Loop", "body"), ("Scan", "body")] {
         let mut g = Graph::new("g");

@@ -3,6 +3,7 @@
 use super::analyze::{Fold, analyze_but, fold_patch};
 use super::factor::factor_scales;
 use super::float::skip_activation_quantization;
+use super::fused;
 use super::integer::sign::make_unsigned;
 use super::layout::assign_layouts;
 use super::lower::Lowering;
@@ -57,6 +58,7 @@ pub(crate) fn build(
 /// Writes the graph in the forms that steps are made of; returns the types of all values.
 fn rewrite(graph: &mut Graph, scope: &Scope) -> Result<Vec<ValueType>> {
     let (float, integer) = (scope.mode == Mode::Float, scope.mode == Mode::Integer);
+    fused::write_out(graph, scope)?;
     if float {
         skip_activation_quantization(graph)?;
     }

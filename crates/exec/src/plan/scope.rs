@@ -57,7 +57,18 @@ pub(crate) fn check_operators(model: &Model, table: &OpTable) -> Result<()> {
     let list: Vec<String> = unknown.iter().map(|(name, n)| format!("{name} ({n}x)")).collect();
     Err(Error::unsupported(format!("operators that fewbit cannot run: {}", list.join(", ")))
         .code("FB-4101")
-        .hint("add rows for them to the operator table, or export the model without them"))
+        .hint(hint(unknown.keys())))
+}
+
+fn hint<'a>(mut unknown: impl Iterator<Item = &'a String>) -> &'static str {
+    // Layouts of one processor, which ONNX Runtime chooses last.
+    match unknown.any(|name| name.starts_with("com.microsoft.nchwc.")) {
+        true => {
+            "ONNX Runtime wrote this file for one kind of processor: save it with graph \
+             optimization level ORT_ENABLE_EXTENDED, not ORT_ENABLE_ALL, or take the original"
+        }
+        false => "add rows for them to the operator table, or export the model without them",
+    }
 }
 
 fn count_unknown(graph: &Graph, table: &OpTable, unknown: &mut BTreeMap<String, usize>) {

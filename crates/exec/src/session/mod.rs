@@ -11,6 +11,7 @@ use crate::def::OpTable;
 use crate::memory::Arena;
 use crate::plan::analyze::{Fold, MAX_FOLDED_BYTES, analyze, fold_patch};
 use crate::plan::build::build;
+use crate::plan::fused::products_patch;
 use crate::plan::kernel::RunCtx;
 use crate::plan::program::{Observer, Program, execute};
 use crate::plan::qoperator::is_qoperator;
@@ -271,6 +272,12 @@ pub fn fold_constants(model: &Model, table: &OpTable) -> Patch {
         let found = analyze(&model.graph, scope, Fold::KeepDequantize);
         fold_patch(&model.graph, &found)
     })
+}
+
+/// The edits that write `FusedConv`, `FusedGemm` and `FusedMatMul` of ONNX Runtime as operators of
+/// ONNX (13 or later), as far as what they fuse is known.
+pub fn write_fused_products(model: &Model, table: &OpTable) -> Patch {
+    with_scope(model, table, |scope| products_patch(&model.graph, scope))
 }
 
 fn with_scope<R>(model: &Model, table: &OpTable, body: impl FnOnce(&Scope) -> R) -> R {

@@ -1,7 +1,9 @@
 //! The float model made ready for quantization, without changing what it computes.
 //!
-//! Old operator sets are brought to 13, constants are folded, means over planes become pools, batch
-//! normalization moves into the weights before it, nodes that do nothing go, and every node gets a name of its own, so that plans can speak of it.
+//! Old operator sets are brought to 13, products that ONNX Runtime fused with others are taken apart,
+//! constants are folded, means over planes become pools, batch normalization moves into the weights
+//! before it, nodes that do nothing go, and every node gets a name of its own, so that plans can
+//! speak of it.
 
 mod batch_norm;
 mod equalize;
@@ -23,7 +25,9 @@ const LEAST_OPSET: i64 = 13;
 /// When the model is broken or a constant subgraph cannot be evaluated.
 pub fn prepare(model: &Model) -> Result<Model> {
     let mut model = crate::upgrade::upgrade(model, LEAST_OPSET)?;
-    let folded = fewbit_exec::fold_constants(&model, &fewbit_exec::OpTable::standard());
+    let table = fewbit_exec::OpTable::standard();
+    fewbit_exec::write_fused_products(&model, &table).apply(&mut model.graph)?;
+    let folded = fewbit_exec::fold_constants(&model, &table);
     folded.apply(&mut model.graph)?;
     means::to_pools(&model)?.apply(&mut model.graph)?;
     let graph = &mut model.graph;

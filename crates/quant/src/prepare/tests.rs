@@ -172,3 +172,31 @@ fn means_over_planes_are_pools() {
         }
     }
 }
+
+/// Convolution and product as ONNX Runtime fuses them with what follows.
+fn fused() -> Model {
+    let (mut net, x) = Net::new(3);
+    let (w, b) = (net.constant("w", &[4, 3, 3, 3]), net.constant("b", &[4]));
+    let (c, conv) = net.node("FusedConv", &[x, w, b], "c");
+    let bounds = Attr::Floats(vec![-0.1, 0.2]);
+    let conv = conv.with("activation", Attr::String("Clip".into()));
+    let product_of = net.constant("m", &[2, 4]);
+    let (y, product) = net.node("FusedMatMul", &[c, product_of], "y");
+    let product = product.with("transB", Attr::Int(1));
+    for node in [conv.with("activation_params", bounds), product] {
+        net.0.add_node(Node { domain: "com.microsoft".into(), ..node });
+    }
+    let mut model = net.model(y);
+    model.opsets.push(("com.microsoft".into(), 1));
+    model
+}
+
+#[test]
+fn fused_products_are_taken_apart() {
+    let model = fused();
+    let prepared = prepare(&model).unwrap();
+    let mut ops: Vec<_> = prepared.graph.nodes().map(|(_, node)| node.op.clone()).collect();
+    ops.sort();
+    assert_eq!(ops, ["Clip", "Conv", "MatMul"]);
+    assert_eq!(run(&prepared, 3), run(&model, 3));
+}

@@ -13,5 +13,6 @@ mod visible;
 use crate::def::OpDef;
 
 pub(crate) use cached::lower;
+pub(super) use {rotary::DEF as ROTARY, scaled::DEF as SCALED};
 
 pub(super) const DEFS: &[OpDef] = &[causal_conv::DEF, linear::DEF, rotary::DEF, scaled::DEF];

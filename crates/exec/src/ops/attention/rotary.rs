@@ -8,7 +8,7 @@ use crate::ops::half::through_f32;
 use crate::ops::params::size;
 use fewbit_core::{Error, Result, Tensor};
 
-pub(super) const DEF: OpDef = OpDef::new("RotaryEmbedding", same_as_input, eval).since(23);
+pub(in crate::ops) const DEF: OpDef = OpDef::new("RotaryEmbedding", same_as_input, eval).since(23);
 
 /// Cosines and sines by position, `half` of each in a row.
 struct Angles {

@@ -17,7 +17,7 @@ use std::cell::Cell;
 use std::mem::replace;
 use std::ops::Range;
 
-pub(super) const DEF: OpDef = OpDef::new("Attention", infer, eval).since(23);
+pub(in crate::ops) const DEF: OpDef = OpDef::new("Attention", infer, eval).since(23);
 
 fn infer(ctx: &InferCtx) -> Result<Vec<ValueType>> {
     let mut types = vec![only_dtype(ctx.dtype(0)); ctx.node.outputs.len().max(1)];

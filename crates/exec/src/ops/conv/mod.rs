@@ -29,7 +29,7 @@ pub(super) const DEFS: &[OpDef] = &[
     OpDef::new("ConvTranspose", infer_transposed, eval_transposed).role(Role::Weighted(|_| 1)),
 ];
 
-fn infer_conv(ctx: &InferCtx) -> Result<Vec<ValueType>> {
+pub(super) fn infer_conv(ctx: &InferCtx) -> Result<Vec<ValueType>> {
     let (Some(x), Some(w)) = (ctx.shape(0), ctx.shape(1)) else {
         return Ok(vec![only_dtype(ctx.dtype(0))]);
     };

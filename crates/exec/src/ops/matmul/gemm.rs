@@ -8,7 +8,7 @@ use crate::ops::matmul::shape::broadcast_index;
 use fewbit_core::{DType, Dim, Element, Error, Result, Tensor, ValueType};
 use fewbit_kernels::transpose::transpose;
 
-pub(super) fn infer(ctx: &InferCtx) -> Result<Vec<ValueType>> {
+pub(in crate::ops) fn infer(ctx: &InferCtx) -> Result<Vec<ValueType>> {
     let (Some(a), Some(b)) = (ctx.shape(0), ctx.shape(1)) else {
         return Ok(vec![only_dtype(ctx.dtype(0))]);
     };

@@ -10,6 +10,7 @@ mod lower;
 pub(crate) mod shape;
 
 pub(crate) use accumulate::lower as lower_accumulated;
+pub(super) use gemm::infer as infer_gemm;
 pub(crate) use integer::{coded, lower_integer};
 pub(crate) use lower::lower;
 
