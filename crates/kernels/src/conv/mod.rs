@@ -4,7 +4,7 @@
 //! for a block of output pixels at a time (never for a whole image), or, for 1x1 kernels of stride
 //! 1, read where it lies. Int8 kernels of 3x3 take fewer products where that pays. Depthwise
 //! convolutions have kernels of their own, vectorized over channels; so do floats in groups of few
-//! channels.
+//! channels, while int8 groups are merged until they fill a panel.
 
 mod depthwise;
 mod depthwise_band;
@@ -21,6 +21,7 @@ mod grouped_lanes;
 mod grouped_x86;
 mod im2col;
 mod int8;
+mod merged;
 mod pair_tile;
 #[cfg(target_arch = "aarch64")]
 mod pair_tile_arm;
