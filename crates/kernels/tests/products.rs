@@ -708,6 +708,20 @@ fn groups_do_not_see_each_other() {
     }
 }
 
+/// Images of no columns have padding, and so outputs.
+#[test]
+fn groups_of_nothing_are_padding() {
+    let shape = ConvShape { in_h: 3, in_w: 0, in_c: 32, out_c: 32, groups: 8, ..PLAIN };
+    let shape = ConvShape { kernel: [3; 2], pads: [1, 2, 1, 2], ..shape };
+    let packed = PackedConvF32::new(&shape, &vec![0.5; shape.weights_len()]);
+    let got = same_everywhere("no columns", |ctx| {
+        let mut output = vec![1.0; shape.output_len()];
+        conv2d_f32(ctx, &shape, &[], &packed, Epilogue::default(), &mut output);
+        bits(&output)
+    });
+    assert_eq!(got, vec![0; 3 * 2 * 32]);
+}
+
 #[test]
 fn int8_convolutions_follow_the_definition() {
     let mut random = Random(5);

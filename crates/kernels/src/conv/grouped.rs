@@ -248,7 +248,7 @@ impl Ring<'_> {
         left.fill(0.0);
         right.fill(0.0);
         let first = (image * shape.in_h + row) * shape.in_w * shape.in_c + channels.start;
-        let columns = task.input[first..].chunks(shape.in_c);
+        let columns = task.input.get(first..).unwrap_or_default().chunks(shape.in_c);
         for (out, column) in inside.chunks_exact_mut(channels.len()).zip(columns) {
             let (out, rest) = out.as_chunks_mut::<OCTET>();
             // The next row, which nothing else asks for: its channels lie too far apart.
