@@ -573,6 +573,30 @@ fn square_shape(random: &mut Random) -> ConvShape {
     }
 }
 
+/// A convolution in groups of few channels, for which there are ways of its own.
+fn groups_shape(random: &mut Random) -> ConvShape {
+    let groups = 2 + random.below(12);
+    let each = [[4, 4], [2, 2], [8, 8], [16, 16], [24, 24], [2 + random.below(6); 2]];
+    let [ins, outs] = match random.below(7) {
+        6 => [2 + random.below(20), 1 + random.below(26)],
+        index => each[index],
+    };
+    ConvShape {
+        in_h: 3 + random.below(8),
+        in_w: 3 + random.below(20),
+        in_c: groups * ins,
+        out_c: groups * outs,
+        kernel: [[3, 3], [1, 1], [5, 5], [1, 7]][random.below(4)],
+        groups,
+        ..loop {
+            let shape = conv_shape(random, 1);
+            if shape.pads != [0; 4] {
+                break shape;
+            }
+        }
+    }
+}
+
 /// A depthwise convolution of many channels, for which there is a way of its own.
 fn channels_shape(random: &mut Random) -> ConvShape {
     let channels = [16 * (1 + random.below(13)), 1 + random.below(210)][random.below(2)];
@@ -623,10 +647,11 @@ fn terms(shape: &ConvShape, index: usize) -> Vec<(Option<usize>, usize)> {
 #[test]
 fn f32_convolutions_follow_the_definition() {
     let mut random = Random(4);
-    for case in 0..172 {
+    for case in 0..232 {
         let shape = match case {
             0..150 => conv_shape(&mut random, case),
             150..170 => long_shape(&mut random, case),
+            172.. => groups_shape(&mut random),
             // 1,032 terms, as in `SIZES`; of four outputs or of many.
             _ => {
                 let (in_h, in_w) = [(3, 5), (9, 12)][case - 170];
@@ -658,13 +683,53 @@ fn f32_convolutions_follow_the_definition() {
     }
 }
 
+/// An infinite input makes those outputs infinite or NaN that depend on it, and no other.
+#[test]
+fn groups_do_not_see_each_other() {
+    for each in [2, 3, 4, 8, 12] {
+        let (groups, side) = (5, 9);
+        let channels = groups * each;
+        let (in_c, out_c) = (channels, channels);
+        let shape = ConvShape { in_h: side, in_w: side, in_c, out_c, groups, ..PLAIN };
+        let shape = ConvShape { kernel: [3; 2], pads: [1; 4], ..shape };
+        let mut input = vec![1.0; shape.input_len()];
+        let bad = 2 * each;
+        input.iter_mut().skip(bad).step_by(channels).for_each(|value| *value = f32::INFINITY);
+        let packed = PackedConvF32::new(&shape, &vec![0.5; shape.weights_len()]);
+        let got = same_everywhere(&format!("{each} channels"), |ctx| {
+            let mut output = vec![0.0; shape.output_len()];
+            conv2d_f32(ctx, &shape, &input, &packed, Epilogue::default(), &mut output);
+            bits(&output)
+        });
+        for (index, got) in got.into_iter().enumerate() {
+            let is_bad = index % channels / each == 2;
+            assert_eq!(f32::from_bits(got).is_finite(), !is_bad, "{each} channels, at {index}");
+        }
+    }
+}
+
+/// Images of no columns have padding, and so outputs.
+#[test]
+fn groups_of_nothing_are_padding() {
+    let shape = ConvShape { in_h: 3, in_w: 0, in_c: 32, out_c: 32, groups: 8, ..PLAIN };
+    let shape = ConvShape { kernel: [3; 2], pads: [1, 2, 1, 2], ..shape };
+    let packed = PackedConvF32::new(&shape, &vec![0.5; shape.weights_len()]);
+    let got = same_everywhere("no columns", |ctx| {
+        let mut output = vec![1.0; shape.output_len()];
+        conv2d_f32(ctx, &shape, &[], &packed, Epilogue::default(), &mut output);
+        bits(&output)
+    });
+    assert_eq!(got, vec![0; 3 * 2 * 32]);
+}
+
 #[test]
 fn int8_convolutions_follow_the_definition() {
     let mut random = Random(5);
-    for case in 0..290 {
+    for case in 0..350 {
         let shape = match case {
             ..150 => conv_shape(&mut random, case),
             150..190 => square_shape(&mut random),
+            290.. => groups_shape(&mut random),
             _ => channels_shape(&mut random),
         };
         let (in_signed, w_signed) = (random.below(2) == 0, random.below(3) > 0);

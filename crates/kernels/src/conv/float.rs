@@ -1,6 +1,7 @@
 //! f32 convolutions.
 
 use super::depthwise_f32::DepthwiseF32;
+use super::grouped::GroupedF32;
 use super::im2col::PatchRows;
 use super::shape::ConvShape;
 use crate::cpu::Ctx;
@@ -15,6 +16,7 @@ enum Form {
     /// One matrix per group.
     Groups(Vec<PackedF32>),
     Depthwise(DepthwiseF32),
+    Grouped(GroupedF32),
 }
 
 impl PackedConvF32 {
@@ -44,6 +46,10 @@ impl PackedConvF32 {
             let weights = scaled(values, k, scale);
             return PackedConvF32(Form::Depthwise(DepthwiseF32::new(shape, &weights)));
         }
+        if GroupedF32::applies(shape) {
+            let weights = scaled(values, k, scale);
+            return PackedConvF32(Form::Grouped(GroupedF32::new(shape, &weights)));
+        }
         let group = |first: usize| {
             let (values, taps) = (&values[first * k..][..n * k], shape.kernel[0] * shape.kernel[1]);
             let scale = scale.map(|scale| &scale[first..][..n]);
@@ -57,6 +63,7 @@ impl PackedConvF32 {
         match &self.0 {
             Form::Groups(groups) => groups.iter().map(PackedF32::bytes).sum(),
             Form::Depthwise(weights) => weights.bytes(),
+            Form::Grouped(weights) => weights.bytes(),
         }
     }
 }
@@ -90,6 +97,7 @@ pub fn conv2d_f32(
     assert_eq!(output.len(), shape.output_len(), "output of {shape:?}");
     match &weights.0 {
         Form::Depthwise(weights) => weights.run(ctx, shape, input, epilogue, output),
+        Form::Grouped(weights) => weights.run(ctx, shape, input, epilogue, output),
         Form::Groups(groups) => {
             assert_eq!(groups.len(), shape.groups, "weights packed for other groups");
             for (index, weights) in groups.iter().enumerate() {

@@ -208,24 +208,29 @@ impl<C: Convert> PatchRows<'_, C> {
             self.run(&self.input[start..], out, len);
             return;
         }
-        for (kx, tap) in out[..len].chunks_exact_mut(shape.group_in_c().max(1)).enumerate() {
+        let channels = shape.group_in_c();
+        for kx in 0..shape.kernel[1] {
+            let tap = &mut out[kx * channels..];
             let from_left = from_left + kx * shape.dilation[1];
             match from_left.checked_sub(shape.pads[1]).filter(|&in_x| in_x < shape.in_w) {
                 Some(in_x) => {
                     let start = (first + in_x) * shape.in_c + self.first_channel;
-                    self.convert.convert(&self.input[start..][..tap.len()], tap);
+                    self.run(&self.input[start..], tap, channels);
                 }
-                None => tap.fill(self.convert.padding()),
+                None => tap[..channels].fill(self.convert.padding()),
             }
         }
     }
 
-    /// Converts `len` neighbouring elements. Short runs, as of images with three channels, go by
-    /// whole vectors, which is faster than the exact length.
+    /// Converts `len` neighbouring elements. Short runs, as of images with three channels or of
+    /// groups, go by whole vectors, which is faster than the exact length; what they write too many,
+    /// the next run overwrites.
     #[inline(always)]
     fn run(&self, input: &[C::Src], out: &mut [C::Dst], len: usize) {
         if len <= NR && input.len() >= NR && out.len() >= NR {
             self.convert.convert(&input[..NR], &mut out[..NR]);
+        } else if len <= 2 * NR && input.len() >= 2 * NR && out.len() >= 2 * NR {
+            self.convert.convert(&input[..2 * NR], &mut out[..2 * NR]);
         } else {
             self.convert.convert(&input[..len], &mut out[..len]);
         }

@@ -2,6 +2,7 @@
 
 use super::depthwise_i8::DepthwiseI8;
 use super::im2col::PatchRows;
+use super::merged::{Merged, merged};
 use super::shape::ConvShape;
 #[cfg(target_arch = "x86_64")]
 use super::winograd::{self, Winograd};
@@ -28,7 +29,7 @@ pub struct PackedConvI8 {
 const MANY_LINES: usize = 16;
 
 enum Form {
-    /// One matrix per group.
+    /// One matrix per group, or for several: see [`merged`].
     Groups(Vec<PackedI8>),
     Depthwise(DepthwiseI8),
     #[cfg(target_arch = "x86_64")]
@@ -57,6 +58,9 @@ impl PackedConvI8 {
         if winograd::applies(isa, shape) {
             return Form::Winograd(Winograd::new(isa, shape, weights, zero)).packed();
         }
+        let to = merged(shape);
+        let weights = Merged::new(shape, &to, weights, zero);
+        let (shape, weights) = (&to, weights.weights());
         let (k, n) = (shape.k(), shape.group_out_c());
         let places = places(shape);
         let group = |first: usize| {
@@ -201,6 +205,7 @@ pub(super) unsafe fn convolve(
         #[cfg(target_arch = "x86_64")]
         Form::Winograd(winograd) => winograd.run(ctx, shape, input, output),
         Form::Groups(groups) => {
+            let shape = &merged(shape);
             assert_eq!(groups.len(), shape.groups, "weights packed for other groups");
             for (index, group) in groups.iter().enumerate() {
                 let place = (index, weights.out_planes);
