@@ -3,6 +3,7 @@
 
 use fewbit_core::{Attr, DType, Graph, Model, Node, Tensor, ValueType};
 use fewbit_exec::{Mode, Session, SessionOptions};
+use std::slice::from_ref;
 
 const SHAPE: [usize; 4] = [2, 6, 5, 7];
 
@@ -78,14 +79,14 @@ fn operators_read_values_as_they_lie() {
     let axes = |axes: &[i64]| ("axes", Attr::Ints(axes.to_vec()));
     let perm = |perm: [i64; 4]| ("perm", Attr::Ints(perm.to_vec()));
     let cases = [
-        case("ReduceMean", &[&[2, 3]], std::slice::from_ref(&keep)),
+        case("ReduceMean", &[&[2, 3]], from_ref(&keep)),
         case("ReduceMean", &[&[-1, -2]], &[]),
         case("ReduceMean", &[&[1]], &[]),
         case("ReduceMax", &[&[0, 3]], &[]),
         Case { opset: 13, ..case("ReduceMean", &[], &[axes(&[2, 3]), keep]) },
         // The result is a matrix, which lies in both orders.
-        Case { changes: 1, ..case("ReduceMean", &[&[3, 2]], std::slice::from_ref(&go)) },
-        case("ReduceSum", &[&[3]], std::slice::from_ref(&go)),
+        Case { changes: 1, ..case("ReduceMean", &[&[3, 2]], from_ref(&go)) },
+        case("ReduceSum", &[&[3]], from_ref(&go)),
         // Not in these: sums of channels and places have an order.
         case("ReduceMean", &[&[1, 2]], &[]),
         Case { changes: 2, ..case("ReduceMean", &[&[1]], &[go]) },

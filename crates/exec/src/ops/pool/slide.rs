@@ -87,12 +87,12 @@ impl Slide {
         let area = self.input.iter().product::<usize>() * self.channels;
         let grain = ctx.pool.grain(pixels, least);
         ctx.pool.for_each_chunk(out, grain * self.channels.max(1), |index, out| {
-            let mut view = View::default();
+            let (mut states, mut view) = (vec![A::START; self.channels], View::default());
             for (offset, out) in out.chunks_exact_mut(self.channels).enumerate() {
                 self.look(index * grain + offset, &mut view);
                 let x = &x[view.image * area..][..area][view.base * self.channels..];
                 if !pool.whole(ctx.isa, x, &view.taps, out) {
-                    ctx.isa.run(Pixel { pool, x, view: &view, out });
+                    ctx.isa.run(Pixel { pool, x, view: &view, states: &mut states, out });
                 }
             }
         });
@@ -234,19 +234,24 @@ struct Pixel<'a, T, Y, A: Accumulate<T, Y>> {
     /// The image from the base of the view on.
     x: &'a [T],
     view: &'a View,
+    states: &'a mut [A::State],
     out: &'a mut [Y],
 }
+
+/// Windows of up to so many taps go by blocks of channels.
+const FEW: usize = 32;
 
 impl<T: Copy, Y, A: Accumulate<T, Y>> Job for Pixel<'_, T, Y, A> {
     type Output = ();
     #[inline(always)]
     fn run(mut self) {
+        if self.view.taps.len() > FEW {
+            return self.row();
+        }
+        // States of a block stay in registers; those of the next ones are computed beside them.
         let mut first = 0;
-        // Blocks of channels whose states stay in registers, enough of them that no addition waits
-        // for the one before.
         while first < self.out.len() {
             first += match self.out.len() - first {
-                64.. => self.block::<64>(first),
                 16.. => self.block::<16>(first),
                 4.. => self.block::<4>(first),
                 _ => self.block::<1>(first),
@@ -256,6 +261,22 @@ impl<T: Copy, Y, A: Accumulate<T, Y>> Job for Pixel<'_, T, Y, A> {
 }
 
 impl<T: Copy, Y, A: Accumulate<T, Y>> Pixel<'_, T, Y, A> {
+    /// All channels: a long sum of few of them would wait for each addition.
+    #[inline(always)]
+    fn row(self) {
+        let channels = self.states.len();
+        self.states.fill(A::START);
+        for &tap in &self.view.taps {
+            let values = &self.x[tap * channels..][..channels];
+            for (state, &value) in self.states.iter_mut().zip(values) {
+                self.pool.add(state, value, self.view.base + tap);
+            }
+        }
+        for (y, &state) in self.out.iter_mut().zip(self.states.iter()) {
+            *y = self.pool.finish(state, self.view.count);
+        }
+    }
+
     /// `N` channels from `first` on.
     #[inline(always)]
     fn block<const N: usize>(&mut self, first: usize) -> usize {
