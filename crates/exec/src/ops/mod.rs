@@ -23,7 +23,7 @@ mod params;
 pub(crate) mod pool;
 mod quantize;
 mod random;
-mod recurrent;
+pub(crate) mod recurrent;
 mod reduce;
 mod resize;
 mod shape;

@@ -5,28 +5,18 @@ use crate::eval::EvalCtx;
 use crate::infer::{InferCtx, typed};
 use fewbit_core::{DType, Dim, Result, Tensor, ValueType};
 use fewbit_kernels::Ctx;
-use fewbit_kernels::quantize::{Affine, Quantizer, quantize};
+use fewbit_kernels::quantize::{Affine, Quantizer, dynamic_range, quantize};
 
 pub(super) const DEF: OpDef = OpDef::new("DynamicQuantizeLinear", infer, eval);
 
 fn eval(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
     let input = ctx.input(0)?;
     let values = input.cow::<f32>()?;
-    let affine = range(&values);
+    let affine = dynamic_range(ctx.kernels.isa, &values);
     let codes = codes(ctx.kernels, &values, affine);
     let codes = Tensor::from_slice(input.shape().to_vec(), &codes)?;
     let zero_point = Tensor::scalar(affine.zero_point as u8);
     Ok(vec![codes, Tensor::scalar(affine.scale), zero_point])
-}
-
-/// `u8` codes whose range holds all values and 0.
-pub(super) fn range(values: &[f32]) -> Affine {
-    let low = values.iter().fold(0f32, |a, &v| a.min(v));
-    let high = values.iter().fold(0f32, |a, &v| a.max(v));
-    let scale = if low == high { 1.0 } else { (high - low) / 255.0 };
-    // Not a number only when the range is infinite; the cast then gives 0.
-    let zero_point = (-low / scale).clamp(0.0, 255.0).round_ties_even() as i32;
-    Affine { scale, zero_point }
 }
 
 /// The codes of all values.
