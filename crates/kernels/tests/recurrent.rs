@@ -3,7 +3,7 @@
 
 use fewbit_kernels::elementwise::Unary;
 use fewbit_kernels::quantize::{Quantizer, dynamic_range};
-use fewbit_kernels::recurrent::{Cell, CellKind, Direction, Function, Layer, Recurrence, Strides};
+use fewbit_kernels::recurrent::{Cell, CellKind, Direction, Function, Layer, Recurrence};
 use fewbit_kernels::{Ctx, Int8, Isa, Pool};
 
 const KINDS: [CellKind; 5] = [
@@ -107,11 +107,7 @@ fn run(case: &Case, ctx: Ctx<'_>, threads: usize) -> Vec<u32> {
     let directions = data.iter().zip(&cells).zip(&case.reverse).map(|((data, cell), &reverse)| {
         Direction { cell, reverse, x: &data.x, h: data.h.clone(), c: data.c.clone() }
     });
-    let layer = Layer {
-        lengths: &case.lengths,
-        inputs: Strides { step: rows, sequence: 1, direction: 0 },
-        outputs: Strides { step: count * rows, sequence: 1, direction: rows },
-    };
+    let layer = Layer { lengths: &case.lengths, steps: case.steps(), batch_first: false };
     let mut y = vec![0.0; case.steps() * count * rows * case.hidden];
     let ends = layer.run(ctx, directions.collect(), &mut y);
     let states = ends.iter().flat_map(|end| end.h.iter().chain(&end.c));
@@ -150,7 +146,7 @@ fn define(case: &Case) -> Vec<u32> {
             // A sequence that has ended does not count where states are quantized.
             let mut before = h.clone();
             for (before, &length) in before.chunks_exact_mut(hidden).zip(&case.lengths) {
-                if step > 0 && step >= length {
+                if step > length {
                     before.fill(0.0);
                 }
             }

@@ -91,8 +91,16 @@ unsafe fn tile_u8<const ROWS: usize>(
 ) -> usize {
     let mut acc = [_mm512_setzero_si512(); ROWS];
     for g in 0..groups {
-        // SAFETY: rows and panel reach `groups`.
-        unsafe { add_u8(g, a, lda, b, &mut acc) }
+        // SAFETY: `g` is a group; rows and panel reach `groups`.
+        unsafe {
+            let b = b.add(g * 4 * NR);
+            prefetch(b.wrapping_add(AHEAD));
+            let b = _mm512_loadu_si512(b.cast());
+            for (r, acc) in acc.iter_mut().enumerate() {
+                *acc =
+                    _mm512_dpbusd_epi32(*acc, _mm512_set1_epi32(word(a.add(r * lda + 4 * g))), b);
+            }
+        }
     }
     for (row, acc) in tile.iter_mut().zip(acc) {
         // SAFETY: a row of the tile has 16 elements.
@@ -134,7 +142,8 @@ unsafe fn few_u8<const ROWS: usize>(
     }
 }
 
-/// Adds the products of group `g`.
+/// Adds the products of group `g` to those of [`few_u8`], which waits for nothing but panels: asking
+/// for them would take as long as reading them.
 ///
 /// # Safety
 /// As [`tile_u8`], and rows and panel have the group.
@@ -149,9 +158,7 @@ unsafe fn add_u8<const ROWS: usize>(
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        let b = b.add(g * 4 * NR);
-        prefetch(b.wrapping_add(AHEAD));
-        let b = _mm512_loadu_si512(b.cast());
+        let b = _mm512_loadu_si512(b.add(g * 4 * NR).cast());
         for (r, acc) in acc.iter_mut().enumerate() {
             let a = _mm512_set1_epi32(word(a.add(r * lda + 4 * g)));
             *acc = _mm512_dpbusd_epi32(*acc, a, b);

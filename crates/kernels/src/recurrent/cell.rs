@@ -49,13 +49,13 @@ impl CellKind {
         }
     }
 
-    /// The gates of each product of a step.
-    pub(super) fn products(self) -> &'static [Range<usize>] {
+    /// The gates of each product of a step: the first one, and the one behind the last.
+    pub(super) fn products(self) -> &'static [[usize; 2]] {
         match self {
-            CellKind::Rnn => &[0..1],
-            CellKind::Gru { linear_before_reset: true } => &[0..3],
-            CellKind::Gru { linear_before_reset: false } => &[0..2, 2..3],
-            CellKind::Lstm { .. } => &[0..4],
+            CellKind::Rnn => &[[0, 1]],
+            CellKind::Gru { linear_before_reset: true } => &[[0, 3]],
+            CellKind::Gru { linear_before_reset: false } => &[[0, 2], [2, 3]],
+            CellKind::Lstm { .. } => &[[0, 4]],
         }
     }
 }
@@ -138,9 +138,8 @@ impl Cell {
         let part = |index: usize| {
             let place = |index: usize| hidden.min(index * blocks / count * UNIT);
             let units = place(index)..place(index + 1);
-            let product = |gates: &Range<usize>| {
-                let columns = gates
-                    .clone()
+            let product = |&[first, end]: &[usize; 2]| {
+                let columns = (first..end)
                     .flat_map(|gate| units.clone().map(move |unit| gate * hidden + unit));
                 Product::new(isa, hidden, &columns.collect::<Vec<_>>(), weights, bias)
             };

@@ -4,29 +4,12 @@ use super::cell::{Cell, CellKind, Part};
 use super::functions::Row;
 use super::product::Codes;
 use crate::threads::SharedMut;
-use crate::{Ctx, Pool};
+use crate::{Ctx, Isa, Pool};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 
 /// Multiply-accumulates that are worth waking threads for.
 const LEAST: usize = 1 << 19;
-
-/// Rows from one step, sequence or direction to the next.
-#[derive(Clone, Copy, Debug)]
-pub struct Strides {
-    /// From step to step.
-    pub step: usize,
-    /// From sequence to sequence.
-    pub sequence: usize,
-    /// From direction to direction.
-    pub direction: usize,
-}
-
-impl Strides {
-    fn row(&self, step: usize, sequence: usize, direction: usize) -> usize {
-        step * self.step + sequence * self.sequence + direction * self.direction
-    }
-}
 
 /// A direction and its states.
 pub struct Direction<'a> {
@@ -46,10 +29,11 @@ pub struct Direction<'a> {
 pub struct Layer<'a> {
     /// Length of each sequence.
     pub lengths: &'a [usize],
-    /// The rows of [`Direction::x`].
-    pub inputs: Strides,
-    /// The rows of the outputs.
-    pub outputs: Strides,
+    /// Steps that there is room for: rows of inputs and outputs for each sequence.
+    pub steps: usize,
+    /// Whether rows are ordered by sequence, step and direction; else by step, direction and sequence.
+    /// Those of [`Direction::x`] have no direction.
+    pub batch_first: bool,
 }
 
 impl Layer<'_> {
@@ -59,7 +43,8 @@ impl Layer<'_> {
     /// Results depend neither on the instruction set nor on the threads.
     ///
     /// # Panics
-    /// When there are fewer inputs, states or outputs than the lengths say.
+    /// When directions differ, a sequence is longer than the steps, or there are fewer inputs, states
+    /// or outputs than that.
     pub fn run<'d>(
         &self,
         ctx: Ctx<'_>,
@@ -67,38 +52,64 @@ impl Layer<'_> {
         y: &mut [f32],
     ) -> Vec<Direction<'d>> {
         let steps = self.lengths.iter().copied().max().unwrap_or(0);
+        assert!(steps <= self.steps, "a sequence of {steps} steps");
         let Some(cell) = directions.first().map(|d| d.cell).filter(|_| steps > 0) else {
             return directions;
         };
-        let y = SharedMut::new(y);
+        let alike = |d: &Direction| d.cell.kind == cell.kind && d.cell.hidden == cell.hidden;
+        assert!(directions.iter().all(alike), "directions of different kinds or sizes");
+        let (count, y) = (directions.len(), SharedMut::new(y));
         let mut buffers: Vec<Buffers> =
             directions.iter().map(|d| Buffers::new(d, self.lengths.len())).collect();
         let mut runs = Vec::with_capacity(directions.len());
         for (index, (direction, buffers)) in directions.iter().zip(&mut buffers).enumerate() {
-            runs.push(Run { layer: self, index, direction, y, buffers: buffers.shared() });
+            let at = [index, count];
+            runs.push(Run { layer: self, at, direction, y, buffers: buffers.shared() });
         }
-        let tasks: Vec<(&Run, usize)> =
-            runs.iter().flat_map(|run| (0..run.parts()).map(move |part| (run, part))).collect();
-        let products = cell.kind.products().len();
-        let body = |step: usize, pool: &Pool| {
-            pool.for_each_range(tasks.len(), 1, |range| {
-                for &(run, part) in &tasks[range] {
-                    // SAFETY: threads meet behind each step, or a thread alone computes all parts of a
-                    // direction, step after step.
-                    unsafe { run.part(ctx, step / products, step % products, part) }
-                }
-            });
-        };
-        let rows = steps.saturating_mul(directions.len() * self.lengths.len());
+        let rows = steps.saturating_mul(count * self.lengths.len());
         let work = rows.saturating_mul(cell.columns() * cell.hidden);
-        let (single, count) = (Pool::single(), steps * products);
-        let pool = if tasks.len() == 1 || work < LEAST { &single } else { ctx.pool };
-        let meets = tasks.len() > directions.len();
-        pool.walk(count, |_| vec![meets; count], body, |_| ());
+        let single = Pool::single();
+        let pool = if work < LEAST { &single } else { ctx.pool };
+        let turns = steps * cell.kind.products().len();
+        match cell.parts.len() > 1 && pool.threads() > 1 {
+            true => together(ctx.isa, pool, turns, &runs),
+            // One direction after the other: the weights of one may fit a cache.
+            false => pool.for_each_range(runs.len(), 1, |range| {
+                for run in &runs[range] {
+                    // SAFETY: this thread alone computes the direction.
+                    (0..turns).for_each(|turn| unsafe { run.turn(ctx.isa, turn, 0..run.parts()) });
+                }
+            }),
+        }
         drop(runs);
         let done = directions.into_iter().zip(buffers);
         done.map(|(direction, buffers)| buffers.finish(direction)).collect()
     }
+}
+
+impl Layer<'_> {
+    /// Number of a row of direction `index` of `count`; each has its own.
+    fn row(&self, step: usize, sequence: usize, [index, count]: [usize; 2]) -> usize {
+        match self.batch_first {
+            true => (sequence * self.steps + step) * count + index,
+            false => (step * count + index) * self.lengths.len() + sequence,
+        }
+    }
+}
+
+/// Runs `turns` products of each direction, in which all threads share.
+fn together(isa: Isa, pool: &Pool, turns: usize, runs: &[Run]) {
+    let tasks: Vec<(&Run, usize)> =
+        runs.iter().flat_map(|run| (0..run.parts()).map(move |part| (run, part))).collect();
+    let body = |turn: usize, pool: &Pool| {
+        pool.for_each_range(tasks.len(), 1, |range| {
+            for &(run, part) in &tasks[range] {
+                // SAFETY: threads meet behind each turn.
+                unsafe { run.turn(isa, turn, part..part + 1) }
+            }
+        });
+    };
+    pool.walk(turns, |_| vec![true; turns], body, |_| ());
 }
 
 /// What a direction reads and writes.
@@ -170,7 +181,8 @@ impl Buffers {
 /// A direction under way.
 struct Run<'a> {
     layer: &'a Layer<'a>,
-    index: usize,
+    /// Number of the direction, and of all.
+    at: [usize; 2],
     direction: &'a Direction<'a>,
     y: SharedMut<'a, f32>,
     buffers: Shared<'a>,
@@ -181,23 +193,27 @@ impl Run<'_> {
         self.direction.cell.parts.len()
     }
 
-    /// Computes a product of a part in a step, and what follows it.
+    /// Computes some parts of the product whose turn it is, and what follows them.
     ///
     /// # Safety
-    /// All parts of the direction are done with the products before; nobody else computes this one.
-    unsafe fn part(&self, ctx: Ctx<'_>, step: usize, product: usize, part: usize) {
+    /// All parts of the direction are done with the turns before; nobody else computes these.
+    unsafe fn turn(&self, isa: Isa, turn: usize, parts: Range<usize>) {
+        let products = self.direction.cell.kind.products().len();
+        let (step, product) = (turn / products, turn % products);
         let Shared { h, gated, .. } = &self.buffers;
         let states = if product == 0 { h[step % 2] } else { *gated };
         // SAFETY: what products read is not written before all parts are done with them.
         let states = unsafe { states.read(0..states.len()) };
-        let mut scratch = self.scratch(part);
-        let Scratch { sums, codes } = &mut *scratch;
-        let part = &self.direction.cell.parts[part];
-        part.products[product].run(ctx.isa, states, codes, &mut sums[product]);
-        for (sequence, &length) in self.layer.lengths.iter().enumerate() {
-            let place = Place { step, product, sequence, units: part.units.clone() };
-            // SAFETY: the caller's promise.
-            unsafe { self.row(ctx, place, length, sums) }
+        for part in parts {
+            let mut scratch = self.scratch(part);
+            let Scratch { sums, codes } = &mut *scratch;
+            let part = &self.direction.cell.parts[part];
+            part.products[product].run(isa, states, codes, &mut sums[product]);
+            for (sequence, &length) in self.layer.lengths.iter().enumerate() {
+                let place = Place { step, product, sequence, units: part.units.clone() };
+                // SAFETY: the caller's promise.
+                unsafe { self.row(isa, place, length, sums) }
+            }
         }
     }
 
@@ -208,8 +224,8 @@ impl Run<'_> {
     /// What follows a product for one sequence.
     ///
     /// # Safety
-    /// As [`Run::part`].
-    unsafe fn row(&self, ctx: Ctx<'_>, place: Place, length: usize, sums: &mut [Vec<f32>]) {
+    /// As [`Run::turn`].
+    unsafe fn row(&self, isa: Isa, place: Place, length: usize, sums: &mut [Vec<f32>]) {
         let Place { step, product, sequence, units } = place;
         let (cell, Shared { h, c, gated, .. }) = (self.direction.cell, &self.buffers);
         let at = sequence * cell.hidden + units.start..sequence * cell.hidden + units.end;
@@ -222,7 +238,7 @@ impl Run<'_> {
             return after.fill(0.0);
         }
         let time = if self.direction.reverse { length - 1 - step } else { step };
-        let x = self.layer.inputs.row(time, sequence, 0) * cell.columns();
+        let x = self.layer.row(time, sequence, [0, 1]) * cell.columns();
         let x = &self.direction.x[x..][..cell.columns()];
         let n = units.len();
         let row = Row { cell, units: units.clone(), x, before, after };
@@ -230,27 +246,27 @@ impl Run<'_> {
             (CellKind::Lstm { .. }, [sums, ..]) => {
                 // SAFETY: as above.
                 let c = unsafe { c.range(at.clone()) };
-                row.lstm(ctx.isa, &mut sums[sequence * 4 * n..][..4 * n], c);
+                row.lstm(isa, &mut sums[sequence * 4 * n..][..4 * n], c);
             }
             (CellKind::Gru { .. }, [sums]) => {
                 let (gates, hidden) = sums[sequence * 3 * n..][..3 * n].split_at_mut(2 * n);
-                row.gru_gates(ctx.isa, gates);
-                row.gru(ctx.isa, &gates[..n], Some(&gates[n..]), hidden);
+                row.gru_gates(isa, gates);
+                row.gru(isa, &gates[..n], Some(&gates[n..]), hidden);
             }
             (CellKind::Gru { .. }, [sums, hidden, ..]) => {
                 let gates = &mut sums[sequence * 2 * n..][..2 * n];
                 if !last {
-                    row.gru_gates(ctx.isa, gates);
-                    return row.gated(ctx.isa, &gates[n..]);
+                    row.gru_gates(isa, gates);
+                    return row.gated(isa, &gates[n..]);
                 }
-                row.gru(ctx.isa, &gates[..n], None, &mut hidden[sequence * n..][..n]);
+                row.gru(isa, &gates[..n], None, &mut hidden[sequence * n..][..n]);
             }
             (_, sums) => {
                 let sums = sums.first().map_or(&[][..], |sums| &sums[sequence * n..][..n]);
-                row.rnn(ctx.isa, sums);
+                row.rnn(isa, sums);
             }
         }
-        let y = self.layer.outputs.row(time, sequence, self.index) * cell.hidden;
+        let y = self.layer.row(time, sequence, self.at) * cell.hidden;
         // SAFETY: each row of outputs belongs to one step of one direction; else as above.
         unsafe {
             let states = next.read(at.clone());

@@ -11,4 +11,4 @@ mod layer;
 mod product;
 
 pub use cell::{Cell, CellKind, Function, Recurrence};
-pub use layer::{Direction, Layer, Strides};
+pub use layer::{Direction, Layer};

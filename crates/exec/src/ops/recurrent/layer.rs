@@ -8,7 +8,7 @@ use crate::ops::params::size;
 use fewbit_core::{DType, Error, Result, Tensor};
 use fewbit_kernels::gemm::{Dequantize, Epilogue, Matrix, Output, gemm_f32, gemm_i8};
 use fewbit_kernels::quantize::{Quantizer, dynamic_range, quantize};
-use fewbit_kernels::recurrent::{CellKind, Direction, Layer, Strides};
+use fewbit_kernels::recurrent::{CellKind, Direction, Layer};
 use fewbit_kernels::{Ctx, Int8};
 
 /// Evaluates a layer, in f32 whatever the float type of its inputs.
@@ -84,21 +84,6 @@ impl Sizes {
             false => vec![self.steps, spec.directions(), self.batch, hidden],
         }
     }
-
-    fn inputs(&self, spec: &Spec) -> Strides {
-        match spec.batch_first {
-            true => Strides { step: 1, sequence: self.steps, direction: 0 },
-            false => Strides { step: self.batch, sequence: 1, direction: 0 },
-        }
-    }
-
-    fn outputs(&self, spec: &Spec) -> Strides {
-        let count = spec.directions();
-        match spec.batch_first {
-            true => Strides { step: count, sequence: self.steps * count, direction: 1 },
-            false => Strides { step: count * self.batch, sequence: 1, direction: self.batch },
-        }
-    }
 }
 
 /// Runs a layer with its weights.
@@ -139,8 +124,7 @@ pub(super) fn run(spec: &Spec, weights: &Weights, given: &Given) -> Result<Vec<T
             c: if is_lstm { states.of(d, &c) } else { Vec::new() },
         });
     }
-    let layer =
-        Layer { lengths: &lengths, inputs: sizes.inputs(spec), outputs: sizes.outputs(spec) };
+    let layer = Layer { lengths: &lengths, steps: sizes.steps, batch_first: spec.batch_first };
     let ends = layer.run(*given.kernels, directions, out);
     for (d, end) in ends.iter().enumerate() {
         for (last, end) in last.iter_mut().zip([&end.h, &end.c]) {
