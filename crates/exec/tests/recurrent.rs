@@ -1,6 +1,6 @@
 //! Directions, layouts and lengths of recurrent layers agree with each other.
 
-use fewbit_core::{Attr, DType, Graph, Model, Node, Tensor, ValueType};
+use fewbit_core::{Attr, DType, Graph, Model, Node, Result, Tensor, ValueType};
 use fewbit_exec::{Mode, Session, SessionOptions};
 
 const STEPS: usize = 4;
@@ -28,31 +28,55 @@ fn rows(tensors: &[&Tensor], order: &[usize]) -> Tensor {
 
 /// Runs a layer; inputs are X, W, R, B, sequence_lens.
 fn run(op: &str, attrs: &[(&str, Attr)], inputs: &[Option<Tensor>]) -> Vec<Tensor> {
+    let options = SessionOptions::new(Mode::Float).threads(1);
+    run_with(op, attrs, inputs, 0, &options).unwrap()
+}
+
+/// The same with the `constants` inputs behind X as constants, for any options.
+fn run_with(
+    op: &str,
+    attrs: &[(&str, Attr)],
+    inputs: &[Option<Tensor>],
+    constants: usize,
+    options: &SessionOptions,
+) -> Result<Vec<Tensor>> {
     let mut g = Graph::new("g");
     let mut ids = Vec::new();
     for (i, tensor) in inputs.iter().enumerate() {
-        let add = |t: &Tensor| g.add_value(format!("i{i}"), ValueType::of(t)).unwrap();
+        let add = |t: &Tensor| match (1..=constants).contains(&i) {
+            true => g.add_constant(format!("i{i}"), t.clone()).unwrap(),
+            false => g.add_value(format!("i{i}"), ValueType::of(t)).unwrap(),
+        };
         ids.push(tensor.as_ref().map(add));
     }
-    ids.iter().flatten().for_each(|&id| g.add_input(id));
-    let outputs: Vec<_> = (0..if op == "LSTM" { 3 } else { 2 })
+    let computed = |i: usize| i == 0 || i > constants;
+    ids.iter().enumerate().filter(|(i, _)| computed(*i)).for_each(|(_, id)| {
+        id.iter().for_each(|&id| g.add_input(id));
+    });
+    let outputs: Vec<_> = (0..if op.ends_with("LSTM") { 3 } else { 2 })
         .map(|i| g.add_value(format!("o{i}"), ValueType::default()).unwrap())
         .collect();
     let mut node = Node::new(op, "layer", &[], &outputs);
     node.inputs = ids;
+    if op == "DynamicQuantizeLSTM" {
+        node.domain = "com.microsoft".into();
+    }
     node.set_attr("hidden_size", Attr::Int(HIDDEN as i64));
     attrs.iter().for_each(|(name, attr)| node.set_attr(name, attr.clone()));
     g.add_node(node);
     outputs.into_iter().for_each(|id| g.add_output(id));
-    let model = Model { graph: g, opsets: vec![(String::new(), 22)], ..Default::default() };
+    let opsets = vec![(String::new(), 22), ("com.microsoft".into(), 1)];
+    let model = Model { graph: g, opsets, ..Default::default() };
     let names: Vec<String> = (0..inputs.len()).map(|i| format!("i{i}")).collect();
     let given: Vec<(&str, Tensor)> = names
         .iter()
         .zip(inputs)
-        .filter_map(|(name, tensor)| Some((name.as_str(), tensor.clone()?)))
+        .enumerate()
+        .filter(|(i, _)| computed(*i))
+        .filter_map(|(_, (name, tensor))| Some((name.as_str(), tensor.clone()?)))
         .collect();
-    let session = Session::new(&model, &SessionOptions::new(Mode::Float).threads(1)).unwrap();
-    session.run(&given).unwrap().into_iter().map(|(_, tensor)| tensor).collect()
+    let session = Session::new(&model, options)?;
+    Ok(session.run(&given)?.into_iter().map(|(_, tensor)| tensor).collect())
 }
 
 fn weights(gates: usize, seed: usize) -> [Tensor; 3] {
@@ -137,5 +161,146 @@ fn half_precision_is_computed_in_single() {
         let widened = |t: &Tensor| half(t).cast(DType::F32).unwrap();
         let single = layer(op, &[], &widened(&x), &w.each_ref().map(widened));
         assert_eq!(found[0], half(&single[0]), "{op}");
+    }
+}
+
+#[test]
+fn prepared_layers_are_those_with_weights_as_inputs_in_all_modes_on_any_threads() {
+    let x = numbers(&[STEPS, BATCH, INPUT], 4);
+    for (op, gates) in KINDS {
+        let [w, r, b] = weights(gates, 5);
+        let (v, s, c) = {
+            let [w, r, b] = weights(gates, 9);
+            (w, r, b)
+        };
+        let two = [rows(&[&w, &v], &[0, 1]), rows(&[&r, &s], &[0, 1]), rows(&[&b, &c], &[0, 1])];
+        for (name, [w, r, b]) in [("forward", [w, r, b]), ("bidirectional", two)] {
+            for linear in [0, 1] {
+                let attrs = [direction(name), ("linear_before_reset", Attr::Int(linear))];
+                let lengths = Some(Tensor::vector(&[4i32, 2, 3]));
+                let inputs =
+                    [Some(x.clone()), Some(w.clone()), Some(r.clone()), Some(b.clone()), lengths];
+                let plain = run(op, &attrs, &inputs);
+                for mode in [Mode::Float, Mode::Simulate, Mode::Integer] {
+                    for threads in [1, 2, 3] {
+                        let options = SessionOptions::new(mode).threads(threads);
+                        let found = run_with(op, &attrs, &inputs, 3, &options).unwrap();
+                        assert_eq!(found, plain, "{op} {name} {mode:?} {threads}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_batch_may_come_first() {
+    let x = numbers(&[STEPS, BATCH, INPUT], 4);
+    let turned = |t: &Tensor, [a, b]: [usize; 2], rest: usize| {
+        let values = t.to_f32().unwrap();
+        let row = |i: usize| &values[(i % a * b + i / a) * rest..][..rest];
+        (0..a * b).flat_map(row).copied().collect::<Vec<f32>>()
+    };
+    for (op, gates) in KINDS {
+        let [w, r, b] = weights(gates, 5).map(Some);
+        let lengths = Some(Tensor::vector(&[4i32, 2, 3]));
+        let usual =
+            run(op, &[], &[Some(x.clone()), w.clone(), r.clone(), b.clone(), lengths.clone()]);
+        let first = turned(&x, [STEPS, BATCH], INPUT);
+        let first = Tensor::from_slice(vec![BATCH, STEPS, INPUT], &first).unwrap();
+        let attrs = [("layout", Attr::Int(1))];
+        let found = run(op, &attrs, &[Some(first), w, r, b, lengths]);
+        assert_eq!(found[0].shape(), [BATCH, STEPS, 1, HIDDEN], "{op}");
+        assert_eq!(found[0].to_f32().unwrap(), turned(&usual[0], [STEPS, BATCH], HIDDEN), "{op}");
+        assert_eq!(found[1].to_f32().unwrap(), usual[1].to_f32().unwrap(), "{op}");
+    }
+}
+
+/// Codes by a fixed rule.
+fn int8(shape: &[usize], seed: usize) -> Tensor {
+    let len: usize = shape.iter().product();
+    let values: Vec<i8> =
+        (0..len).map(|i| ((i * 37 + seed * 11) % 255) as i16 - 127).map(|v| v as i8).collect();
+    Tensor::from_slice(shape.to_vec(), &values).unwrap()
+}
+
+/// Inputs of a bidirectional `DynamicQuantizeLSTM`, with all that it may have.
+fn quantized_inputs() -> Vec<Option<Tensor>> {
+    let gates = 4 * HIDDEN;
+    let scales: Vec<f32> = (0..2 * gates).map(|i| (i % 7 + 1) as f32 / 1000.0).collect();
+    vec![
+        Some(numbers(&[STEPS, BATCH, INPUT], 1)),
+        Some(int8(&[2, INPUT, gates], 1)),
+        Some(int8(&[2, HIDDEN, gates], 2)),
+        Some(numbers(&[2, 2 * gates], 3)),
+        Some(Tensor::vector(&[4i32, 2, 3])),
+        Some(numbers(&[2, BATCH, HIDDEN], 4)),
+        Some(numbers(&[2, BATCH, HIDDEN], 5)),
+        Some(numbers(&[2, 3 * HIDDEN], 6)),
+        Some(Tensor::from_slice(vec![2, gates], &scales).unwrap()),
+        Some(Tensor::zeros(DType::I8, vec![2, gates]).unwrap()),
+        Some(Tensor::vector(&[0.004f32, 0.006])),
+        Some(Tensor::zeros(DType::I8, vec![2]).unwrap()),
+    ]
+}
+
+/// What ONNX Runtime 1.32 gives for these inputs on one thread: the last states of the units and of
+/// the cells.
+const QUANTIZED: [[f32; 2 * BATCH * HIDDEN]; 2] = [
+    [
+        -0.0888681, 0.5734611, -0.1065204, -0.0375801, 0.156345, -0.0944735, 0.5906876, -0.1125152,
+        0.141512, 0.1798229, -0.1302351, 0.7226033, -0.1050735, 0.1534108, 0.2207249, -0.0049013,
+        0.2691851, -0.0321891, 0.654078, -0.1885011, -0.0171464, 0.2914132, -0.0503831, 0.6266745,
+        -0.1635046, -0.0062595, 0.2884722, -0.0668763, 0.6482259, -0.1577186,
+    ],
+    [
+        -0.3887709, 1.3965967, -0.2968488, -0.0723969, 0.3042298, -0.3949878, 1.1959798,
+        -0.2933049, 0.2710929, 0.4147112, -0.3779237, 1.260823, -0.3381879, 0.3194395, 0.6410068,
+        -0.0411401, 0.8103837, -0.2163427, 1.6263783, -0.4462713, -0.1448467, 0.6946115,
+        -0.2345658, 1.2977877, -0.4126402, -0.0525593, 0.6034693, -0.232995, 1.6021013, -0.4534706,
+    ],
+];
+
+#[test]
+fn a_quantized_lstm_is_that_of_onnx_runtime() {
+    let (inputs, attrs) =
+        (quantized_inputs(), [direction("bidirectional"), ("clip", Attr::Float(2.0))]);
+    let op = "DynamicQuantizeLSTM";
+    let mut first: Option<Vec<Tensor>> = None;
+    for mode in [Mode::Float, Mode::Simulate, Mode::Integer] {
+        for (threads, constants) in [(1, 0), (1, 11), (2, 11)] {
+            let options = SessionOptions::new(mode).threads(threads);
+            let found = run_with(op, &attrs, &inputs, constants, &options).unwrap();
+            for (found, expected) in found[1..].iter().zip(QUANTIZED) {
+                assert_eq!(found.shape(), [2, BATCH, HIDDEN]);
+                for (found, expected) in found.to_f32().unwrap().into_iter().zip(expected) {
+                    assert!((found - expected).abs() < 2e-6, "{found} {expected}");
+                }
+            }
+            assert_eq!(found, *first.get_or_insert_with(|| found.clone()), "{mode:?} {threads}");
+        }
+    }
+}
+
+#[test]
+fn a_quantized_lstm_with_operands_that_do_not_fit_is_refused() {
+    let u8s = |shape: &[usize]| Some(Tensor::zeros(DType::U8, shape.to_vec()).unwrap());
+    let cases: [(usize, Option<Tensor>, &str); 5] = [
+        (1, Some(numbers(&[2, INPUT, 4 * HIDDEN], 1)), "u8 or i8 is needed"),
+        (1, Some(int8(&[2, 4 * HIDDEN, INPUT], 1)), "do not fit together"),
+        (8, None, "W has no scale"),
+        (8, Some(numbers(&[3], 1)), "[2] or [2, 20] is needed"),
+        (11, u8s(&[2]), "zero points of type u8"),
+    ];
+    for (index, input, message) in cases {
+        for constants in [0, 11] {
+            let mut inputs = quantized_inputs();
+            inputs[index] = input.clone();
+            let options = SessionOptions::new(Mode::Integer).threads(1);
+            let attrs = [direction("bidirectional")];
+            let found = run_with("DynamicQuantizeLSTM", &attrs, &inputs, constants, &options);
+            let error = found.unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
     }
 }

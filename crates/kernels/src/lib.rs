@@ -12,6 +12,7 @@
 //!   epilogues (bias, requantization, activation, residual). Weights are packed once.
 //! - [`blocks`]: products with the block formats of language models. [`attention`] and [`cache`]:
 //!   products with keys and values where they lie.
+//! - [`recurrent`]: the steps of RNN, GRU and LSTM.
 //! - [`elementwise`], [`quantize`], [`reduce`], [`softmax`], [`norm`], [`transpose`]:
 //!   everything between two matrix products. [`math`] holds our own `exp`, `tanh` and `erf`.
 //! - [`mod@peak`]: what the processor multiplies at most.
@@ -48,6 +49,7 @@ mod pages;
 pub mod peak;
 mod planes;
 pub mod quantize;
+pub mod recurrent;
 pub mod reduce;
 mod scratch;
 pub mod softmax;

@@ -93,7 +93,7 @@ fn requantize(to: &Requantize<'_>, sum: i32, index: usize, col: usize) -> i32 {
     rounded.clamp(i64::from(to.lo), i64::from(to.hi)) as i32
 }
 
-const SIZES: [(usize, usize, usize); 32] = [
+const SIZES: [(usize, usize, usize); 36] = [
     (1, 1, 1),
     (1, 16, 16),
     (1, 37, 70),
@@ -126,6 +126,11 @@ const SIZES: [(usize, usize, usize); 32] = [
     (27, 9, 80),
     (49, 30, 109),
     // In parts of 520 and 512, where rows of 512 would lie further apart than those of 520.
+    // Few rows: several panels at a time.
+    (1, 300, 1200),
+    (2, 37, 330),
+    (3, 150, 401),
+    (4, 21, 90),
     (4, 1032, 17),
     (50, 1032, 5),
 ];

@@ -23,7 +23,7 @@ mod params;
 pub(crate) mod pool;
 pub(crate) mod quantize;
 mod random;
-mod recurrent;
+pub(crate) mod recurrent;
 pub(crate) mod reduce;
 mod resize;
 pub(crate) mod shape;

@@ -211,12 +211,16 @@ impl<'a> Lowering<'a> {
 
     fn lower_float(&self, id: NodeId, node: &Node) -> Result<Lowered> {
         let special = match node.op.as_str() {
+            "DynamicQuantizeLSTM" if node.domain == "com.microsoft" => {
+                ops::recurrent::lower(self, id, node)?
+            }
             _ if !matches!(node.domain.as_str(), "" | "ai.onnx") => None,
             "Attention" => ops::attention::lower(self, id, node),
             "Conv" | "ConvTranspose" => ops::conv::lower(self, id, node)?,
             "ConvInteger" => ops::conv::lower_accumulated(self, id, node)?,
             "MatMul" | "Gemm" => ops::matmul::lower(self, id, node)?,
             "MatMulInteger" => ops::matmul::lower_accumulated(self, id, node)?,
+            "LSTM" | "GRU" | "RNN" => ops::recurrent::lower(self, id, node)?,
             "MaxPool" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" | "LpPool"
             | "GlobalLpPool" => ops::pool::lower(self, id, node)?,
             _ => super::chain::lower(self, id, node),

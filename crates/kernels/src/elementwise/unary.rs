@@ -116,6 +116,20 @@ functions! {
     } |x| math::silu(x, alpha);
     /// The hyperbolic tangent.
     Tanh |x| math::tanh(x);
+    /// `alpha tanh(beta x)`.
+    ScaledTanh {
+        /// The factor outside.
+        alpha,
+        /// The factor inside.
+        beta
+    } |x| alpha * math::tanh(beta * x);
+    /// `alpha x + beta`, rounded twice.
+    Affine {
+        /// The slope.
+        alpha,
+        /// The offset.
+        beta
+    } |x| alpha * x + beta;
     /// `e^x`.
     Exp |x| math::exp(x);
     /// The natural logarithm.

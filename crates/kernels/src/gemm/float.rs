@@ -115,6 +115,18 @@ impl PackedF32 {
     pub fn bytes(&self) -> usize {
         self.panels.bytes()
     }
+
+    /// Panel `index`: [`NR`] columns, row by row.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn panel(&self, index: usize) -> &[f32] {
+        self.panels.panel(index)
+    }
+
+    /// Number of panels.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn count(&self) -> usize {
+        self.panels.count()
+    }
 }
 
 /// `c[m][n] = epilogue(sum over k of a[m][k] * b[k][n])`.
@@ -133,8 +145,12 @@ pub fn gemm_f32(
 ) {
     let (k, n) = (b.k(), b.n());
     assert!(matrix_fits(a.data.len(), m, k, a.stride), "A is shorter than {m} rows of {k}");
-    let rows = MatrixRows { data: a.data, stride: a.stride, k, padded_k: k, convert: Same };
     let finish = FloatFinish::new(epilogue, m, n, 0, c);
+    #[cfg(target_arch = "x86_64")]
+    if super::few::multiply(ctx, m, a, b, &finish) {
+        return;
+    }
+    let rows = MatrixRows { data: a.data, stride: a.stride, k, padded_k: k, convert: Same };
     drive_f32(ctx, m, b, &rows, &finish);
 }
 

@@ -12,6 +12,8 @@
 mod arm_neon;
 mod blocks;
 pub(crate) mod driver;
+#[cfg(target_arch = "x86_64")]
+mod few;
 mod float;
 mod fused_add;
 mod int8;

@@ -56,16 +56,18 @@ impl Microkernel for Avx512U8 {
     ) {
         macro_rules! by_number {
             ($($n:literal)*) => {
-                // SAFETY: the caller's promise is that of `tile_u8`.
+                // SAFETY: the caller's promise is that of `tile_u8` and `few_u8`.
                 unsafe {
                     match rows {
+                        1 => few_u8::<1>(groups, a, lda, b, tile),
+                        2 => few_u8::<2>(groups, a, lda, b, tile),
                         $($n => _ = tile_u8::<$n>(groups, a, lda, b, tile),)*
                         _ => (),
                     }
                 }
             };
         }
-        by_number!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
+        by_number!(3 4 5 6 7 8 9 10 11 12 13 14 15 16);
     }
 
     #[inline(always)]
@@ -105,6 +107,63 @@ unsafe fn tile_u8<const ROWS: usize>(
         unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), acc) }
     }
     ROWS
+}
+
+/// As [`tile_u8`], for rows so few that they would wait for each sum: those of every fourth group are
+/// added up by themselves.
+///
+/// # Safety
+/// As [`tile_u8`].
+#[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512vnni"))]
+unsafe fn few_u8<const ROWS: usize>(
+    groups: usize,
+    a: *const u8,
+    lda: usize,
+    b: *const i8,
+    tile: &mut [[i32; NR]],
+) {
+    const WAYS: usize = 4;
+    let mut acc = [[_mm512_setzero_si512(); ROWS]; WAYS];
+    let whole = groups / WAYS * WAYS;
+    for first in (0..whole).step_by(WAYS) {
+        for (i, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: rows and panel reach `groups`.
+            unsafe { add_u8(first + i, a, lda, b, acc) }
+        }
+    }
+    for g in whole..groups {
+        // SAFETY: as above.
+        unsafe { add_u8(g, a, lda, b, &mut acc[0]) }
+    }
+    for (r, row) in tile.iter_mut().enumerate().take(ROWS) {
+        let pair = |i: usize| _mm512_add_epi32(acc[i][r], acc[i + 1][r]);
+        // SAFETY: a row of the tile has 16 elements.
+        unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), _mm512_add_epi32(pair(0), pair(2))) }
+    }
+}
+
+/// Adds the products of group `g` to those of [`few_u8`], which waits for nothing but panels: asking
+/// for them would take as long as reading them.
+///
+/// # Safety
+/// As [`tile_u8`], and rows and panel have the group.
+#[inline]
+#[cfg_attr(not(feature = "avx512-model"), target_feature(enable = "avx512f,avx512vnni"))]
+unsafe fn add_u8<const ROWS: usize>(
+    g: usize,
+    a: *const u8,
+    lda: usize,
+    b: *const i8,
+    acc: &mut [__m512i; ROWS],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let b = _mm512_loadu_si512(b.add(g * 4 * NR).cast());
+        for (r, acc) in acc.iter_mut().enumerate() {
+            let a = _mm512_set1_epi32(word(a.add(r * lda + 4 * g)));
+            *acc = _mm512_dpbusd_epi32(*acc, a, b);
+        }
+    }
 }
 
 /// i16 products (8-bit values, widened) by `vpdpwssd`, exact in i32: for weights with zero points.

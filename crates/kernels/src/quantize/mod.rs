@@ -9,6 +9,7 @@
 mod arithmetic;
 mod code;
 mod convert;
+mod dynamic;
 mod observe;
 mod table;
 
@@ -18,5 +19,6 @@ pub use convert::{
     dequantize, dequantize_broadcast, fake_quantize, fake_quantize_broadcast, quantize,
     quantize_broadcast, quantize_i32,
 };
+pub use dynamic::dynamic_range;
 pub use observe::{Extent, Moments, column_sums, extent, histogram, moments};
 pub use table::{byte_table, lookup};

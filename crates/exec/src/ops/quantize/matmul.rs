@@ -8,6 +8,7 @@ use crate::eval::EvalCtx;
 use crate::infer::{InferCtx, typed};
 use crate::ops::matmul::shape::{product, product_dims};
 use fewbit_core::{DType, Dim, Error, Result, Tensor, ValueType};
+use fewbit_kernels::quantize::dynamic_range;
 
 pub(super) const INTEGER: OpDef = OpDef::new("MatMulInteger", infer_integer, eval_integer);
 pub(super) const LINEAR: OpDef = OpDef::new("QLinearMatMul", infer_linear, eval_linear);
@@ -100,7 +101,7 @@ fn eval_dynamic(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
     exact::expect_bytes(&[weight])?;
     let shape = product(input.shape(), weight.shape())?;
     let values = input.cow::<f32>()?;
-    let affine = dynamic::range(&values);
+    let affine = dynamic_range(ctx.kernels.isa, &values);
     let codes = dynamic::codes(ctx.kernels, &values, affine);
     let left: Vec<i32> = codes.into_iter().map(|c| c as i32 - affine.zero_point).collect();
     let right = exact::centred(weight, ctx.opt(3), exact::by_column)?;

@@ -1,69 +1,25 @@
 //! The activation functions that recurrent layers choose from by name.
 
 use fewbit_core::{Error, Node, Result};
-use fewbit_kernels::math;
+use fewbit_kernels::elementwise::Unary;
+use fewbit_kernels::recurrent::Function;
 
-/// A function and its parameters.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Activation {
-    kind: Kind,
-    alpha: f32,
-    beta: f32,
-    /// Inputs are clipped to this distance from 0.
-    clip: f32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
-    Affine,
-    Elu,
-    HardSigmoid,
-    LeakyRelu,
-    Relu,
-    ScaledTanh,
-    Sigmoid,
-    Softplus,
-    Softsign,
-    Tanh,
-    ThresholdedRelu,
-}
-
-/// Name, kind, and the defaults of alpha and beta where the function has them.
-type Row = (&'static str, Kind, Option<f32>, Option<f32>);
+/// Name, function of alpha and beta, and the defaults of those that it has.
+type Row = (&'static str, fn(f32, f32) -> Unary, Option<f32>, Option<f32>);
 
 const KINDS: [Row; 11] = [
-    ("affine", Kind::Affine, Some(1.0), Some(0.0)),
-    ("elu", Kind::Elu, Some(1.0), None),
-    ("hardsigmoid", Kind::HardSigmoid, Some(0.2), Some(0.5)),
-    ("leakyrelu", Kind::LeakyRelu, Some(0.01), None),
-    ("relu", Kind::Relu, None, None),
-    ("scaledtanh", Kind::ScaledTanh, Some(1.0), Some(1.0)),
-    ("sigmoid", Kind::Sigmoid, None, None),
-    ("softplus", Kind::Softplus, None, None),
-    ("softsign", Kind::Softsign, None, None),
-    ("tanh", Kind::Tanh, None, None),
-    ("thresholdedrelu", Kind::ThresholdedRelu, Some(1.0), None),
+    ("affine", |alpha, beta| Unary::Affine { alpha, beta }, Some(1.0), Some(0.0)),
+    ("elu", |alpha, _| Unary::Elu { alpha }, Some(1.0), None),
+    ("hardsigmoid", |alpha, beta| Unary::HardSigmoid { alpha, beta }, Some(0.2), Some(0.5)),
+    ("leakyrelu", |alpha, _| Unary::LeakyRelu { alpha }, Some(0.01), None),
+    ("relu", |_, _| Unary::Relu, None, None),
+    ("scaledtanh", |alpha, beta| Unary::ScaledTanh { alpha, beta }, Some(1.0), Some(1.0)),
+    ("sigmoid", |_, _| Unary::Sigmoid, None, None),
+    ("softplus", |_, _| Unary::Softplus, None, None),
+    ("softsign", |_, _| Unary::Softsign, None, None),
+    ("tanh", |_, _| Unary::Tanh, None, None),
+    ("thresholdedrelu", |alpha, _| Unary::ThresholdedRelu { alpha }, Some(1.0), None),
 ];
-
-impl Activation {
-    pub fn apply(self, x: f32) -> f32 {
-        let x = math::clip(x, -self.clip, self.clip);
-        let (alpha, beta) = (self.alpha, self.beta);
-        match self.kind {
-            Kind::Affine => alpha * x + beta,
-            Kind::Elu => math::elu(x, alpha),
-            Kind::HardSigmoid => math::hard_sigmoid(x, alpha, beta),
-            Kind::LeakyRelu => x * if x < 0.0 { alpha } else { 1.0 },
-            Kind::Relu => math::max(x, 0.0),
-            Kind::ScaledTanh => alpha * math::tanh(beta * x),
-            Kind::Sigmoid => math::sigmoid(x),
-            Kind::Softplus => math::softplus(x),
-            Kind::Softsign => math::softsign(x),
-            Kind::Tanh => math::tanh(x),
-            Kind::ThresholdedRelu => x * f32::from(x > alpha),
-        }
-    }
-}
 
 /// The functions of a node, those of the first direction first.
 ///
@@ -73,19 +29,19 @@ pub(super) fn activations(
     node: &Node,
     defaults: &[&str],
     directions: usize,
-) -> Result<Vec<Activation>> {
+) -> Result<Vec<Function>> {
     let clip = node.float("clip")?.unwrap_or(f32::INFINITY);
     let mut alphas = node.floats("activation_alpha")?.unwrap_or_default().iter();
     let mut betas = node.floats("activation_beta")?.unwrap_or_default().iter();
     let mut found = Vec::new();
     for name in names(node, defaults, directions)? {
-        let &(_, kind, alpha, beta) = row(&name)?;
+        let &(_, of, alpha, beta) = row(&name)?;
         let next = |default: Option<f32>, given: &mut std::slice::Iter<f32>| match default {
             Some(default) => given.next().copied().unwrap_or(default),
             None => 0.0,
         };
         let (alpha, beta) = (next(alpha, &mut alphas), next(beta, &mut betas));
-        found.push(Activation { kind, alpha, beta, clip });
+        found.push(Function { of: of(alpha, beta), clip });
     }
     Ok(found)
 }
@@ -124,8 +80,8 @@ mod tests {
             .with("activations", Attr::Strings(names.to_vec()))
             .with("activation_alpha", Attr::Floats(vec![0.5, 2.0]));
         let found = activations(&node, &["sigmoid", "tanh", "tanh"], 1).unwrap();
-        assert_eq!(found[1].apply(-4.0), -2.0);
-        assert_eq!((found[2].alpha, found[2].beta), (2.0, 1.0));
+        assert_eq!(found[1].of, Unary::LeakyRelu { alpha: 0.5 });
+        assert_eq!(found[2].of, Unary::ScaledTanh { alpha: 2.0, beta: 1.0 });
         assert!(activations(&node, &["sigmoid"], 1).is_err());
     }
 }
