@@ -60,6 +60,11 @@ def microsoft():
     case("ms_fast_gelu", "FastGelu", [x], ["y"], **MS)
     case("ms_fast_gelu_bias", "FastGelu", [x, normal(8)], ["y"], **MS)
     case("ms_quick_gelu", "QuickGelu", [x], ["y"], alpha=1.5, **MS)
+    case("ms_trilu", "Trilu", [x, np.array(1)], ["y"], upper=0, **MS)
+    for mode in ("bilinear", "nearest", "bicubic"):
+        inputs = [normal(1, 2, 5, 4), rng.uniform(-1.3, 1.3, (1, 3, 3, 2)).astype(np.float32)]
+        attributes = {"mode": mode, "padding_mode": "border", "align_corners": 1}
+        case(f"ms_grid_{mode}", "GridSample", inputs, ["y"], **attributes, **MS)
     skip, gamma, beta, bias = normal(2, 3, 8), normal(8), normal(8), normal(8)
     case("ms_skip", "SkipLayerNormalization", [x, skip, gamma, beta], ["y"], epsilon=1e-5, **MS)
     all_outputs = ["y", "", "", "sum"]

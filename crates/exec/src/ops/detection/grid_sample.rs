@@ -7,6 +7,8 @@ use crate::infer::{InferCtx, typed};
 use fewbit_core::{Dim, Error, Node, Result, Tensor, ValueType};
 
 pub(super) const DEF: OpDef = OpDef::new("GridSample", infer, eval).since(16);
+/// As exporters wrote it before operator set 16.
+pub(super) const MICROSOFT: OpDef = DEF.domain("com.microsoft").since(1);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mode {

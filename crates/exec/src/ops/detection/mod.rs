@@ -8,5 +8,11 @@ mod roi_align;
 
 use crate::def::OpDef;
 
-pub(super) const DEFS: &[OpDef] =
-    &[affine_grid::DEF, grid_sample::DEF, max_roi_pool::DEF, nms::DEF, roi_align::DEF];
+pub(super) const DEFS: &[OpDef] = &[
+    affine_grid::DEF,
+    grid_sample::DEF,
+    grid_sample::MICROSOFT,
+    max_roi_pool::DEF,
+    nms::DEF,
+    roi_align::DEF,
+];

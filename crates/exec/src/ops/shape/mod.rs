@@ -42,4 +42,5 @@ pub(super) const DEFS: &[OpDef] = &[
     squeeze::UNSQUEEZE,
     transpose::DEF,
     trilu::DEF,
+    trilu::MICROSOFT,
 ];

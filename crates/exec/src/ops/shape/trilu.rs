@@ -8,6 +8,8 @@ use crate::ops::params::scalar_int;
 use fewbit_core::{Error, Result, Tensor};
 
 pub(super) const DEF: OpDef = OpDef::new("Trilu", same_as_input, eval).role(Role::SameScale);
+/// As exporters wrote it before operator set 14.
+pub(super) const MICROSOFT: OpDef = DEF.domain("com.microsoft").role(Role::FloatOnly);
 
 fn eval(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
     let input = ctx.input(0)?;
