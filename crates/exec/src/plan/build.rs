@@ -3,6 +3,7 @@
 use super::analyze::{Fold, analyze_but, fold_patch};
 use super::factor::factor_scales;
 use super::float::skip_activation_quantization;
+use super::identity::skip_identities;
 use super::layout::assign_layouts;
 use super::lower::Lowering;
 use super::padding::take_zeros;
@@ -45,6 +46,7 @@ pub(crate) fn build(
     if scope.mode == Mode::Float {
         skip_activation_quantization(&mut graph)?;
     }
+    skip_identities(&mut graph)?;
     let mut types = fold(&mut graph, scope, folded(scope.mode))?;
     take_zeros(&mut graph, &types, scope)?;
     if scope.mode == Mode::Simulate {

@@ -12,6 +12,7 @@ mod chain;
 mod factor;
 mod float;
 pub(crate) mod fuse;
+mod identity;
 pub(crate) mod integer;
 pub(crate) mod kernel;
 pub(crate) mod layout;
