@@ -3,7 +3,7 @@
 
 mod nets;
 
-use fewbit_core::{Attr, DType, Graph, Model, Node, Tensor, ValueType};
+use fewbit_core::{Attr, DType, Graph, Model, Node, Patch, Tensor, ValueType};
 use fewbit_exec::{Mode, Session, SessionOptions};
 use fewbit_kernels::Isa;
 use nets::{Ranges, Rng, Style, network};
@@ -97,6 +97,28 @@ fn sums_past_the_integers_of_f32_agree() {
         let codes = found[0].1.to_i64().unwrap();
         assert!(codes.iter().any(|&code| code > 0 && code < 255), "{codes:?}");
     }
+}
+
+/// Exporters put an `Identity` before a bias that several nodes share.
+#[test]
+fn a_bias_behind_an_identity_is_the_bias() {
+    let plain = product(64, 90, 9);
+    let mut named = plain.clone();
+    let (id, bias) = {
+        let (id, node) = named.graph.nodes().find(|(_, node)| node.op == "Gemm").unwrap();
+        (id, node.input(2).unwrap())
+    };
+    let mut patch = Patch::new(&named.graph);
+    let [first, second] = ["first", "second"].map(|n| patch.add_value(n, ValueType::default()));
+    patch.add_node(Node::new("Identity", "", &[bias], &[first]));
+    patch.add_node(Node::new("Identity", "", &[first], &[second]));
+    patch.set_input(id, 2, Some(second));
+    patch.apply(&mut named.graph).unwrap();
+    let options = SessionOptions::new(Mode::Integer).threads(1);
+    let x = Rng::new(9).tensor(&[3, 64], 1.0);
+    assert_eq!(run(&named, &options, &x), run(&plain, &options, &x));
+    let session = Session::new(&named, &options).unwrap();
+    assert!(session.plan().iter().any(|line| line.op == "Gemm" && line.integer));
 }
 
 /// A quantized convolution to 80 channels, and a depthwise one that alone reads it.

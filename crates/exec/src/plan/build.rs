@@ -4,6 +4,7 @@ use super::analyze::{Fold, analyze_but, fold_patch};
 use super::factor::factor_scales;
 use super::float::skip_activation_quantization;
 use super::fused;
+use super::identity::skip_identities;
 use super::integer::sign::make_unsigned;
 use super::layout::assign_layouts;
 use super::lower::Lowering;
@@ -62,6 +63,7 @@ fn rewrite(graph: &mut Graph, scope: &Scope) -> Result<Vec<ValueType>> {
     if float {
         skip_activation_quantization(graph)?;
     }
+    skip_identities(graph)?;
     let on_codes = graph.nodes().any(|(_, node)| is_qoperator(node));
     let kept = if float && !on_codes { Fold::All } else { Fold::KeepDequantize };
     let mut types = fold(graph, scope, kept)?;

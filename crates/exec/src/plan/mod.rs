@@ -15,6 +15,7 @@ mod factor;
 mod float;
 pub(crate) mod fuse;
 pub(crate) mod fused;
+mod identity;
 pub(crate) mod integer;
 pub(crate) mod kernel;
 pub(crate) mod layout;
