@@ -30,6 +30,10 @@ const FEW: [usize; 2] = [24, OCTET];
 /// Input channels that are copied together, at least: a line of the cache.
 const LINE: usize = 16;
 
+/// Outputs and taps that lie further apart than this leave most of what is copied unread, however
+/// much that is.
+const FAR: usize = 64;
+
 /// Lines for each thread from which on threads share out lines.
 const MANY_LINES: usize = 4;
 
@@ -75,7 +79,9 @@ impl GroupedF32 {
     /// Whether such a convolution does better so than as a matrix per group.
     pub(super) fn applies(shape: &ConvShape) -> bool {
         let few = FEW[usize::from(shape.kernel == [1, 1])];
-        shape.groups > 1 && (1..=few).contains(&shape.group_out_c()) && shape.group_in_c() > 0
+        let near = shape.stride.iter().chain(&shape.dilation).all(|&step| step <= FAR);
+        let is_few = (1..=few).contains(&shape.group_out_c());
+        shape.groups > 1 && is_few && shape.group_in_c() > 0 && near
     }
 
     /// Packs weights in the order out channel, in channel of the group, row, column (OIHW).
