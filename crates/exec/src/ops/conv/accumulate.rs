@@ -3,6 +3,7 @@
 
 use super::geometry::Geometry;
 use crate::plan::integer::finish::int8;
+use crate::plan::integer::operands::{Weight, codes_of_a_run};
 use crate::plan::integer::product::weight_zero;
 use crate::plan::integer::scaled::{Addition, Scaled, is_number, other, scales, zero_point};
 use crate::plan::kernel::{Inputs, Kernel, RunCtx, required};
@@ -17,12 +18,10 @@ use fewbit_kernels::gemm::{Clamp, Dequantize, Output};
 /// # Errors
 /// When attributes and weight contradict each other.
 pub(crate) fn lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Option<Lowered>> {
-    let Some(x) = node.input(0) else { return Ok(None) };
-    let dtype = lowering.ty(x).dtype.filter(|dtype| is_byte(*dtype));
-    let zero = node.input(2);
-    let one_zero =
-        zero.is_none_or(|zero| lowering.ty(zero).fixed_shape().is_some_and(|s| is_number(&s)));
-    let (Some(dtype), Some(weight), true) = (dtype, Weight::of(lowering, node)?, one_zero) else {
+    let channels = |shape: &[usize]| shape.first().copied();
+    let (Some(x), Some(dtype), Some(weight)) =
+        (node.input(0), codes_of_a_run(lowering, node), Weight::of(lowering, node, channels)?)
+    else {
         return Ok(None);
     };
     let rank = weight.codes.rank();
@@ -43,43 +42,10 @@ pub(crate) fn lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Opti
         Ok(Accumulated { geometry, weights, dtype, bias, clamp })
     };
     let nodes = std::iter::once(id).chain(tail).collect();
-    let inputs = vec![Some(x), zero, Some(scale)];
+    let inputs = vec![Some(x), node.input(2), Some(scale)];
     let mut step = Lowered::packed(nodes, pack, inputs, output, Rule::Last { output: true });
     step.integer = true;
     Ok(Some(step))
-}
-
-fn is_byte(dtype: DType) -> bool {
-    matches!(dtype, DType::U8 | DType::I8)
-}
-
-struct Weight {
-    codes: Tensor,
-    /// One for each output channel.
-    zeros: Vec<i32>,
-}
-
-impl Weight {
-    fn of(lowering: &Lowering, node: &Node) -> Result<Option<Weight>> {
-        let constant = |index: usize| node.input(index).and_then(|v| lowering.constant(v));
-        let Some(codes) = constant(1).filter(|codes| is_byte(codes.dtype()) && !codes.is_empty())
-        else {
-            return Ok(None);
-        };
-        let zeros = match node.input(3) {
-            None => vec![0],
-            Some(_) => match constant(3).filter(|zeros| zeros.dtype() == codes.dtype()) {
-                None => return Ok(None),
-                Some(zeros) => zeros.to_i64()?,
-            },
-        };
-        let channels = codes.shape().first().copied().unwrap_or(0);
-        let zeros: Vec<i32> = match zeros[..] {
-            [zero] => vec![zero as i32; channels],
-            _ => zeros.into_iter().map(|zero| zero as i32).collect(),
-        };
-        Ok((zeros.len() == channels).then_some(Weight { codes, zeros }))
-    }
 }
 
 /// The addition of a constant number for each channel behind a node of rank `rank`.

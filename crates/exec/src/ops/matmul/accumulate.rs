@@ -4,6 +4,7 @@
 use super::float::output_shape;
 use super::lower::added;
 use crate::plan::integer::finish::int8;
+use crate::plan::integer::operands::{Weight, codes_of_a_run};
 use crate::plan::integer::product::weight_zero;
 use crate::plan::integer::scaled::{Scaled, is_number, scales, zero_point};
 use crate::plan::kernel::{Inputs, Kernel, RunCtx, required};
@@ -18,20 +19,18 @@ use fewbit_kernels::gemm::{Clamp, Dequantize, Matrix, Output, PackedI8, gemm_i8}
 /// When the zero points contradict the weight.
 pub(crate) fn lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Option<Lowered>> {
     let (Some(a), Some(y)) = (node.input(0), node.output(0)) else { return Ok(None) };
-    let dtype = lowering.ty(a).dtype.filter(|dtype| is_byte(*dtype));
-    let ranked = lowering.ty(a).rank().is_some_and(|rank| rank > 1);
-    let zero = node.input(2);
-    let one_zero =
-        zero.is_none_or(|zero| lowering.ty(zero).fixed_shape().is_some_and(|s| is_number(&s)));
-    let (Some(dtype), Some(weight), true) =
-        (dtype, Weight::of(lowering, node)?, ranked && one_zero)
-    else {
+    let columns = |shape: &[usize]| <[usize; 2]>::try_from(shape).ok().map(|[_, n]| n);
+    let (Some(dtype), Some(weight), true) = (
+        codes_of_a_run(lowering, node),
+        Weight::of(lowering, node, columns)?,
+        lowering.ty(a).rank().is_some_and(|rank| rank > 1),
+    ) else {
         return Ok(None);
     };
     let mut nodes = vec![id];
-    let mut inputs = vec![Some(a), zero];
+    let mut inputs = vec![Some(a), node.input(2)];
     let (mut output, mut bias, mut clamp) = (y, None, None);
-    let n = weight.n;
+    let n = weight.zeros.len();
     let fits = |shape: &[usize]| is_number(shape) || shape == [n];
     let scaled = Scaled::behind(lowering, node, fits, |node| added(lowering, node, n));
     let is_scaled = scaled.is_some();
@@ -44,50 +43,13 @@ pub(crate) fn lower(lowering: &Lowering, id: NodeId, node: &Node) -> Result<Opti
     let pack = move || {
         let zero = weight_zero(&weight.zeros);
         let codes = int8(&weight.codes, weight.codes.dtype())?;
-        let weights = PackedI8::new(isa, weight.k, weight.n, codes, zero);
+        let weights = PackedI8::new(isa, weight.codes.len() / n, n, codes, zero);
         weight.codes.release();
         Ok(Accumulated { weights, dtype, is_scaled, bias, clamp })
     };
     let mut step = Lowered::packed(nodes, pack, inputs, output, Rule::Default);
     step.integer = true;
     Ok(Some(step))
-}
-
-fn is_byte(dtype: DType) -> bool {
-    matches!(dtype, DType::U8 | DType::I8)
-}
-
-/// The right operand.
-struct Weight {
-    codes: Tensor,
-    k: usize,
-    n: usize,
-    /// One for each column, or none.
-    zeros: Vec<i32>,
-}
-
-impl Weight {
-    fn of(lowering: &Lowering, node: &Node) -> Result<Option<Weight>> {
-        let constant = |index: usize| node.input(index).and_then(|v| lowering.constant(v));
-        let Some(codes) = constant(1).filter(|codes| is_byte(codes.dtype())) else {
-            return Ok(None);
-        };
-        let zeros = constant(3).filter(|zeros| zeros.dtype() == codes.dtype());
-        let (&[k, n], computed) = (codes.shape(), node.input(3).is_some() && zeros.is_none())
-        else {
-            return Ok(None);
-        };
-        let zeros = zeros.map(|zeros| zeros.to_i64()).transpose()?.unwrap_or_default();
-        let fits = zeros.len() <= 1 || zeros.len() == n;
-        if k == 0 || n == 0 || computed || !fits {
-            return Ok(None);
-        }
-        let zeros = match zeros[..] {
-            [zero] => vec![zero as i32; n],
-            _ => zeros.into_iter().map(|zero| zero as i32).collect(),
-        };
-        Ok(Some(Weight { codes, k, n, zeros }))
-    }
 }
 
 /// The prepared step: `[a, zero point]`, and scales where it `is_scaled`.

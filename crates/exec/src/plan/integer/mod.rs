@@ -9,6 +9,7 @@ pub(crate) mod codes;
 mod composite;
 pub(crate) mod finish;
 mod movement;
+pub(crate) mod operands;
 mod pointwise;
 pub(crate) mod product;
 pub(crate) mod scaled;
