@@ -37,7 +37,7 @@ impl<'m> Embedder<'m> {
     /// One vector for each text. `progress` hears the number of texts done.
     ///
     /// # Errors
-    /// When the tokenizer or a run fails.
+    /// When the tokenizer or a run fails, and when a vector is not finite.
     pub fn embed(&self, texts: &[&str], progress: &mut dyn FnMut(usize)) -> Result<Vec<Vec<f32>>> {
         let tokens = texts.iter().map(|text| self.tokens(text)).collect::<Result<Vec<_>>>()?;
         let mut order: Vec<usize> = (0..texts.len()).collect();
@@ -48,7 +48,7 @@ impl<'m> Embedder<'m> {
             for batch in same.chunks(BATCH) {
                 let rows: Vec<&[u32]> = batch.iter().map(|&i| &tokens[i][..]).collect();
                 for (&i, vector) in batch.iter().zip(self.run(&rows)?) {
-                    vectors[i] = vector;
+                    vectors[i] = checked(vector, i)?;
                 }
                 done += batch.len();
                 progress(done);
@@ -107,6 +107,20 @@ fn pool(hidden: &[f32], width: usize, pooling: Pooling) -> Vec<f32> {
     vector.into_iter().map(|v| v as f32).collect()
 }
 
+/// # Errors
+/// When an element of the vector of text `text` is not finite: it is near nothing and far from
+/// nothing.
+fn checked(vector: Vec<f32>, text: usize) -> Result<Vec<f32>> {
+    match vector.iter().position(|v| !v.is_finite()) {
+        None => Ok(vector),
+        Some(i) => {
+            let what = format!("element {i} of the vector is {}", vector[i]);
+            let error = Error::bad_input(what).at(format!("text {text}")).code("FB-3709");
+            Err(error.hint("the model's weights are damaged, or numbers overflow in it"))
+        }
+    }
+}
+
 /// Cosine of the angle between two vectors; 0 where one has no length.
 pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| -> f64 {
@@ -152,6 +166,18 @@ mod tests {
         assert_eq!(pool(&hidden, 2, pooling), [1.5, 2.0]);
         assert_eq!(pool(&hidden, 2, Pooling { normalize: true, ..pooling }), [0.6, 0.8]);
         assert_eq!(pool(&hidden, 2, Pooling { mean: false, ..pooling }), [3.0, 0.0]);
+    }
+
+    #[test]
+    fn vectors_are_finite() {
+        assert_eq!(checked(vec![1.0, -2.0], 3).unwrap(), [1.0, -2.0]);
+        for wrong in [f32::NAN, f32::INFINITY] {
+            let error = checked(vec![1.0, wrong], 3).unwrap_err();
+            assert_eq!(error.stable_code(), "FB-3709");
+            assert!(error.to_string().contains("text 3"), "{error}");
+        }
+        let normalized = Pooling { mean: true, normalize: true, max_tokens: None };
+        assert!(checked(pool(&[f32::NAN, 1.0], 2, normalized), 0).is_err());
     }
 
     #[test]
