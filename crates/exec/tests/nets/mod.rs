@@ -390,7 +390,7 @@ impl Net<'_> {
     fn transposed(&mut self, act: Act) -> Act {
         let [n, c, h, w] = act.shape[..] else { unreachable!() };
         let (out, k, stride) =
-            (1 + self.rng.below(6), 2 + self.rng.below(2), 1 + self.rng.below(2));
+            (1 + self.rng.below(6), 2 + self.rng.below(3), 1 + self.rng.below(3));
         let (weight, _) = self.weight(&[c, out, k, k], 1, c * k);
         let attrs = [
             ("strides", Attr::Ints(vec![stride as i64; 2])),

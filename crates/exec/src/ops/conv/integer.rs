@@ -1,6 +1,7 @@
 //! Convolutions on 8-bit codes, over `[N,...,C]` values.
 
 use super::geometry::{Geometry, Pads};
+use super::integer_transposed::IntegerTransposed;
 use super::transposed::Transposed;
 use crate::plan::integer::finish::{Codes, Finish, int8, no_values};
 use crate::plan::integer::product::{Operands, Product, product, weight_zero};
@@ -77,7 +78,7 @@ impl Form {
     fn geometry(&self) -> &Geometry {
         match self {
             Form::Direct(geometry) => geometry,
-            Form::Transposed(transposed) => &transposed.conv,
+            Form::Transposed(transposed) => &transposed.whole,
         }
     }
 
@@ -97,30 +98,27 @@ impl Form {
             allow_residual: !transposed,
         })
     }
-
-    /// Weights in the order of the kernels.
-    fn weights(&self, codes: Tensor) -> Result<Tensor> {
-        match self {
-            Form::Direct(_) => Ok(codes),
-            // A code is one byte, whatever its sign.
-            Form::Transposed(transposed) => {
-                let bytes = transposed.weights(codes.bytes());
-                Tensor::vector(&bytes).reinterpret(codes.dtype())
-            }
-        }
-    }
 }
 
 fn step(isa: Isa, id: NodeId, form: Form, found: Product) -> Lowered {
     let Product { input, weight, finish, tail, output, residual } = found;
     let codes = Input { dtype: input.dtype, zero_point: input.affine.zero_point };
-    let pack = move || IntegerConv::new(isa, form, weight.codes, &weight.zeros, codes, finish);
     let mut nodes = vec![id];
     nodes.extend(tail);
     let mut inputs = vec![Some(input.value)];
     inputs.extend(residual.map(Some));
     let rule = Rule::Last { output: true };
-    let mut step = Lowered::packed(nodes, pack, inputs, output, rule);
+    let (weights, zeros) = (weight.codes, weight.zeros);
+    let mut step = match form {
+        Form::Direct(geometry) => {
+            let pack = move || IntegerConv::new(isa, geometry, weights, &zeros, codes, finish);
+            Lowered::packed(nodes, pack, inputs, output, rule)
+        }
+        Form::Transposed(shape) => {
+            let pack = move || IntegerTransposed::new(isa, shape, weights, &zeros, codes, finish);
+            Lowered::packed(nodes, pack, inputs, output, rule)
+        }
+    };
     step.integer = true;
     step
 }
@@ -140,7 +138,7 @@ impl Input {
 
 /// The prepared step: `[x]` or `[x, residual]`, all channels-last.
 pub(crate) struct IntegerConv {
-    form: Form,
+    geometry: Geometry,
     weights: PackedConvI8,
     input: Input,
     finish: Finish,
@@ -163,32 +161,29 @@ impl IntegerConv {
     /// When the weights are not 8-bit.
     pub fn new(
         isa: Isa,
-        form: Form,
+        geometry: Geometry,
         codes: Tensor,
         zeros: &[i32],
         input: Input,
         finish: Finish,
     ) -> Result<IntegerConv> {
-        let stored = codes.clone();
-        let codes = form.weights(codes)?;
-        let (shape, zeros) = (form.geometry().packing(), weight_zero(zeros));
+        let (shape, zeros) = (geometry.packing(), weight_zero(zeros));
         if codes.len() != shape.weights_len() {
             return Err(Error::bad_input("the weight has another size than its shape says"));
         }
         let mut weights = PackedConvI8::new(isa, &shape, int8(&codes, codes.dtype())?, zeros);
-        stored.release();
+        codes.release();
         let finish = finish.prepared(isa);
         if let Some(to) = finish.plain_codes() {
             weights.prepare(input.of(no_values(input.dtype)), &to);
         }
-        Ok(IntegerConv { form, weights, input, finish, sizes: OnceLock::new() })
+        Ok(IntegerConv { geometry, weights, input, finish, sizes: OnceLock::new() })
     }
 
     /// Lets this convolution write in planes of channels, where `next`, its only reader, reads them
     /// quicker so.
     pub fn hand_planes(&mut self, next: &mut IntegerConv) {
-        let direct = matches!((&self.form, &next.form), (Form::Direct(_), Form::Direct(_)));
-        if direct && self.finish.plain_codes().is_some() {
+        if self.finish.plain_codes().is_some() {
             let _handed = self.weights.hand_planes(&mut next.weights);
         }
     }
@@ -197,32 +192,45 @@ impl IntegerConv {
     ///
     /// # Errors
     /// When it does not fit the weight.
-    fn sizes(&self, geometry: &Geometry, x: &Tensor) -> Result<Sizes> {
+    fn sizes(&self, x: &Tensor) -> Result<Sizes> {
         if let Some((shape, sizes)) = self.sizes.get()
             && shape == x.shape()
         {
             return Ok(sizes.clone());
         }
-        let sizes = self.sizes_of(geometry, x.shape())?;
+        let sizes = self.sizes_of(x.shape())?;
         // Another thread may have been first.
         _ = self.sizes.set((x.shape().to_vec(), sizes.clone()));
         Ok(sizes)
     }
 
-    fn sizes_of(&self, geometry: &Geometry, input: &[usize]) -> Result<Sizes> {
-        let (pads, output) = geometry.of_input(input)?;
+    fn sizes_of(&self, input: &[usize]) -> Result<Sizes> {
+        let (pads, output) = self.geometry.of_input(input)?;
         Ok(Sizes { plane: self.plane(input, &pads), output })
     }
 
     fn plane(&self, input: &[usize], pads: &Pads) -> ConvShape {
         let spatial = &input[1..input.len() - 1];
-        self.form.geometry().plane(input[0], spatial, pads)
+        self.geometry.plane(input[0], spatial, pads)
+    }
+
+    /// Convolves with padding given, into `shape`.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn run_padded(
+        &self,
+        ctx: &RunCtx,
+        x: &Tensor,
+        pads: &Pads,
+        shape: Vec<usize>,
+    ) -> Result<Tensor> {
+        self.convolve(ctx, x, Sizes { plane: self.plane(x.shape(), pads), output: shape }, None)
     }
 
     /// This convolution as one of a sequence, where it can be that.
     pub fn as_link(&self) -> Option<IntegerLink<'_>> {
-        let Form::Direct(geometry) = &self.form else { return None };
-        Some(IntegerLink { conv: self, geometry, codes: self.finish.codes()? })
+        Some(IntegerLink { conv: self, codes: self.finish.codes()? })
     }
 
     fn convolve(
@@ -246,38 +254,19 @@ impl IntegerConv {
 
 impl Kernel for IntegerConv {
     fn name(&self) -> String {
-        let geometry = self.form.geometry();
-        let kind = match &self.form {
-            Form::Transposed(_) => "conv_transpose",
-            Form::Direct(_) if geometry.groups > 1 && geometry.groups == geometry.in_c => "dwconv",
-            Form::Direct(_) => "conv",
-        };
-        format!("{kind}_{}", self.finish.suffix())
+        let geometry = &self.geometry;
+        let depthwise = geometry.groups > 1 && geometry.groups == geometry.in_c;
+        format!("{}_{}", if depthwise { "dwconv" } else { "conv" }, self.finish.suffix())
     }
 
     fn run(&self, ctx: &RunCtx, inputs: &mut Inputs) -> Result<Vec<Tensor>> {
         let x = required(inputs, 0)?;
         let residual = inputs.get(1).and_then(Option::as_ref);
-        let output = match &self.form {
-            Form::Direct(geometry) => {
-                let sizes = self.sizes(geometry, x)?;
-                self.convolve(ctx, x, sizes, residual)?
-            }
-            Form::Transposed(transposed) => {
-                // The low byte of a zero point is its code.
-                let fill = self.input.zero_point as u8;
-                let (spread, pads, output) = transposed.spread(ctx, x, fill)?;
-                let sizes = Sizes { plane: self.plane(spread.shape(), &pads), output };
-                let output = self.convolve(ctx, &spread, sizes, residual)?;
-                ctx.arena.recycle(spread);
-                output
-            }
-        };
-        Ok(vec![output])
+        Ok(vec![self.convolve(ctx, x, self.sizes(x)?, residual)?])
     }
 
     fn macs(&self, outputs: &[Tensor]) -> u64 {
-        self.form.geometry().macs(outputs.first().map_or(0, Tensor::len))
+        self.geometry.macs(outputs.first().map_or(0, Tensor::len))
     }
 
     fn integer_conv(&self) -> Option<&IntegerConv> {
@@ -293,7 +282,6 @@ impl Kernel for IntegerConv {
 #[derive(Clone, Copy)]
 pub(crate) struct IntegerLink<'a> {
     conv: &'a IntegerConv,
-    geometry: &'a Geometry,
     codes: &'a Codes,
 }
 
@@ -310,7 +298,7 @@ impl<'a> IntegerLink<'a> {
         (dtype, image): (DType, &[usize]),
         residual: Option<(DType, &[usize])>,
     ) -> Option<Sizes> {
-        let sizes = self.conv.sizes_of(self.geometry, image).ok()?;
+        let sizes = self.conv.sizes_of(image).ok()?;
         let added = self.codes.residual.map(|added| (added.dtype, sizes.output.as_slice()));
         let fits = dtype == self.conv.input.dtype && residual == added && sizes.len() > 0;
         fits.then_some(sizes)
@@ -344,7 +332,7 @@ impl<'a> IntegerLink<'a> {
 
     /// Multiply-accumulates.
     pub fn macs(&self, sizes: &Sizes) -> u64 {
-        self.geometry.macs(sizes.len())
+        self.conv.geometry.macs(sizes.len())
     }
 }
 

@@ -1,10 +1,10 @@
 //! Convolutions as prepared steps: weights packed once, with what follows them in one kernel.
 
 use super::float::{FloatConv, FloatConvKernel};
+use super::float_transposed::FloatTransposed;
 use super::geometry::Geometry;
 use super::transposed::Transposed;
 use crate::plan::fuse::{batch_norm, tail};
-use crate::plan::kernel::{Inputs, Kernel, RunCtx, required};
 use crate::plan::layout::Rule;
 use crate::plan::lower::{Lowered, Lowering};
 use fewbit_core::{DType, Node, NodeId, Result, Tensor};
@@ -89,34 +89,10 @@ impl Parts {
         Ok(conv)
     }
 
-    fn transposed(self, shape: Transposed, clamp: Option<Clamp>) -> Result<TransposedKernel> {
-        let weights = shape.float_weights(self.weight.bytes());
-        let scale = self.scale.as_deref();
-        let mut conv = FloatConv::new(shape.conv.clone(), &weights, scale, self.bias)?;
-        conv.clamp = clamp;
+    fn transposed(self, shape: Transposed, clamp: Option<Clamp>) -> Result<FloatTransposed> {
+        let (weights, scale) = (self.weight.bytes(), self.scale.as_deref());
+        let conv = FloatTransposed::new(shape, weights, scale, self.bias.as_deref(), clamp)?;
         self.weight.release();
-        Ok(TransposedKernel { shape, conv })
-    }
-}
-
-struct TransposedKernel {
-    shape: Transposed,
-    conv: FloatConv,
-}
-
-impl Kernel for TransposedKernel {
-    fn name(&self) -> String {
-        "conv_transpose_f32".to_string()
-    }
-
-    fn run(&self, ctx: &RunCtx, inputs: &mut Inputs) -> Result<Vec<Tensor>> {
-        let (spread, pads, shape) = self.shape.spread(ctx, required(inputs, 0)?, 0)?;
-        let output = self.conv.run_padded(ctx, &spread, None, &pads, shape)?;
-        ctx.arena.recycle(spread);
-        Ok(vec![output])
-    }
-
-    fn macs(&self, outputs: &[Tensor]) -> u64 {
-        self.conv.geometry.macs(outputs.first().map_or(0, Tensor::len))
+        Ok(conv)
     }
 }

@@ -3,14 +3,17 @@
 mod accumulate;
 mod deformable;
 pub(crate) mod float;
+mod float_transposed;
 pub(crate) mod geometry;
 mod integer;
+mod integer_transposed;
 mod lower;
 pub(crate) mod transposed;
 
 pub(crate) use accumulate::lower as lower_accumulated;
 pub(crate) use integer::{IntegerConv, IntegerLink, Sizes, coded, lower_integer};
 pub(crate) use lower::lower;
+pub(crate) use transposed::Part;
 
 use crate::def::{OpDef, Role};
 use crate::eval::EvalCtx;
@@ -20,6 +23,7 @@ use crate::plan::kernel::RunCtx;
 use crate::plan::permute::{to_default_in, to_last_in};
 use fewbit_core::{DType, Dim, Error, Result, Tensor, ValueType};
 use float::FloatConv;
+use float_transposed::FloatTransposed;
 use geometry::{Geometry, groups};
 use transposed::Transposed;
 
@@ -85,11 +89,9 @@ fn eval_conv(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
 fn eval_transposed(ctx: &mut EvalCtx) -> Result<Vec<Tensor>> {
     let (input, weight, bias) = floats(ctx)?;
     let shape = Transposed::new(ctx.node, weight.shape())?;
-    let weights = shape.float_weights(weight.bytes());
-    let conv = FloatConv::new(shape.conv.clone(), &weights, None, bias)?;
+    let conv = FloatTransposed::new(shape, weight.bytes(), None, bias.as_deref(), None)?;
     let run = RunCtx { kernels: ctx.kernels, arena: ctx.arena };
-    let (spread, pads, out) = shape.spread(&run, &input, 0)?;
-    let output = conv.run_padded(&run, &spread, None, &pads, out)?;
+    let output = conv.convolve(&run, &input)?;
     finish(ctx, output)
 }
 

@@ -1,5 +1,6 @@
 //! What becomes of the exact sums of an int8 product, ready for the kernels.
 
+use crate::ops::conv::Part;
 use fewbit_core::{DType, Error, Result, Tensor};
 use fewbit_kernels::gemm::{
     Addition, Clamp, Dequantize, FusedAdd, Output, OwnCodes, Requantize, Residual,
@@ -42,6 +43,22 @@ impl Finish {
         match self {
             Finish::Codes(codes) => Finish::Codes(codes.quickened(isa)),
             float => float,
+        }
+    }
+
+    /// For the channels that a part of a transposed convolution has.
+    pub fn for_part(&self, part: &Part) -> Finish {
+        match self {
+            Finish::Codes(codes) => Finish::Codes(Codes {
+                bias: codes.bias.as_deref().map(|bias| part.channels(bias)),
+                multiplier: part.channels(&codes.multiplier),
+                ..*codes
+            }),
+            Finish::Float { scale, bias, clamp } => Finish::Float {
+                scale: part.channels(scale),
+                bias: bias.as_deref().map(|bias| part.channels(bias)),
+                clamp: *clamp,
+            },
         }
     }
 
