@@ -9,7 +9,7 @@ fn without(node: &Node, names: &[&str]) -> Node {
     node
 }
 
-fn replace(patch: &mut Patch, id: NodeId, node: Node) {
+pub(super) fn replace(patch: &mut Patch, id: NodeId, node: Node) {
     patch.remove_node(id);
     patch.add_node(node);
 }

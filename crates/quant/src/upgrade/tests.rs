@@ -60,6 +60,33 @@ fn old_forms_compute_the_same_after_the_upgrade() {
     );
 }
 
+/// Nearest neighbours of operator set 10 are rounded by whether an axis shrinks.
+#[test]
+fn an_old_resize_rounds_as_it_did() {
+    for mode in ["nearest", "linear"] {
+        for scales in [[2.0, 1.7], [0.6, 0.7], [1.7, 0.6], [1.0, 0.6], [0.6, 1.7f32]] {
+            let shape = [1, 1, 5, 7];
+            for constant in [true, false] {
+                let mut old = single(10, &shape, |n| n, "Resize");
+                let graph = &mut old.graph;
+                let all = Tensor::vector(&[1.0, 1.0, scales[0], scales[1]]);
+                let (id, mut node) = graph.nodes().map(|(i, n)| (i, n.clone())).next().unwrap();
+                let mut patch = Patch::new(graph);
+                let known = patch.add_constant("scales", all);
+                let computed = patch.add_value("computed", ValueType::default());
+                patch.add_node(Node::new("Identity", "i", &[known], &[computed]));
+                node.inputs.push(Some(if constant { known } else { computed }));
+                node.set_attr("mode", Attr::String(mode.into()));
+                patch.remove_node(id);
+                patch.add_node(node);
+                patch.apply(graph).unwrap();
+                let new = upgrade(&old, 13).unwrap();
+                assert_eq!(run(&old, &shape), run(&new, &shape), "{mode} {scales:?} {constant}");
+            }
+        }
+    }
+}
+
 #[test]
 fn an_operator_without_rewrite_is_refused_by_name() {
     let model = single(18, &[1, 2, 3], |n| n, "GroupNormalization");
