@@ -118,6 +118,23 @@ pub(super) fn split_count(_: &Graph, patch: &mut Patch, id: NodeId, node: &Node)
     Ok(())
 }
 
+/// `spatial` said whether statistics are those of channels, which they always are since 9.
+pub(super) fn batch_norm(graph: &Graph, patch: &mut Patch, id: NodeId, node: &Node) -> Result<()> {
+    let of_channels = |v| graph.value(v).ty.rank().is_none_or(|rank| rank == 1);
+    if node.int("spatial")? == Some(0) && !node.input(1).is_none_or(of_channels) {
+        return super::refuse(graph, patch, id, node);
+    }
+    replace(patch, id, without(node, &["spatial"]));
+    Ok(())
+}
+
+/// Positions were those of whole pixels before 16, and are half a pixel off by default since.
+pub(super) fn roi_align(_: &Graph, patch: &mut Patch, id: NodeId, _: &Node) -> Result<()> {
+    let transform = Attr::String("output_half_pixel".into());
+    patch.set_attr(id, "coordinate_transformation_mode", transform);
+    Ok(())
+}
+
 /// Interpolation modes are named after what they do since 20.
 pub(super) fn grid_sample(_: &Graph, patch: &mut Patch, id: NodeId, node: &Node) -> Result<()> {
     let renamed = match node.string("mode")? {
