@@ -5,16 +5,21 @@ use fewbit_core::{Error, Granularity, QuantScheme, Result, Tensor};
 /// Largest magnitude of a bias code: far from overflow even after the accumulator is added.
 const LARGEST_CODE: f32 = (1 << 30) as f32;
 
-/// The smallest weight scale of each channel at which the bias still fits int32.
+/// The smallest weight scale of each channel at which the bias still fits int32. The outputs of
+/// all `groups` share the channels.
 pub(super) fn least_weight_scales(
     bias: &[f32],
     input_scale: f32,
     scheme: &QuantScheme,
+    groups: usize,
 ) -> Vec<f32> {
-    let least = bias.iter().map(|b| b.abs() / LARGEST_CODE / input_scale);
+    let least = |b: &f32| b.abs() / LARGEST_CODE / input_scale;
+    let channels = bias.len() / groups;
     match scheme.granularity {
-        Granularity::Tensor => vec![least.fold(0.0, f32::max)],
-        _ => least.collect(),
+        Granularity::Tensor => vec![bias.iter().map(least).fold(0.0, f32::max)],
+        _ => (0..channels)
+            .map(|c| bias.iter().skip(c).step_by(channels).map(least).fold(0.0, f32::max))
+            .collect(),
     }
 }
 
@@ -100,9 +105,16 @@ mod tests {
     #[test]
     fn a_large_bias_raises_the_weight_scale() {
         let scheme = QuantScheme::i8_weights(0);
-        let least = least_weight_scales(&[1e9, 0.5], 0.001, &scheme);
+        let least = least_weight_scales(&[1e9, 0.5], 0.001, &scheme, 1);
         let (codes, _) = quantize_bias(&[1e9, 0.5], 0.001, &[least[0], 0.01]).unwrap();
         assert_eq!(codes.to_i64().unwrap()[1], 50000);
         assert!((codes.to_i64().unwrap()[0] - (1 << 30)).abs() < 128);
+    }
+
+    #[test]
+    fn groups_share_the_scale_that_the_largest_of_their_biases_needs() {
+        let scheme = QuantScheme::i8_weights(1);
+        let least = least_weight_scales(&[0.0, 8.0, 4.0, -2.0], 1.0, &scheme, 2);
+        assert_eq!(least, [4.0 / LARGEST_CODE, 8.0 / LARGEST_CODE]);
     }
 }

@@ -182,12 +182,17 @@ impl<'a> Writer<'a> {
         };
         let bias = self.bias_values(node)?;
         let per_channel = bias.as_deref().filter(|_| self.int32_bias).unwrap_or(&[]);
-        let least = bias::least_weight_scales(per_channel, input_scale, &scheme);
+        let groups = self.groups_of_outputs(node);
+        let least = bias::least_weight_scales(per_channel, input_scale, &scheme, groups);
         let weight = self.weight(weight, scheme, &least)?;
         self.patch.set_input(id, 1, Some(weight.restored));
         let bias = self.corrected_bias(id, bias, &weight)?;
         if let Some(bias) = bias {
-            self.write_bias(id, &bias, input_scale, &weight.scales)?;
+            let scales = match weight.scales.len() {
+                1 => weight.scales,
+                _ => weight.scales.repeat(groups),
+            };
+            self.write_bias(id, &bias, input_scale, &scales)?;
         }
         Ok(())
     }
@@ -204,11 +209,16 @@ impl<'a> Writer<'a> {
 
     fn output_channels(&self, node: &Node) -> usize {
         let weight = node.input(1).and_then(|v| self.graph.constant(v));
-        let Some(weight) = weight else { return 0 };
-        let groups = node.int("group").ok().flatten().unwrap_or(1).max(1) as usize;
+        let channels = weight.and_then(|w| w.shape().get(self.channel_axis(node)).copied());
+        channels.unwrap_or(0) * self.groups_of_outputs(node)
+    }
+
+    /// How many output channels share each channel of the weight: the weight of a `ConvTranspose`
+    /// has only those of one group.
+    fn groups_of_outputs(&self, node: &Node) -> usize {
         match node.op.as_str() {
-            "ConvTranspose" => weight.shape().get(1).map_or(0, |c| c * groups),
-            _ => weight.shape().get(self.channel_axis(node)).copied().unwrap_or(0),
+            "ConvTranspose" => node.int("group").ok().flatten().unwrap_or(1).max(1) as usize,
+            _ => 1,
         }
     }
 
@@ -403,5 +413,79 @@ impl WrittenWeight {
         let scale = |i: usize| self.scales[i / inner.max(1) % count];
         let codes = self.codes.to_i64()?;
         Ok(codes.iter().enumerate().map(|(i, &q)| q as f32 * scale(i)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Recipe, Sample, Samples, Silent, Task, calibrate};
+    use fewbit_exec::{Mode, Session, SessionOptions};
+
+    struct One(Tensor);
+
+    impl Samples for One {
+        fn len(&self) -> usize {
+            1
+        }
+
+        fn task(&self) -> Task {
+            Task::None
+        }
+
+        fn sample(&self, _: usize) -> Result<Sample> {
+            Ok(Sample { inputs: vec![(None, self.0.clone())], label: None })
+        }
+
+        fn name(&self) -> String {
+            "one".to_string()
+        }
+
+        fn fingerprint(&self) -> Result<String> {
+            Ok(String::new())
+        }
+    }
+
+    fn waves(shape: &[usize]) -> Tensor {
+        let count = shape.iter().product::<usize>();
+        let values: Vec<f32> = (0..count).map(|i| (i as f32 * 1.7).sin()).collect();
+        Tensor::from_slice(shape.to_vec(), &values).unwrap()
+    }
+
+    /// Channels of a `ConvTranspose` are those of one group in its weight, and of all in its bias.
+    #[test]
+    fn a_transposed_convolution_in_groups_keeps_its_bias() {
+        for groups in [1, 2, 4] {
+            let mut graph = Graph::new("up");
+            let x = graph.add_value("x", ValueType::fixed(DType::F32, &[1, 4, 5, 5])).unwrap();
+            let w = graph.add_constant("w", waves(&[4, 3, 2, 2])).unwrap();
+            let b = graph.add_constant("b", waves(&[3 * groups])).unwrap();
+            let y = graph.add_value("y", ValueType::default()).unwrap();
+            graph.add_input(x);
+            let node = Node::new("ConvTranspose", "up", &[x, w, b], &[y]);
+            graph.add_node(node.with("group", Attr::Int(groups as i64)));
+            graph.add_output(y);
+            let model = Model { graph, opsets: vec![(String::new(), 13)], ..Default::default() };
+            let model = crate::prepare(&model).unwrap();
+            let recipe = Recipe::built_in("int8").unwrap();
+            let target = Target::built_in("fewbit").unwrap();
+            let plan = Plan::resolve(&model, &recipe, &target).unwrap();
+            let placement = plan.placement(&model).unwrap();
+            let input = waves(&[1, 4, 5, 5]);
+            let samples = One(input.clone());
+            let statistics = calibrate(&model, &placement, &recipe, &samples, 1, &Silent).unwrap();
+            let quantized = quantize_static(&model, &plan, &target, &statistics).unwrap();
+            let run = |model: &Model, mode| {
+                let session = Session::new(model, &SessionOptions::new(mode).threads(1)).unwrap();
+                session.run(&[("x", input.clone())]).unwrap().remove(0).1.to_f32().unwrap()
+            };
+            let float = run(&model, Mode::Float);
+            let integer = run(&quantized, Mode::Integer);
+            assert_eq!(integer, run(&quantized, Mode::Simulate), "{groups} groups");
+            assert!(
+                float.iter().zip(&integer).all(|(a, b)| (a - b).abs() < 0.1),
+                "{groups} groups: {float:?} {integer:?}"
+            );
+        }
     }
 }

@@ -9,7 +9,7 @@ fn without(node: &Node, names: &[&str]) -> Node {
     node
 }
 
-fn replace(patch: &mut Patch, id: NodeId, node: Node) {
+pub(super) fn replace(patch: &mut Patch, id: NodeId, node: Node) {
     patch.remove_node(id);
     patch.add_node(node);
 }
@@ -115,6 +115,23 @@ pub(super) fn split_count(_: &Graph, patch: &mut Patch, id: NodeId, node: &Node)
     if node.input(1).is_none() && node.int("num_outputs")?.is_none() {
         patch.set_attr(id, "num_outputs", Attr::Int(node.outputs.len() as i64));
     }
+    Ok(())
+}
+
+/// `spatial` said whether statistics are those of channels, which they always are since 9.
+pub(super) fn batch_norm(graph: &Graph, patch: &mut Patch, id: NodeId, node: &Node) -> Result<()> {
+    let of_channels = |v| graph.value(v).ty.rank().is_none_or(|rank| rank == 1);
+    if node.int("spatial")? == Some(0) && !node.input(1).is_none_or(of_channels) {
+        return super::refuse(graph, patch, id, node);
+    }
+    replace(patch, id, without(node, &["spatial"]));
+    Ok(())
+}
+
+/// Positions were those of whole pixels before 16, and are half a pixel off by default since.
+pub(super) fn roi_align(_: &Graph, patch: &mut Patch, id: NodeId, _: &Node) -> Result<()> {
+    let transform = Attr::String("output_half_pixel".into());
+    patch.set_attr(id, "coordinate_transformation_mode", transform);
     Ok(())
 }
 

@@ -28,6 +28,7 @@ const fn rule(op: &'static str, since: i64, rewrite: Rewrite) -> Rule {
 }
 
 const RULES: &[Rule] = &[
+    rule("BatchNormalization", 9, attributes::batch_norm),
     rule("Slice", 10, attributes::slice),
     rule("TopK", 10, attributes::top_k),
     rule("Upsample", 10, resize::from_upsample),
@@ -43,6 +44,7 @@ const RULES: &[Rule] = &[
     rule("Softmax", 13, softmax::flattened),
     rule("LogSoftmax", 13, softmax::flattened),
     rule("Hardmax", 13, softmax::flattened),
+    rule("RoiAlign", 16, attributes::roi_align),
     rule("ReduceL1", 18, attributes::axes),
     rule("ReduceL2", 18, attributes::axes),
     rule("ReduceLogSum", 18, attributes::axes),

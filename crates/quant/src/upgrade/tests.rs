@@ -60,6 +60,81 @@ fn old_forms_compute_the_same_after_the_upgrade() {
     );
 }
 
+/// Nearest neighbours of operator set 10 are rounded by whether an axis shrinks.
+#[test]
+fn an_old_resize_rounds_as_it_did() {
+    for mode in ["nearest", "linear"] {
+        for scales in [[2.0, 1.7], [0.6, 0.7], [1.7, 0.6], [1.0, 0.6], [0.6, 1.7f32]] {
+            let shape = [1, 1, 5, 7];
+            for constant in [true, false] {
+                let mut old = single(10, &shape, |n| n, "Resize");
+                let graph = &mut old.graph;
+                let all = Tensor::vector(&[1.0, 1.0, scales[0], scales[1]]);
+                let (id, mut node) = graph.nodes().map(|(i, n)| (i, n.clone())).next().unwrap();
+                let mut patch = Patch::new(graph);
+                let known = patch.add_constant("scales", all);
+                let computed = patch.add_value("computed", ValueType::default());
+                patch.add_node(Node::new("Identity", "i", &[known], &[computed]));
+                node.inputs.push(Some(if constant { known } else { computed }));
+                node.set_attr("mode", Attr::String(mode.into()));
+                patch.remove_node(id);
+                patch.add_node(node);
+                patch.apply(graph).unwrap();
+                let new = upgrade(&old, 13).unwrap();
+                assert_eq!(run(&old, &shape), run(&new, &shape), "{mode} {scales:?} {constant}");
+            }
+        }
+    }
+}
+
+/// A model of one node with constants behind its input.
+fn with_constants(opset: i64, shape: &[usize], op: &str, constants: &[Tensor]) -> Model {
+    let mut model = single(opset, shape, |n| n, op);
+    let (id, mut node) = model.graph.nodes().map(|(id, n)| (id, n.clone())).next().unwrap();
+    let mut patch = Patch::new(&model.graph);
+    let ids = constants.iter().map(|tensor| Some(patch.add_constant("c", tensor.clone())));
+    node.inputs.extend(ids);
+    patch.remove_node(id);
+    patch.add_node(node);
+    patch.apply(&mut model.graph).unwrap();
+    model
+}
+
+/// The only node, with an attribute more.
+fn with_attr(mut model: Model, name: &str, attr: Attr) -> Model {
+    let (id, _) = model.graph.nodes().next().unwrap();
+    let mut patch = Patch::new(&model.graph);
+    patch.set_attr(id, name, attr);
+    patch.apply(&mut model.graph).unwrap();
+    model
+}
+
+/// ONNX Runtime refuses attributes that an operator has no longer.
+#[test]
+fn statistics_are_those_of_channels() {
+    let of = |shape: &[usize], spatial| {
+        let ones = Tensor::from_slice(shape.to_vec(), &vec![1f32; shape.iter().product()]);
+        let model = with_constants(7, &[1, 3, 2, 2], "BatchNormalization", &vec![ones.unwrap(); 4]);
+        with_attr(model, "spatial", Attr::Int(spatial))
+    };
+    for spatial in [0, 1] {
+        let old = of(&[3], spatial);
+        let new = upgrade(&old, 13).unwrap();
+        assert!(new.graph.nodes().all(|(_, node)| node.attr("spatial").is_none()));
+        assert_eq!(run(&old, &[1, 3, 2, 2]), run(&new, &[1, 3, 2, 2]));
+    }
+    let error = upgrade(&of(&[3, 2, 2], 0), 13).unwrap_err();
+    assert!(error.to_string().contains("BatchNormalization"), "{error}");
+}
+
+#[test]
+fn old_regions_stay_where_they_are() {
+    let regions = Tensor::from_slice(vec![1, 4], &[1.0f32, 0.5, 5.0, 4.0]).unwrap();
+    let old = with_constants(11, &[1, 1, 6, 7], "RoiAlign", &[regions, Tensor::vector(&[0i64])]);
+    let new = upgrade(&old, 21).unwrap();
+    assert_eq!(run(&old, &[1, 1, 6, 7]), run(&new, &[1, 1, 6, 7]));
+}
+
 #[test]
 fn an_operator_without_rewrite_is_refused_by_name() {
     let model = single(18, &[1, 2, 3], |n| n, "GroupNormalization");
