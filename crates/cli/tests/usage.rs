@@ -65,7 +65,8 @@ fn flags_that_exclude_each_other_are_refused() {
 fn names_that_do_not_exist_are_answered() {
     with_digits(&["--recipe", "int9"]).fails(2, &["int9", "did you mean `int8`"]);
     with_digits(&["--target", "openvin"]).fails(2, &["did you mean `openvino`"]);
-    with_digits(&["--keep-float", "name=nothing*"]).fails(2, &["matches no node", "inspect"]);
+    with_digits(&["--keep-float", "op=Conv,name=nothing*,index=-1"])
+        .fails(2, &["`op=Conv,name=nothing*,index=-1` matches no node", "fewbit plan"]);
     run(["inspect", "/does/not/exist.onnx"]).fails(3, &["/does/not/exist.onnx", "check the path"]);
 }
 
