@@ -55,11 +55,9 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
     if gguf::is_text_model(&args.model) {
         return gguf::run(args, ui);
     }
-    if let Err(refused) = args.gguf.refuse() {
-        // Flags are wrong for an ONNX model; a path that leads to none is what is wrong first.
-        fewbit::load(&args.model)?;
-        return Err(refused);
-    }
+    // A path that leads to no model is what is wrong first; flags are looked at behind.
+    let source = fewbit::load(&args.model)?;
+    args.gguf.refuse()?;
     let Some(output) = &args.output else {
         return Err(Error::usage("quantizing needs --output FILE"));
     };
@@ -72,7 +70,6 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
         return Err(Error::usage("--max-drop needs data to measure the drop")
             .hint("add --evaluate DATA with labelled samples, or leave out --max-drop"));
     }
-    let source = fewbit::load(&args.model)?;
     check_output(output, &protected(args, &source), args.force)?;
     args.work.check_memory(&[&source.model], &[])?;
     let open = |spec: &Option<String>| spec.as_deref().map(Data::open).transpose();
