@@ -87,6 +87,17 @@ fn a_path_that_is_no_model_is_what_is_wrong() {
 }
 
 #[test]
+fn a_model_that_is_quantized_already_is_refused() {
+    let dir = tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let small = at("int8.onnx");
+    quantize(small.as_ref(), &[]).succeeds();
+    let refusal = ["FB-4201", "int8.onnx", "start from the float model"];
+    run(["plan", &small]).fails(4, &refusal);
+    run(["quantize", &small, "-o", &at("o.onnx"), "--recipe", "int8-dynamic"]).fails(4, &refusal);
+}
+
+#[test]
 fn language_models_refuse_what_has_no_effect_on_them() {
     let dir = tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).display().to_string();
