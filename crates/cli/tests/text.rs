@@ -4,7 +4,7 @@ mod process;
 
 use fewbit::llm::{Generator, GeneratorOptions, LanguageModel};
 use fewbit::{Mode, Session, SessionOptions, Tensor};
-use process::{names, run, zoo};
+use process::{digits, names, run, zoo};
 use std::fs;
 use std::path::Path;
 use tempfile::tempdir;
@@ -19,7 +19,8 @@ fn an_unknown_architecture_is_refused_with_the_known_ones() {
     run(["generate", &model, "-p", "a"]).fails(3, &["safetensors"]);
     fs::write(dir.path().join("config.json"), "[1]").unwrap();
     run(["chat", &model]).fails(3, &["JSON object"]);
-    run(["embed", "nowhere", "a"]).fails(3, &["no language model", "config.json"]);
+    run(["embed", &digits("digits.onnx"), "a"]).fails(3, &["no language model", "config.json"]);
+    run(["embed", "nowhere", "a"]).fails(3, &["FB-3001", "nowhere", "check the path"]);
 }
 
 #[test]
