@@ -79,7 +79,9 @@ fn prompts_of_a_file_are_continued_as_they_would_be_alone() {
     bad("bad.jsonl").fails(3, &["line 1", "unknown field `sed`"]);
     fs::write(path("none.txt"), "\n").unwrap();
     bad("none.txt").fails(3, &["no prompt"]);
-    bad("nowhere.txt").fails(3, &["cannot open"]);
+    bad("nowhere.txt").fails(3, &["cannot open", "check the path"]);
+    fs::write(path("long.txt"), "a\n".repeat(1 << 25) + "b").unwrap();
+    bad("long.txt").fails(3, &["at most 67108864 bytes"]);
     run(["generate", &model]).fails(2, &["--prompt"]);
 }
 
