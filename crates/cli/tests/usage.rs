@@ -87,6 +87,13 @@ fn a_path_that_is_no_model_is_what_is_wrong() {
 }
 
 #[test]
+fn an_onnx_model_becomes_no_gguf_file() {
+    let dir = tempdir().unwrap();
+    quantize(&dir.path().join("o.gguf"), &[]).fails(2, &["o.gguf", "end the name in .onnx"]);
+    assert!(process::names(dir.path()).is_empty());
+}
+
+#[test]
 fn a_model_that_is_quantized_already_is_refused() {
     let dir = tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).display().to_string();

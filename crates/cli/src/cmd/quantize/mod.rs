@@ -7,6 +7,7 @@ pub mod summary;
 
 pub use choice::Choice;
 
+use crate::cmd::convert::ends_in;
 use crate::exit::Outcome;
 use crate::flags::{Work, check_output, points};
 use crate::ui::Ui;
@@ -61,6 +62,10 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
     let Some(output) = &args.output else {
         return Err(Error::usage("quantizing needs --output FILE"));
     };
+    if ends_in(output, "gguf") {
+        return Err(Error::usage(format!("the output {} would be no GGUF file", output.display()))
+            .hint("an ONNX model stays one: end the name in .onnx"));
+    }
     let recipe = args.choice.recipe()?;
     if args.plan.is_none() && recipe.needs_calibration() && args.calibrate.is_none() {
         return Err(Error::usage(format!("recipe `{}` needs calibration data", recipe.name))
