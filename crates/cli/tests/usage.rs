@@ -41,6 +41,8 @@ fn numbers_that_make_no_sense_are_refused() {
     let twice = ["--shape", "image=1,1,8,8", "--shape", "image=2,1,8,8"];
     run(["bench", &*digits("digits.onnx")].into_iter().chain(twice)).fails(2, &["two shapes"]);
     run(["bench", &digits("digits.onnx"), "--shape", "image=1,-1"]).fails(2, &["--shape"]);
+    run(["bench", &digits("digits.onnx"), "--shape", "image=1,3,8,8"])
+        .fails(2, &["[1, 3, 8, 8]", "f32[N,1,8,8]"]);
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn check(port: &Port, tensor: &Tensor) -> Result<()> {
 }
 
 // Names of dimensions are not compared: exporters give one name to sizes that differ.
-fn fits_shape(ty: &ValueType, shape: &[usize]) -> bool {
+pub(super) fn fits_shape(ty: &ValueType, shape: &[usize]) -> bool {
     let Some(dims) = &ty.shape else { return true };
     let fits = |(dim, &size): (&Dim, &usize)| dim.known().is_none_or(|known| known == size);
     dims.len() == shape.len() && dims.iter().zip(shape).all(fits)
