@@ -86,6 +86,15 @@ fn a_path_that_is_no_model_is_what_is_wrong() {
         .fails(2, &["--type", "--recipe"]);
     run(["quantize", &at("missing.onnx"), "-o", &at("o.onnx")])
         .fails(3, &["FB-3001", "missing.onnx", "check the path"]);
+    std::fs::write(at("m.gguf"), b"GGUF\x03\0\0\0").unwrap();
+    let folder = at("");
+    for (model, code, exit, hint) in [
+        (&at("m.gguf"), "FB-4001", 4, "fewbit convert MODEL x.onnx"),
+        (&at("lfs.gguf"), "FB-3004", 3, "GGUF and safetensors"),
+        (&folder, "FB-3002", 3, "a file in it"),
+    ] {
+        run(["bench", model]).fails(exit, &[code, hint]);
+    }
 }
 
 #[test]
