@@ -98,6 +98,25 @@ fn a_path_that_is_no_model_is_what_is_wrong() {
 }
 
 #[test]
+fn a_plan_for_a_target_of_ones_own_is_run_with_it() {
+    let dir = tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let (target, plan) = (at("mine.toml"), at("plan.toml"));
+    let text = "name = \"mine\"\ndescription = \"Mine\"\nactivations = [\"i8\"]\n\
+        asymmetric_activations = true\nper_channel_weights = true\nint32_bias = true\n\
+        operators = [\"Conv\", \"Relu\"]\n";
+    std::fs::write(&target, text).unwrap();
+    let made = run(["plan", &digits("digits.onnx"), "-o", &plan, "--target", &target]);
+    let told = format!("--plan {plan} --target {target}");
+    assert!(made.succeeds().stdout.contains(&told), "{}", made.stdout);
+    let out = dir.path().join("o.onnx");
+    quantize(&out, &["--plan", &plan]).fails(2, &["`mine`", "--target FILE"]);
+    quantize(&out, &["--plan", &plan, "--target", "openvino"]).fails(2, &["`mine`", "`openvino`"]);
+    let ran = quantize(&out, &["--plan", &plan, "--target", &target, "--json"]);
+    assert_eq!(ran.succeeds().json()["target"], "mine");
+}
+
+#[test]
 fn an_onnx_model_becomes_no_gguf_file() {
     let dir = tempdir().unwrap();
     quantize(&dir.path().join("o.gguf"), &[]).fails(2, &["o.gguf", "end the name in .onnx"]);

@@ -73,9 +73,10 @@ fn show(plan: &Plan, args: &Args, ui: &Ui) {
     }
     let path = args.output.as_deref().unwrap_or_else(|| "plan.toml".as_ref());
     ui.line(&format!(
-        "edit {} and run it: fewbit quantize {} -o OUT.onnx --plan {}",
+        "edit {} and run it: fewbit quantize {} -o OUT.onnx --plan {}{}",
         path.display(),
         args.model.display(),
-        path.display()
+        path.display(),
+        args.choice.target_flag()
     ));
 }

@@ -23,8 +23,8 @@ pub struct Args {
     output: Option<PathBuf>,
     #[command(flatten)]
     choice: Choice,
-    /// A plan of `fewbit plan`, run as it is
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["recipe", "target", "keep_float", "calibration", "per_tensor", "symmetric", "activations"])]
+    /// A plan of `fewbit plan`, run as it is; one for a target of yours also takes its --target
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["recipe", "keep_float", "calibration", "per_tensor", "symmetric", "activations"])]
     plan: Option<PathBuf>,
     /// Samples that set activation ranges, such as card.toml@0..200; for GGUF files a text (the
     /// range counts windows of 512 tokens)
@@ -107,7 +107,7 @@ fn job<'a>(args: &Args, source: &'a Source, recipe: Recipe) -> Result<QuantizeJo
     job.target = args.choice.target()?;
     if let Some(path) = &args.plan {
         let plan = fewbit::read_plan(path)?;
-        job.target = fewbit::target(&plan.target).at(|| path.display().to_string())?;
+        job.target = args.choice.target_of(&plan).at(|| path.display().to_string())?;
         job.recipe = plan.recipe.clone();
         job.plan = Some(plan);
     }
