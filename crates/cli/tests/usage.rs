@@ -84,6 +84,8 @@ fn a_path_that_is_no_model_is_what_is_wrong() {
     }
     run(["quantize", &digits("digits.onnx"), "-o", &at("o"), "--type", "Q4_0"])
         .fails(2, &["--type", "--recipe"]);
+    run(["convert", &digits("digits.onnx"), &at("o.gguf")])
+        .fails(4, &["FB-4705", "fewbit quantize", "fp16"]);
     run(["quantize", &at("missing.onnx"), "-o", &at("o.onnx")])
         .fails(3, &["FB-3001", "missing.onnx", "check the path"]);
     std::fs::write(at("m.gguf"), b"GGUF\x03\0\0\0").unwrap();
