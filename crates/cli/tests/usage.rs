@@ -37,6 +37,17 @@ fn numbers_that_make_no_sense_are_refused() {
         with_digits(&[&format!("{flag}={value}")]).fails(2, &[flag]);
     }
     with_digits(&["--max-drop", "-1"]).fails(2, &["0 to 100 percentage points"]);
+    with_digits(&["--threads", "-1"]).fails(2, &["expected a whole number"]);
+    run(["bench", &digits("digits.onnx"), "--seconds", "-1"]).fails(2, &["0.001 to 3600 seconds"]);
+    for (flag, wanted) in [
+        ("--temperature", "invalid value '-1'"),
+        ("--top-p", "expected 0 to 1"),
+        ("--min-p", "expected 0 to 1"),
+        ("--repeat-penalty", "invalid value '-1'"),
+        ("-n", "invalid value '-1'"),
+    ] {
+        run(["generate", "m.gguf", "-p", "a", flag, "-1"]).fails(2, &[wanted]);
+    }
     run(["bench", &digits("digits.onnx"), "--seconds", "inf"]).fails(2, &["--seconds"]);
     let twice = ["--shape", "image=1,1,8,8", "--shape", "image=2,1,8,8"];
     run(["bench", &*digits("digits.onnx")].into_iter().chain(twice)).fails(2, &["two shapes"]);
