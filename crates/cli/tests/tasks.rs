@@ -47,6 +47,10 @@ fn samples_that_do_not_fit_are_answered_with_the_steps_that_make_them_fit() {
     let texts = ["must be f32[N,1,8,8], found u8[1, 8, 8, 1]", "sample 0 of", "[input]", "layout"];
     run(["eval", &model, "--data", &data]).fails(3, &texts);
     run(["quantize", &model, "-o", &out, "--calibrate", &data]).fails(3, &texts);
+    let empty = dir.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let empty = empty.display().to_string();
+    run(["eval", &model, "--data", &empty]).fails(3, &["no samples", ".jpg, .jpeg and .png"]);
 }
 
 #[test]
