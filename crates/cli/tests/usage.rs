@@ -123,7 +123,7 @@ fn a_plan_for_a_target_of_ones_own_is_run_with_it() {
     let told = format!("--plan {plan} --target {target}");
     assert!(made.succeeds().stdout.contains(&told), "{}", made.stdout);
     let out = dir.path().join("o.onnx");
-    quantize(&out, &["--plan", &plan]).fails(2, &["`mine`", "--target FILE"]);
+    quantize(&out, &["--plan", &plan]).fails(2, &["`mine`", "openvino", "--target FILE"]);
     quantize(&out, &["--plan", &plan, "--target", "openvino"]).fails(2, &["`mine`", "`openvino`"]);
     let ran = quantize(&out, &["--plan", &plan, "--target", &target, "--json"]);
     assert_eq!(ran.succeeds().json()["target"], "mine");

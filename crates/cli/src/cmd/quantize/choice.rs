@@ -85,7 +85,8 @@ impl Choice {
     pub fn target_of(&self, plan: &Plan) -> Result<Target> {
         let Some(flag) = &self.target else {
             return fewbit::target(&plan.target).map_err(|e| {
-                e.hint("a target of your own: add the --target FILE that the plan was made with")
+                let known = e.advice().unwrap_or_default().to_string();
+                e.hint(format!("{known}, with --target FILE as for the plan"))
             });
         };
         let target = fewbit::target(flag)?;
