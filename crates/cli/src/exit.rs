@@ -11,7 +11,7 @@ pub const CODES: &str = "Exit codes:
   0    done
   1    done, but the accuracy bound was missed
   2    the command line contradicts itself
-  3    an input is damaged
+  3    an input is missing or damaged
   4    an input is sound, but not supported
   5    reading, writing or memory failed
   70   a bug in fewbit

@@ -17,7 +17,7 @@ pub struct Work {
     #[arg(long)]
     pub json: bool,
     /// Threads; 0 takes all cores. Results do not depend on it
-    #[arg(long, default_value_t = 0, value_name = "N", value_parser = threads)]
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
     pub threads: usize,
     /// Refuse work that would take more memory than this, such as 1G or 512M
     #[arg(long, value_name = "SIZE", value_parser = size)]

@@ -39,6 +39,21 @@ fn without_labels_the_float_model_is_the_measure() {
 }
 
 #[test]
+fn samples_that_do_not_fit_are_answered_with_the_steps_that_make_them_fit() {
+    let dir = tempdir().unwrap();
+    let wide = Tensor::from_slice(vec![2, 8, 8, 1], &[1u8; 128]).unwrap();
+    let data = save(&dir.path().join("x.npz"), &[("x", &wide)]);
+    let (model, out) = (digits("digits.onnx"), dir.path().join("o.onnx").display().to_string());
+    let texts = ["must be f32[N,1,8,8], found u8[1, 8, 8, 1]", "sample 0 of", "[input]", "layout"];
+    run(["eval", &model, "--data", &data]).fails(3, &texts);
+    run(["quantize", &model, "-o", &out, "--calibrate", &data]).fails(3, &texts);
+    let empty = dir.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let empty = empty.display().to_string();
+    run(["eval", &model, "--data", &empty]).fails(3, &["no samples", ".jpg, .jpeg and .png"]);
+}
+
+#[test]
 fn data_that_hold_nan_are_warned_of_and_refused() {
     let dir = tempdir().unwrap();
     let mut values = images().to_f32().unwrap();

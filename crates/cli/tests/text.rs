@@ -4,7 +4,7 @@ mod process;
 
 use fewbit::llm::{Generator, GeneratorOptions, LanguageModel};
 use fewbit::{Mode, Session, SessionOptions, Tensor};
-use process::{names, run, zoo};
+use process::{digits, names, run, zoo};
 use std::fs;
 use std::path::Path;
 use tempfile::tempdir;
@@ -19,7 +19,8 @@ fn an_unknown_architecture_is_refused_with_the_known_ones() {
     run(["generate", &model, "-p", "a"]).fails(3, &["safetensors"]);
     fs::write(dir.path().join("config.json"), "[1]").unwrap();
     run(["chat", &model]).fails(3, &["JSON object"]);
-    run(["embed", "nowhere", "a"]).fails(3, &["no language model", "config.json"]);
+    run(["embed", &digits("digits.onnx"), "a"]).fails(3, &["no language model", "config.json"]);
+    run(["embed", "nowhere", "a"]).fails(3, &["FB-3001", "nowhere", "check the path"]);
 }
 
 #[test]
@@ -78,7 +79,9 @@ fn prompts_of_a_file_are_continued_as_they_would_be_alone() {
     bad("bad.jsonl").fails(3, &["line 1", "unknown field `sed`"]);
     fs::write(path("none.txt"), "\n").unwrap();
     bad("none.txt").fails(3, &["no prompt"]);
-    bad("nowhere.txt").fails(3, &["cannot open"]);
+    bad("nowhere.txt").fails(3, &["cannot open", "check the path"]);
+    fs::write(path("long.txt"), "a\n".repeat(1 << 25) + "b").unwrap();
+    bad("long.txt").fails(3, &["at most 67108864 bytes"]);
     run(["generate", &model]).fails(2, &["--prompt"]);
 }
 

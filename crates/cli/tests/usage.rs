@@ -37,10 +37,23 @@ fn numbers_that_make_no_sense_are_refused() {
         with_digits(&[&format!("{flag}={value}")]).fails(2, &[flag]);
     }
     with_digits(&["--max-drop", "-1"]).fails(2, &["0 to 100 percentage points"]);
+    with_digits(&["--threads", "-1"]).fails(2, &["expected a whole number"]);
+    run(["bench", &digits("digits.onnx"), "--seconds", "-1"]).fails(2, &["0.001 to 3600 seconds"]);
+    for (flag, wanted) in [
+        ("--temperature", "invalid value '-1'"),
+        ("--top-p", "expected 0 to 1"),
+        ("--min-p", "expected 0 to 1"),
+        ("--repeat-penalty", "invalid value '-1'"),
+        ("-n", "invalid value '-1'"),
+    ] {
+        run(["generate", "m.gguf", "-p", "a", flag, "-1"]).fails(2, &[wanted]);
+    }
     run(["bench", &digits("digits.onnx"), "--seconds", "inf"]).fails(2, &["--seconds"]);
     let twice = ["--shape", "image=1,1,8,8", "--shape", "image=2,1,8,8"];
     run(["bench", &*digits("digits.onnx")].into_iter().chain(twice)).fails(2, &["two shapes"]);
     run(["bench", &digits("digits.onnx"), "--shape", "image=1,-1"]).fails(2, &["--shape"]);
+    run(["bench", &digits("digits.onnx"), "--shape", "image=1,3,8,8"])
+        .fails(2, &["[1, 3, 8, 8]", "f32[N,1,8,8]"]);
 }
 
 #[test]
@@ -65,7 +78,8 @@ fn flags_that_exclude_each_other_are_refused() {
 fn names_that_do_not_exist_are_answered() {
     with_digits(&["--recipe", "int9"]).fails(2, &["int9", "did you mean `int8`"]);
     with_digits(&["--target", "openvin"]).fails(2, &["did you mean `openvino`"]);
-    with_digits(&["--keep-float", "name=nothing*"]).fails(2, &["matches no node", "inspect"]);
+    with_digits(&["--keep-float", "op=Conv,name=nothing*,index=-1"])
+        .fails(2, &["`op=Conv,name=nothing*,index=-1` matches no node", "fewbit plan"]);
     run(["inspect", "/does/not/exist.onnx"]).fails(3, &["/does/not/exist.onnx", "check the path"]);
 }
 
@@ -81,6 +95,56 @@ fn a_path_that_is_no_model_is_what_is_wrong() {
     }
     run(["quantize", &digits("digits.onnx"), "-o", &at("o"), "--type", "Q4_0"])
         .fails(2, &["--type", "--recipe"]);
+    run(["convert", &digits("digits.onnx"), &at("o.gguf")])
+        .fails(4, &["FB-4705", "fewbit quantize", "fp16"]);
+    run(["quantize", &at("missing.onnx"), "-o", &at("o.onnx")])
+        .fails(3, &["FB-3001", "missing.onnx", "check the path"]);
+    std::fs::write(at("m.gguf"), b"GGUF\x03\0\0\0").unwrap();
+    let folder = at("");
+    for (model, code, exit, hint) in [
+        (&at("m.gguf"), "FB-4001", 4, "fewbit convert MODEL x.onnx"),
+        (&at("lfs.gguf"), "FB-3004", 3, "GGUF and safetensors"),
+        (&folder, "FB-3002", 3, "a file in it"),
+    ] {
+        run(["bench", model]).fails(exit, &[code, hint]);
+    }
+}
+
+#[test]
+fn a_plan_for_a_target_of_ones_own_is_run_with_it() {
+    let dir = tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let (target, plan) = (at("mine.toml"), at("plan.toml"));
+    let text = "name = \"mine\"\ndescription = \"Mine\"\nactivations = [\"i8\"]\n\
+        asymmetric_activations = true\nper_channel_weights = true\nint32_bias = true\n\
+        operators = [\"Conv\", \"Relu\"]\n";
+    std::fs::write(&target, text).unwrap();
+    let made = run(["plan", &digits("digits.onnx"), "-o", &plan, "--target", &target]);
+    let told = format!("--plan {plan} --target {target}");
+    assert!(made.succeeds().stdout.contains(&told), "{}", made.stdout);
+    let out = dir.path().join("o.onnx");
+    quantize(&out, &["--plan", &plan]).fails(2, &["`mine`", "openvino", "--target FILE"]);
+    quantize(&out, &["--plan", &plan, "--target", "openvino"]).fails(2, &["`mine`", "`openvino`"]);
+    let ran = quantize(&out, &["--plan", &plan, "--target", &target, "--json"]);
+    assert_eq!(ran.succeeds().json()["target"], "mine");
+}
+
+#[test]
+fn an_onnx_model_becomes_no_gguf_file() {
+    let dir = tempdir().unwrap();
+    quantize(&dir.path().join("o.gguf"), &[]).fails(2, &["o.gguf", "end the name in .onnx"]);
+    assert!(process::names(dir.path()).is_empty());
+}
+
+#[test]
+fn a_model_that_is_quantized_already_is_refused() {
+    let dir = tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let small = at("int8.onnx");
+    quantize(small.as_ref(), &[]).succeeds();
+    let refusal = ["FB-4201", "int8.onnx", "start from the float model"];
+    run(["plan", &small]).fails(4, &refusal);
+    run(["quantize", &small, "-o", &at("o.onnx"), "--recipe", "int8-dynamic"]).fails(4, &refusal);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Recipes, targets and plans by name or file.
 
+use crate::inspect::computes_on_codes;
 use fewbit_core::{Error, Model, Result, ResultExt};
 use fewbit_formats::mmap::{InputFile, shown};
 use fewbit_quant::{BUILT_IN_RECIPES, BUILT_IN_TARGETS, Plan, Recipe, Target, prepare};
@@ -39,9 +40,27 @@ pub fn target(name_or_path: &str) -> Result<Target> {
 /// Resolves a recipe for a model: one line for each node and value, with the reason.
 ///
 /// # Errors
-/// When the model cannot be prepared, or recipe and target contradict each other.
+/// When the model is quantized already or cannot be prepared, or recipe and target contradict each
+/// other.
 pub fn plan(model: &Model, recipe: &Recipe, target: &Target) -> Result<Plan> {
+    refuse_quantized(model)?;
     Plan::resolve(&prepare(model)?, recipe, target)
+}
+
+/// Checks that no node of a model computes on codes: what is quantized starts from floats.
+///
+/// # Errors
+/// With the first node that does.
+pub(crate) fn refuse_quantized(model: &Model) -> Result<()> {
+    let on_codes =
+        |op: &str| matches!(op, "QuantizeLinear" | "DequantizeLinear") || computes_on_codes(op);
+    match model.graph.nodes().find(|(_, node)| on_codes(&node.op)) {
+        None => Ok(()),
+        Some((id, _)) => Err(Error::unsupported("the model is quantized already")
+            .code("FB-4201")
+            .at(model.graph.label(id))
+            .hint("start from the float model; `fewbit eval` and `fewbit bench` run this one as it is")),
+    }
 }
 
 /// Reads a plan, possibly edited by hand.

@@ -66,7 +66,7 @@ impl Format {
             }
             Format::Safetensors | Format::SafetensorsFolder | Format::Gguf => {
                 "language models are for `generate`, `chat`, `embed` and `eval` (a GGUF file, or a \
-                 folder with config.json); here, export the model to ONNX"
+                 folder with config.json); `fewbit convert MODEL x.onnx` makes an ONNX file of one"
             }
             Format::Tflite => "convert it with `python -m tf2onnx.convert --tflite MODEL`",
             Format::Pickle => {

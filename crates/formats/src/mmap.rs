@@ -247,7 +247,8 @@ fn refuse_special(seen: &Metadata) -> Result<()> {
         () if kind.is_char_device() || kind.is_block_device() => "a device",
         () => "no regular file",
     };
-    Err(Error::bad_input(format!("expected a file, found {found}")).code("FB-3002"))
+    let error = Error::bad_input(format!("expected a file, found {found}")).code("FB-3002");
+    Err(if kind.is_dir() { error.hint("give the name of a file in it") } else { error })
 }
 
 /// A path for messages; control characters are escaped, so that no name can write to a terminal.

@@ -184,10 +184,9 @@ pub fn calibrate(
     let session = Session::new(model, &options)?;
     progress.start("calibrate", samples.len());
     for_each_sample(samples, threads, |index, sample| {
-        let inputs = bind(&sample, session.inputs())?;
         let mut tap = |event: &TapEvent| statistics.observe(event);
-        session
-            .run_tapped(&inputs, &mut tap)
+        bind(&sample, session.inputs())
+            .and_then(|inputs| session.run_tapped(&inputs, &mut tap))
             .at(|| format!("sample {index} of {}", samples.name()))?;
         progress.step();
         Ok(())

@@ -267,9 +267,9 @@ pub fn select(graph: &Graph, selectors: &[Selector]) -> Result<BTreeSet<NodeId>>
     for selector in selectors {
         let found = matches(graph, selector);
         if found.is_empty() {
-            return Err(Error::usage(format!("{selector:?} matches no node"))
+            return Err(Error::usage(format!("`{selector}` matches no node"))
                 .at("keep_float")
-                .hint("`fewbit inspect MODEL` lists the nodes"));
+                .hint("`fewbit plan MODEL` lists the nodes by name and type"));
         }
         chosen.extend(found);
     }

@@ -124,6 +124,19 @@ pub struct Selector {
     pub index: Option<i64>,
 }
 
+/// As `--keep-float` takes it: `op=Conv,name=head*,index=-1`.
+impl std::fmt::Display for Selector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let parts = [
+            self.op.as_ref().map(|op| format!("op={op}")),
+            self.name.as_ref().map(|name| format!("name={name}")),
+            self.index.map(|index| format!("index={index}")),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        f.write_str(&parts.join(","))
+    }
+}
+
 /// What to do with a model, independent of any particular one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -64,10 +64,14 @@ pub trait Samples: Sync {
     fn fingerprint(&self) -> Result<String>;
 }
 
+const STEPS: &str = "the [input] steps of a data card make samples fit: resize, crop, channels, \
+                     scale, mean, std, layout";
+
 /// Gives a sample's tensors the names of a session's inputs.
 ///
 /// # Errors
-/// When a name is unknown, or a nameless tensor meets a model of several inputs.
+/// When a name is unknown, a nameless tensor meets a model of several inputs, or a tensor does not
+/// fit its input.
 pub fn bind<'p>(sample: &Sample, ports: &'p [Port]) -> Result<Vec<(&'p str, Tensor)>> {
     let names = || ports.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
     let bind_one = |(name, tensor): &(Option<String>, Tensor)| {
@@ -85,7 +89,9 @@ pub fn bind<'p>(sample: &Sample, ports: &'p [Port]) -> Result<Vec<(&'p str, Tens
                     .hint(format!("its inputs: {}", names()))
             })?,
         };
-        Ok((port.name.as_str(), as_taken(port, tensor.clone())?))
+        let tensor = as_taken(port, tensor.clone())?;
+        port.check(&tensor).map_err(|e| e.hint(STEPS))?;
+        Ok((port.name.as_str(), tensor))
     };
     sample.inputs.iter().map(bind_one).collect()
 }
@@ -118,14 +124,15 @@ mod tests {
             (&[3, 8, 8], &[1, 3, 8, 8], &[3, 8, 8]),
             (&[1, 3, 8, 8], &[1, 3, 8, 8], &[1, 3, 8, 8]),
             (&[], &[1], &[]),
-            // Two images are not one, and what does not fit is refused by the session.
+            // Two images are not one, and what does not fit is refused.
             (&[3, 8, 8], &[2, 3, 8, 8], &[2, 3, 8, 8]),
             (&[8, 8], &[1, 3, 8, 8], &[1, 3, 8, 8]),
         ];
         for (declared, given, taken) in cases {
             let sample = Sample { inputs: vec![(None, image(given))], label: None };
             let ports = [port(declared)];
-            assert_eq!(bind(&sample, &ports).unwrap()[0].1.shape(), taken, "{declared:?}");
+            assert_eq!(as_taken(&ports[0], image(given)).unwrap().shape(), taken, "{declared:?}");
+            assert_eq!(bind(&sample, &ports).is_ok(), declared == taken, "{declared:?}");
         }
     }
 }

@@ -24,7 +24,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME=1,3,224,224", value_parser = shape)]
     shape: Vec<(String, Vec<usize>)>,
     /// Seconds to measure each model
-    #[arg(long, default_value_t = 2.0, value_parser = duration)]
+    #[arg(long, default_value_t = 2.0, value_parser = duration, allow_negative_numbers = true)]
     seconds: f64,
     /// Seed of the random inputs
     #[arg(long, default_value_t = 0)]

@@ -64,7 +64,8 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
             "only GGUF files and folders of Hugging Face can be converted",
         )
         .code("FB-4705")
-        .at(args.input.display().to_string()));
+        .at(args.input.display().to_string())
+        .hint("`fewbit quantize` makes an ONNX model smaller, with --recipe fp16 as half floats"));
     }
     if !ends_in(&args.output, "gguf") {
         args.parts.refuse()?;

@@ -5,7 +5,7 @@ use crate::exit::Outcome;
 use crate::flags::check_output;
 use crate::ui::{Table, Ui};
 use fewbit::formats::atomic::{OutputOptions, write_file};
-use fewbit::{Error, Plan, Result};
+use fewbit::{Error, Plan, Result, ResultExt};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -31,7 +31,8 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
     if let Some(path) = &args.output {
         check_output(path, &source.files, args.force)?;
     }
-    let plan = fewbit::plan(&source.model, &args.choice.recipe()?, &args.choice.target()?)?;
+    let plan = fewbit::plan(&source.model, &args.choice.recipe()?, &args.choice.target()?)
+        .at(|| args.model.display().to_string())?;
     let text = plan.to_toml()?;
     if let Some(path) = &args.output {
         let options = OutputOptions {
@@ -72,9 +73,10 @@ fn show(plan: &Plan, args: &Args, ui: &Ui) {
     }
     let path = args.output.as_deref().unwrap_or_else(|| "plan.toml".as_ref());
     ui.line(&format!(
-        "edit {} and run it: fewbit quantize {} -o OUT.onnx --plan {}",
+        "edit {} and run it: fewbit quantize {} -o OUT.onnx --plan {}{}",
         path.display(),
         args.model.display(),
-        path.display()
+        path.display(),
+        args.choice.target_flag()
     ));
 }

@@ -19,7 +19,7 @@ use crate::plan::scope::{Scope, check_operators};
 use crate::plan::weights::is_blocks;
 use fewbit_core::{Error, Graph, Model, Patch, Result, Tensor, ValueType};
 use fewbit_kernels::{Ctx, Isa, Pool};
-use ports::{arrange, ports};
+use ports::{arrange, fits_shape, ports};
 use std::sync::{Arc, Mutex};
 
 /// A model prepared for one [`Mode`]: weights are packed, steps are fused, layouts are chosen.
@@ -235,8 +235,9 @@ fn assume_shapes(graph: &mut Graph, shapes: &[(String, Vec<usize>)]) -> Result<(
                 .hint(format!("inputs are: {}", input_names(graph))));
         };
         let mut ty = graph.value(id).ty.clone();
-        if ty.rank().is_some_and(|rank| rank != shape.len()) {
-            return Err(Error::usage(format!("shape {shape:?} for input `{name}`, which is {ty}")));
+        if !fits_shape(&ty, shape) {
+            return Err(Error::usage(format!("shape {shape:?} for input `{name}`, which is {ty}"))
+                .hint("sizes that the model fixes stay as they are; names and `?` are open"));
         }
         ty.shape = ValueType::fixed(fewbit_core::DType::F32, shape).shape;
         graph.set_type(id, ty);

@@ -27,7 +27,7 @@ pub(super) fn arrange(ports: &[Port], given: Vec<(&str, Tensor)>) -> Result<Vec<
         Some(index) => {
             // Moved, not cloned: a tensor that nobody else holds can be written in place.
             let (_, tensor) = given.swap_remove(index);
-            check(port, &tensor).and_then(|()| aligned(tensor))
+            port.check(&tensor).and_then(|()| aligned(tensor))
         }
         None => Err(unexpected(ports, format!("input `{}` is not given", port.name))),
     };
@@ -49,18 +49,23 @@ fn unexpected(ports: &[Port], what: String) -> Error {
     Error::usage(what).code("FB-2101").hint(format!("the inputs are: {}", list.join(", ")))
 }
 
-fn check(port: &Port, tensor: &Tensor) -> Result<()> {
-    let fits_dtype = port.ty.dtype.is_none_or(|dtype| dtype == tensor.dtype());
-    if fits_dtype && fits_shape(&port.ty, tensor.shape()) {
-        return Ok(());
+impl Port {
+    /// Checks that a tensor is of this port's type, and of its shape as far as that is known.
+    ///
+    /// # Errors
+    /// With what is wanted and what was found.
+    pub fn check(&self, tensor: &Tensor) -> Result<()> {
+        let fits_dtype = self.ty.dtype.is_none_or(|dtype| dtype == tensor.dtype());
+        if fits_dtype && fits_shape(&self.ty, tensor.shape()) {
+            return Ok(());
+        }
+        let message = format!("input `{}` must be {}, found {tensor:?}", self.name, self.ty);
+        Err(Error::bad_input(message).code("FB-3204"))
     }
-    let name = &port.name;
-    let message = format!("input `{name}` must be {}, found {tensor:?}", port.ty);
-    Err(Error::bad_input(message).code("FB-3204"))
 }
 
 // Names of dimensions are not compared: exporters give one name to sizes that differ.
-fn fits_shape(ty: &ValueType, shape: &[usize]) -> bool {
+pub(super) fn fits_shape(ty: &ValueType, shape: &[usize]) -> bool {
     let Some(dims) = &ty.shape else { return true };
     let fits = |(dim, &size): (&Dim, &usize)| dim.known().is_none_or(|known| known == size);
     dims.len() == shape.len() && dims.iter().zip(shape).all(fits)

@@ -5,9 +5,9 @@ mod clock;
 mod explain;
 mod restored;
 
-use crate::inspect::computes_on_codes;
 use crate::load::{Source, sha256_of};
 use crate::machine::{describe_machine, peak_rss_bytes};
+use crate::plan::refuse_quantized;
 use crate::weights;
 use clock::StageClock;
 use fewbit_core::{Error, Model, Result, ResultExt};
@@ -159,18 +159,7 @@ impl<'a> QuantizeJob<'a> {
         if let Some(drop) = self.max_drop.filter(|d| !d.is_finite() || *d < 0.0) {
             return Err(Error::usage(format!("a drop of {drop} points is no bound")));
         }
-        let quantized = self.source.model.graph.nodes().find(|(_, node)| {
-            matches!(node.op.as_str(), "QuantizeLinear" | "DequantizeLinear")
-                || computes_on_codes(&node.op)
-        });
-        if let Some((id, _)) = quantized {
-            return Err(Error::unsupported("the model is quantized already")
-                .code("FB-4201")
-                .at(self.source.model.graph.label(id))
-                .at(shown(&self.source.path))
-                .hint("start from the float model; `fewbit eval` and `fewbit bench` run this one as it is"));
-        }
-        Ok(())
+        refuse_quantized(&self.source.model).at(|| shown(&self.source.path))
     }
 
     fn method(&self) -> Method {

@@ -121,12 +121,20 @@ impl Checkpoint {
         match kind(path) {
             Some(Kind::Folder) => hugging_face::open(path),
             Some(Kind::Gguf) => gguf::open(path),
-            None => Err(Error::bad_input("no language model")
-                .code("FB-3704")
-                .at(path.display().to_string())
-                .hint("give a folder with config.json and safetensors, or a GGUF file")),
+            // Opening it says why a path leads nowhere.
+            None if std::fs::metadata(path).is_err() => {
+                InputFile::open(path).and(Err(no_model(path)))
+            }
+            None => Err(no_model(path)),
         }
     }
+}
+
+fn no_model(path: &Path) -> Error {
+    Error::bad_input("no language model")
+        .code("FB-3704")
+        .at(path.display().to_string())
+        .hint("give a folder with config.json and safetensors, or a GGUF file")
 }
 
 #[derive(Clone, Copy, PartialEq)]

@@ -2,7 +2,9 @@
 
 use crate::flags::selector;
 use clap::ValueEnum;
-use fewbit::{Calibration, DType, Method, QuantScheme, Recipe, Result, Selector, Target};
+use fewbit::{
+    Calibration, DType, Error, Method, Plan, QuantScheme, Recipe, Result, Selector, Target,
+};
 
 #[derive(clap::Args)]
 pub struct Choice {
@@ -76,6 +78,30 @@ impl Choice {
         fewbit::target(self.target.as_deref().unwrap_or("fewbit"))
     }
 
+    /// The target that a plan was made for: a built-in one, or the one that the flag names.
+    ///
+    /// # Errors
+    /// When there is none of that name, or the flag names another one.
+    pub fn target_of(&self, plan: &Plan) -> Result<Target> {
+        let Some(flag) = &self.target else {
+            return fewbit::target(&plan.target).map_err(|e| {
+                let known = e.advice().unwrap_or_default().to_string();
+                e.hint(format!("{known}, with --target FILE as for the plan"))
+            });
+        };
+        let target = fewbit::target(flag)?;
+        if target.name != plan.target {
+            let what = format!("the plan is for `{}`, --target is `{}`", plan.target, target.name);
+            return Err(Error::usage(what).hint("make a plan for this target, or leave it out"));
+        }
+        Ok(target)
+    }
+
+    /// What to add to a command that runs a plan made with these flags.
+    pub fn target_flag(&self) -> String {
+        self.target.as_ref().map_or(String::new(), |target| format!(" --target {target}"))
+    }
+
     /// The first of these flags that is given.
     pub fn given(&self) -> Option<&'static str> {
         let flags = [
@@ -114,19 +140,14 @@ impl Choice {
             (self.activations.is_some(), "--activations"),
         ];
         match given.iter().find(|(given, _)| *given) {
-            Some((_, flag)) if recipe.method != Method::Static => {
-                Err(fewbit::Error::usage(format!(
-                    "{flag} has no effect with recipe `{}`, which does not calibrate activations",
-                    recipe.name
-                ))
-                .hint("leave it out, or choose a static recipe such as int8"))
-            }
-            _ if self.per_tensor && matches!(recipe.method, Method::Fp16 | Method::Bf16) => {
-                Err(fewbit::Error::usage(format!(
-                    "--per-tensor has no effect with recipe `{}`",
-                    recipe.name
-                )))
-            }
+            Some((_, flag)) if recipe.method != Method::Static => Err(Error::usage(format!(
+                "{flag} has no effect with recipe `{}`, which does not calibrate activations",
+                recipe.name
+            ))
+            .hint("leave it out, or choose a static recipe such as int8")),
+            _ if self.per_tensor && matches!(recipe.method, Method::Fp16 | Method::Bf16) => Err(
+                Error::usage(format!("--per-tensor has no effect with recipe `{}`", recipe.name)),
+            ),
             _ => Ok(()),
         }
     }

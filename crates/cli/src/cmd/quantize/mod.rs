@@ -7,6 +7,7 @@ pub mod summary;
 
 pub use choice::Choice;
 
+use crate::cmd::convert::ends_in;
 use crate::exit::Outcome;
 use crate::flags::{Work, check_output, points};
 use crate::ui::Ui;
@@ -22,8 +23,8 @@ pub struct Args {
     output: Option<PathBuf>,
     #[command(flatten)]
     choice: Choice,
-    /// A plan of `fewbit plan`, run as it is
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["recipe", "target", "keep_float", "calibration", "per_tensor", "symmetric", "activations"])]
+    /// A plan of `fewbit plan`, run as it is; one for a target of yours also takes its --target
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["recipe", "keep_float", "calibration", "per_tensor", "symmetric", "activations"])]
     plan: Option<PathBuf>,
     /// Samples that set activation ranges, such as card.toml@0..200; for GGUF files a text (the
     /// range counts windows of 512 tokens)
@@ -55,14 +56,16 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
     if gguf::is_text_model(&args.model) {
         return gguf::run(args, ui);
     }
-    if let Err(refused) = args.gguf.refuse() {
-        // Flags are wrong for an ONNX model; a path that leads to none is what is wrong first.
-        fewbit::load(&args.model)?;
-        return Err(refused);
-    }
+    // A path that leads to no model is what is wrong first; flags are looked at behind.
+    let source = fewbit::load(&args.model)?;
+    args.gguf.refuse()?;
     let Some(output) = &args.output else {
         return Err(Error::usage("quantizing needs --output FILE"));
     };
+    if ends_in(output, "gguf") {
+        return Err(Error::usage(format!("the output {} would be no GGUF file", output.display()))
+            .hint("an ONNX model stays one: end the name in .onnx"));
+    }
     let recipe = args.choice.recipe()?;
     if args.plan.is_none() && recipe.needs_calibration() && args.calibrate.is_none() {
         return Err(Error::usage(format!("recipe `{}` needs calibration data", recipe.name))
@@ -72,7 +75,6 @@ pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {
         return Err(Error::usage("--max-drop needs data to measure the drop")
             .hint("add --evaluate DATA with labelled samples, or leave out --max-drop"));
     }
-    let source = fewbit::load(&args.model)?;
     check_output(output, &protected(args, &source), args.force)?;
     args.work.check_memory(&[&source.model], &[])?;
     let open = |spec: &Option<String>| spec.as_deref().map(Data::open).transpose();
@@ -105,7 +107,7 @@ fn job<'a>(args: &Args, source: &'a Source, recipe: Recipe) -> Result<QuantizeJo
     job.target = args.choice.target()?;
     if let Some(path) = &args.plan {
         let plan = fewbit::read_plan(path)?;
-        job.target = fewbit::target(&plan.target).at(|| path.display().to_string())?;
+        job.target = args.choice.target_of(&plan).at(|| path.display().to_string())?;
         job.recipe = plan.recipe.clone();
         job.plan = Some(plan);
     }

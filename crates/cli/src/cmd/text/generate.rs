@@ -31,7 +31,7 @@ pub struct Args {
     pub work: Work,
 }
 
-/// A prompt longer than this fits no context.
+/// A prompt longer than this fits no context; nor may a file of prompts be longer.
 pub const MAX_PROMPT_BYTES: u64 = 64 << 20;
 
 pub fn run(args: &Args, ui: &Ui) -> Result<Outcome> {

@@ -16,22 +16,28 @@ use fewbit::llm::{
 #[derive(clap::Args)]
 pub struct Writing {
     /// Most new tokens; 0 for as many as fit
-    #[arg(short = 'n', long, default_value_t = 512, value_name = "N")]
+    #[arg(
+        short = 'n',
+        long,
+        default_value_t = 512,
+        value_name = "N",
+        allow_negative_numbers = true
+    )]
     max_tokens: usize,
     /// 0 takes the most likely token always; higher is more varied
-    #[arg(long, default_value_t = 0.8, value_name = "T", value_parser = not_negative)]
+    #[arg(long, default_value_t = 0.8, value_name = "T", value_parser = not_negative, allow_negative_numbers = true)]
     temperature: f32,
     /// Only the K most likely tokens; 0 for all
     #[arg(long, default_value_t = 40, value_name = "K")]
     top_k: usize,
     /// Only the most likely tokens that together have this probability
-    #[arg(long, default_value_t = 0.95, value_name = "P", value_parser = probability)]
+    #[arg(long, default_value_t = 0.95, value_name = "P", value_parser = probability, allow_negative_numbers = true)]
     top_p: f32,
     /// Only tokens at least this probable, relative to the most likely one
-    #[arg(long, default_value_t = 0.05, value_name = "P", value_parser = probability)]
+    #[arg(long, default_value_t = 0.05, value_name = "P", value_parser = probability, allow_negative_numbers = true)]
     min_p: f32,
     /// Makes tokens of the last 64 less likely; 1 for no penalty
-    #[arg(long, default_value_t = 1.0, value_name = "X", value_parser = positive)]
+    #[arg(long, default_value_t = 1.0, value_name = "X", value_parser = positive, allow_negative_numbers = true)]
     repeat_penalty: f32,
     /// Where the pseudo-random numbers begin: equal seeds write alike
     #[arg(long, default_value_t = 0, value_name = "N")]

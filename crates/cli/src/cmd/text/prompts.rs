@@ -69,10 +69,16 @@ impl Line {
 fn read(path: &Path) -> Result<Vec<Line>> {
     let place = || path.display().to_string();
     let failed = |what: String| Error::bad_input(what).code("FB-3001").at(place());
-    let file = std::fs::File::open(path).map_err(|e| failed(format!("cannot open: {e}")))?;
-    let mut text = String::new();
-    let read = file.take(MAX_PROMPT_BYTES).read_to_string(&mut text);
+    let file = std::fs::File::open(path)
+        .map_err(|e| failed(format!("cannot open: {e}")).hint("check the path"))?;
+    let mut text = Vec::new();
+    let read = file.take(MAX_PROMPT_BYTES + 1).read_to_end(&mut text);
     read.map_err(|e| failed(format!("cannot read the prompts: {e}")))?;
+    if text.len() as u64 > MAX_PROMPT_BYTES {
+        return Err(failed(format!("a file of prompts has at most {MAX_PROMPT_BYTES} bytes"))
+            .hint("give its parts one after another"));
+    }
+    let text = String::from_utf8(text).map_err(|e| failed(format!("no UTF-8 text: {e}")))?;
     let objects = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("jsonl"));
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let parsed = lines.map(|(index, line)| match objects {

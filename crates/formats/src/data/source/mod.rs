@@ -73,7 +73,9 @@ fn numbers(values: &[f64]) -> Result<Tensor> {
 }
 
 pub(super) fn empty() -> Error {
-    Error::bad_input("the data set has no samples").code("FB-3342")
+    Error::bad_input("the data set has no samples")
+        .code("FB-3342")
+        .hint("samples are .jpg, .jpeg and .png files, or the rows of an array")
 }
 
 impl Samples {

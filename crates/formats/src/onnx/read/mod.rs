@@ -141,7 +141,7 @@ fn unrecognized(error: Error, bytes: &[u8]) -> Error {
     }
     Error::bad_input(format!("not an ONNX model, nor any other known format ({error})"))
         .code("FB-3004")
-        .hint("fewbit reads ONNX models")
+        .hint("fewbit reads ONNX, GGUF and safetensors")
 }
 
 fn no_graph() -> Error {
