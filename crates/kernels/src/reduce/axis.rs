@@ -1,10 +1,10 @@
 //! Reductions of `[outer, len, inner]` along the middle.
 
-use super::Reduce;
 use super::lanes::{
     Fold, L1Fold, L2Fold, LANES, LogSumExpFold, LogSumFold, MaxFold, MeanFold, MinFold, ProdFold,
     SumFold, SumSquareFold, lanes, tree,
 };
+use super::{Reduce, columns_from};
 use crate::{Ctx, Job};
 
 /// Elements that are worth a task of their own.
@@ -97,10 +97,8 @@ impl<F: Fold> Part<'_, F> {
     fn columns(&mut self) {
         let mut done = 0;
         while done < self.output.len() {
-            let at = self.start + done;
-            let (outer, column) = (at / self.inner, at % self.inner);
-            let base = outer * self.len * self.inner + column;
-            let left = (self.inner - column).min(self.output.len() - done);
+            let (base, beside) = columns_from(self.start + done, self.len, self.inner);
+            let left = beside.min(self.output.len() - done);
             done += if left >= COLUMNS {
                 self.block::<COLUMNS>(base, done)
             } else {

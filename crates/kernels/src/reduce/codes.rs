@@ -1,6 +1,7 @@
 //! The mean of codes of `[outer, len, inner]` along the middle, as codes again: what
 //! [`reduce_f32`](super::reduce_f32) gives between a dequantization and a quantization.
 
+use super::columns_from;
 use super::lanes::{Fold, LANES, MeanFold, tree};
 use crate::quantize::{Affine, Code, Quantizer};
 use crate::{Ctx, Job};
@@ -47,10 +48,8 @@ impl<T: Code> Job for Part<'_, T> {
     fn run(mut self) {
         let mut done = 0;
         while done < self.output.len() {
-            let at = self.start + done;
-            let (outer, column) = (at / self.inner, at % self.inner);
-            let base = outer * self.len * self.inner + column;
-            let left = (self.inner - column).min(self.output.len() - done);
+            let (base, beside) = columns_from(self.start + done, self.len, self.inner);
+            let left = beside.min(self.output.len() - done);
             done += match left {
                 _ if self.inner == 1 => self.row(base, done),
                 COLUMNS.. => self.block::<COLUMNS>(base, done),

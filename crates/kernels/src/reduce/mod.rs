@@ -15,6 +15,14 @@ pub use codes::mean_codes;
 pub(crate) use lanes::{Fold, MaxFold, MeanFold, SumFold, SumSquareFold, lanes};
 pub use largest::{largest_f32, largest_i8, largest_u8};
 
+/// Where the first element of output `at` lies, for an axis of `len` elements that are `inner` apart,
+/// and how many outputs from it on have theirs side by side.
+#[inline(always)]
+fn columns_from(at: usize, len: usize, inner: usize) -> (usize, usize) {
+    let (outer, column) = (at / inner, at % inner);
+    (outer * len * inner + column, inner - column)
+}
+
 /// What to compute along an axis, as the ONNX operator `Reduce*` of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reduce {
