@@ -22,21 +22,8 @@ impl Geometry {
     /// # Errors
     /// When attributes and weight contradict each other.
     pub fn of_conv(node: &Node, weight: &[usize]) -> Result<Geometry> {
-        let groups = groups(node)?;
-        let ([out_c, group_in, ..], true) = (weight, weight.len() >= 3) else {
-            return Err(Error::bad_input(format!(
-                "a weight of shape {weight:?}; [M,C,k...] is expected"
-            )));
-        };
-        if *out_c == 0 || *group_in == 0 || !out_c.is_multiple_of(groups) {
-            return Err(Error::bad_input(format!(
-                "{out_c} output and {group_in} input channels do not form {groups} groups"
-            ))
-            .code("FB-3212"));
-        }
-        let in_c =
-            group_in.checked_mul(groups).ok_or_else(|| Error::bad_input("group is too large"))?;
-        Ok(Geometry { window: Window::new(node, &weight[2..])?, groups, in_c, out_c: *out_c })
+        let [groups, out_c, in_c] = channels(node, weight, ["M", "C"], ["output", "input"])?;
+        Ok(Geometry { window: Window::new(node, &weight[2..])?, groups, in_c, out_c })
     }
 
     /// Batch size, spatial size, padding and output shape for an input `[N,...,C]`.
@@ -102,6 +89,35 @@ impl Geometry {
         let taps: usize = self.window.kernel.iter().product();
         (outputs as u64).saturating_mul((taps * (self.in_c / self.groups)) as u64)
     }
+}
+
+/// Groups, and all channels that the first two dimensions of a weight stand for: the second one has
+/// those of a group. `dims` and `kinds` are what messages call them.
+///
+/// # Errors
+/// When they do not fit together.
+pub(super) fn channels(
+    node: &Node,
+    weight: &[usize],
+    dims: [&str; 2],
+    kinds: [&str; 2],
+) -> Result<[usize; 3]> {
+    let groups = groups(node)?;
+    let (&[all, of_group, ..], true) = (weight, weight.len() >= 3) else {
+        return Err(Error::bad_input(format!(
+            "a weight of shape {weight:?}; [{},{},k...] is expected",
+            dims[0], dims[1]
+        )));
+    };
+    if all == 0 || of_group == 0 || !all.is_multiple_of(groups) {
+        return Err(Error::bad_input(format!(
+            "{all} {} and {of_group} {} channels do not form {groups} groups",
+            kinds[0], kinds[1]
+        ))
+        .code("FB-3212"));
+    }
+    let others = of_group.checked_mul(groups);
+    Ok([groups, all, others.ok_or_else(|| Error::bad_input("group is too large"))?])
 }
 
 /// The `group` attribute.

@@ -7,7 +7,7 @@ mod place;
 
 pub(crate) use part::Part;
 
-use super::geometry::{Geometry, Pads, groups};
+use super::geometry::{Geometry, Pads, channels};
 use crate::ops::window::{AutoPad, Window, sizes};
 use crate::plan::kernel::RunCtx;
 use fewbit_core::{DType, Error, Node, Result, Tensor};
@@ -33,20 +33,7 @@ impl Transposed {
     /// # Errors
     /// When attributes and weight contradict each other.
     pub fn new(node: &Node, weight: &[usize]) -> Result<Transposed> {
-        let groups = groups(node)?;
-        let ([in_c, group_out, ..], true) = (weight, weight.len() >= 3) else {
-            return Err(Error::bad_input(format!(
-                "a weight of shape {weight:?}; [C,M,k...] is expected"
-            )));
-        };
-        if *in_c == 0 || *group_out == 0 || !in_c.is_multiple_of(groups) {
-            return Err(Error::bad_input(format!(
-                "{in_c} input channels do not form {groups} groups"
-            ))
-            .code("FB-3212"));
-        }
-        let out_c =
-            group_out.checked_mul(groups).ok_or_else(|| Error::bad_input("group is too large"))?;
+        let [groups, in_c, out_c] = channels(node, weight, ["C", "M"], ["input", "output"])?;
         let window = Window::new(node, &weight[2..])?;
         let rank = window.rank();
         let output_shape = match node.ints("output_shape")? {
@@ -61,7 +48,7 @@ impl Transposed {
             return Err(Error::bad_input("attribute `output_shape` has another rank"));
         }
         let extra = sizes(node, "output_padding", rank, 0, 0)?;
-        let whole = Geometry { window, groups, in_c: *in_c, out_c };
+        let whole = Geometry { window, groups, in_c, out_c };
         let parts = Part::all(&whole);
         Ok(Transposed { whole, parts, extra, output_shape })
     }
